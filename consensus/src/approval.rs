@@ -1,0 +1,2 @@
+//! Validators' approvals of checkpoints and the certificates they make
+//! (protocol §9).

@@ -1,0 +1,300 @@
+//! Connecting a block to the state of its parent (protocol §5).
+//!
+//! The caller loads what the block touches; this decides. Nothing is written:
+//! the change comes back as a value, or the rule that the block breaks does.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use rayon::prelude::*;
+
+use crate::address::Address;
+use crate::amount::Amount;
+use crate::block::Block;
+use crate::check::{BlockError, CheckedBlock, TransactionError};
+use crate::genesis::ConsensusParams;
+use crate::hash::Hash256;
+use crate::key::PublicKey;
+use crate::state::{Account, AccountChange, Accounts, StateChange};
+use crate::subsidy::subsidy;
+use crate::transaction::SignedTransaction;
+
+/// What a block earned its miner: subsidy and fees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reward {
+    /// Who is paid.
+    pub address: Address,
+    /// How much.
+    pub amount: Amount,
+}
+
+/// What connecting needs to know about the chain below the block.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectContext<'a> {
+    /// The network's parameters.
+    pub params: &'a ConsensusParams,
+    /// The parent's time, Unix seconds: fixes the subsidy.
+    pub parent_time: u32,
+    /// Root of the state after the parent.
+    pub state_root: Hash256,
+    /// The reward of the block `reward_maturity` blocks back, if that is not
+    /// the genesis or below. Ignored at maturity 0: the block pays its own.
+    pub matured_reward: Option<Reward>,
+}
+
+/// A block that connects, and what it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectedBlock {
+    /// The accounts that it changes.
+    pub change: StateChange,
+    /// Newly issued by it.
+    pub subsidy: Amount,
+    /// Sum of its fees.
+    pub fees: Amount,
+    /// What it earned its miner, to be paid `reward_maturity` blocks later.
+    pub reward: Reward,
+    /// What its transition paid out: an earlier block's reward, or its own.
+    pub paid: Option<Reward>,
+}
+
+/// The addresses whose accounts a caller must load before connecting.
+#[must_use]
+pub fn touched_addresses(block: &Block, matured_reward: Option<&Reward>) -> BTreeSet<Address> {
+    let mut addresses = BTreeSet::from([block.commitment.reward_address]);
+    addresses.extend(matured_reward.map(|reward| reward.address));
+    for transaction in &block.transactions {
+        addresses.insert(transaction.body.sender);
+        addresses.extend(transaction.body.outputs.iter().map(|out| out.recipient));
+    }
+    addresses
+}
+
+/// Connects a block: checks every contextual rule and computes what changes.
+///
+/// `verified` holds leaf hashes of transactions whose signatures this process
+/// has checked before on this chain; they are not checked again. That is sound
+/// because a leaf covers the signature and an address commits to its key.
+///
+/// # Errors
+/// [`BlockError`], one variant a rule.
+pub fn connect_block(
+    context: &ConnectContext<'_>,
+    block: &CheckedBlock,
+    accounts: &Accounts,
+    verified: &HashSet<Hash256>,
+) -> Result<ConnectedBlock, BlockError> {
+    let commitment = &block.block().commitment;
+    // # Consensus: §4 "root of the account state as it stood before this block".
+    if commitment.state_root != context.state_root {
+        return Err(BlockError::StateRootMismatch {
+            found: commitment.state_root,
+            expected: context.state_root,
+        });
+    }
+
+    let mut ledger = Ledger {
+        accounts,
+        changed: BTreeMap::new(),
+    };
+    let mut signers = Vec::with_capacity(block.block().transactions.len());
+    for (index, transaction) in block.block().transactions.iter().enumerate() {
+        let in_transaction = |error| BlockError::Transaction { index, error };
+        let key = ledger
+            .apply(transaction)
+            .map_err(|error| error.at(index))?
+            .ok_or_else(|| in_transaction(TransactionError::BadSignature))?;
+        signers.push(key);
+    }
+    check_signatures(context.params, block, &signers, verified)?;
+
+    let out_of_range = || BlockError::BalanceOutOfRange {
+        address: commitment.reward_address,
+    };
+    let fees = Amount::sum(block.block().transactions.iter().map(|tx| tx.body.fee))
+        .map_err(|_| out_of_range())?;
+    let subsidy = subsidy(context.parent_time);
+    let reward = Reward {
+        address: commitment.reward_address,
+        amount: subsidy.checked_add(fees).ok_or_else(out_of_range)?,
+    };
+    // # Consensus: §5 "last, credit the reward … of the block reward_maturity
+    // blocks back (0 = this block's own)".
+    let paid = if context.params.reward_maturity == 0 {
+        Some(reward)
+    } else {
+        context.matured_reward
+    };
+    if let Some(paid) = paid {
+        ledger
+            .credit(paid.address, paid.amount)
+            .map_err(|address| BlockError::BalanceOutOfRange { address })?;
+    }
+    Ok(ConnectedBlock {
+        change: ledger.into_change(),
+        subsidy,
+        fees,
+        reward,
+        paid,
+    })
+}
+
+/// Checks a transaction against its sender's account, signature included: what
+/// a mempool needs.
+///
+/// # Errors
+/// [`TransactionError`], one variant a rule.
+pub fn check_transaction_in_context(
+    params: &ConsensusParams,
+    transaction: &SignedTransaction,
+    account: &Account,
+) -> Result<(), TransactionError> {
+    let body = &transaction.body;
+    check_spendable(body.sequence, body.total(), account)?;
+    check_signature(params, transaction, account.key.as_ref())
+}
+
+/// Checks a transaction's signature under the key that it carries or, if it
+/// carries none, the one on record.
+///
+/// # Errors
+/// [`TransactionError::BadSignature`].
+pub fn check_signature(
+    params: &ConsensusParams,
+    transaction: &SignedTransaction,
+    key_on_record: Option<&PublicKey>,
+) -> Result<(), TransactionError> {
+    let key = transaction
+        .key
+        .as_ref()
+        .or(key_on_record)
+        .ok_or(TransactionError::BadSignature)?;
+    let message = transaction.body.signing_message(&params.genesis_hash);
+    // # Consensus: §3 "the signature verifies under the key on record".
+    if key.verifies(&message, &transaction.signature) {
+        Ok(())
+    } else {
+        Err(TransactionError::BadSignature)
+    }
+}
+
+fn check_spendable(
+    sequence: u64,
+    total: Option<Amount>,
+    account: &Account,
+) -> Result<Amount, TransactionError> {
+    // # Consensus: §3 "sequence equals the account's".
+    if sequence != account.sequence {
+        return Err(TransactionError::WrongSequence {
+            found: sequence,
+            expected: account.sequence,
+        });
+    }
+    // # Consensus: §3 "balance ≥ amounts + fee".
+    let needed = total.ok_or(TransactionError::TotalOutOfRange)?;
+    account
+        .balance
+        .checked_sub(needed)
+        .ok_or(TransactionError::InsufficientBalance {
+            needed,
+            balance: account.balance,
+        })
+}
+
+fn check_signatures(
+    params: &ConsensusParams,
+    block: &CheckedBlock,
+    signers: &[PublicKey],
+    verified: &HashSet<Hash256>,
+) -> Result<(), BlockError> {
+    let bad = block
+        .block()
+        .transactions
+        .par_iter()
+        .zip(block.leaf_hashes())
+        .zip(signers)
+        .enumerate()
+        .find_first(|(_, ((transaction, leaf), key))| {
+            !verified.contains(leaf) && check_signature(params, transaction, Some(key)).is_err()
+        });
+    match bad {
+        None => Ok(()),
+        Some((index, _)) => Err(BlockError::Transaction {
+            index,
+            error: TransactionError::BadSignature,
+        }),
+    }
+}
+
+/// The accounts as the block goes through them.
+struct Ledger<'a> {
+    accounts: &'a Accounts,
+    changed: BTreeMap<Address, AccountChange>,
+}
+
+enum LedgerError {
+    Transaction(TransactionError),
+    BalanceOutOfRange(Address),
+}
+
+impl LedgerError {
+    fn at(self, index: usize) -> BlockError {
+        match self {
+            Self::Transaction(error) => BlockError::Transaction { index, error },
+            Self::BalanceOutOfRange(address) => BlockError::BalanceOutOfRange { address },
+        }
+    }
+}
+
+impl Ledger<'_> {
+    fn account(&mut self, address: Address) -> &mut Account {
+        let accounts = self.accounts;
+        &mut self
+            .changed
+            .entry(address)
+            .or_insert_with(|| {
+                let before = accounts.get(&address);
+                AccountChange {
+                    after: before.clone(),
+                    before,
+                }
+            })
+            .after
+    }
+
+    /// Debits the sender, raises its sequence, credits the outputs. Returns the
+    /// key that must have signed; `None` if none is on record.
+    fn apply(
+        &mut self,
+        transaction: &SignedTransaction,
+    ) -> Result<Option<PublicKey>, LedgerError> {
+        let body = &transaction.body;
+        let sender = self.account(body.sender);
+        let left = check_spendable(body.sequence, body.total(), sender)
+            .map_err(LedgerError::Transaction)?;
+        sender.balance = left;
+        sender.sequence = sender.sequence.saturating_add(1);
+        if let Some(key) = &transaction.key {
+            sender.key = Some(key.clone());
+        }
+        let key = sender.key.clone();
+        for output in &body.outputs {
+            self.credit(output.recipient, output.amount)
+                .map_err(LedgerError::BalanceOutOfRange)?;
+        }
+        Ok(key)
+    }
+
+    fn credit(&mut self, address: Address, amount: Amount) -> Result<(), Address> {
+        let account = self.account(address);
+        account.balance = account.balance.checked_add(amount).ok_or(address)?;
+        Ok(())
+    }
+
+    fn into_change(self) -> StateChange {
+        StateChange(
+            self.changed
+                .into_iter()
+                .filter(|(_, change)| change.before != change.after)
+                .collect(),
+        )
+    }
+}

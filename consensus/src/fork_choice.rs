@@ -1,0 +1,31 @@
+//! Which of several fully valid chains is the best (protocol §8).
+
+use std::cmp::Ordering;
+
+use crate::height::Height;
+use crate::target::Work;
+
+/// What the rule looks at, for one chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// Whether the chain contains the last final block.
+    pub contains_final: bool,
+    /// Height of the highest approved checkpoint on it.
+    pub approved_height: Height,
+    /// Work of the chain.
+    pub chain_work: Work,
+    /// Rank of arrival of its last block at this node: lower was earlier.
+    pub arrival: u64,
+}
+
+/// Orders two chains: the greater one is better. In order of weight: contains
+/// the last final block, contains the highest approved checkpoint, most work,
+/// first seen (protocol §8).
+#[must_use]
+pub fn compare(a: &Candidate, b: &Candidate) -> Ordering {
+    a.contains_final
+        .cmp(&b.contains_final)
+        .then(a.approved_height.cmp(&b.approved_height))
+        .then(a.chain_work.cmp(&b.chain_work))
+        .then(b.arrival.cmp(&a.arrival))
+}

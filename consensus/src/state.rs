@@ -1,0 +1,205 @@
+//! Accounts, what a block changes in them, and how to undo it (protocol §5).
+
+use std::collections::BTreeMap;
+
+use crate::address::Address;
+use crate::amount::Amount;
+use crate::encoding::{Decode, DecodeError, Encode, Reader, concat};
+use crate::key::{MODULUS_LEN, PublicKey};
+
+/// Bytes of an account's value in the state tree: `balance ‖ sequence`.
+pub const ACCOUNT_VALUE_BYTES: usize = 16;
+
+/// An account. One that never appeared equals the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Account {
+    /// What it can spend.
+    pub balance: Amount,
+    /// How many transactions it has sent.
+    pub sequence: u64,
+    /// Its key, on record since its first transaction; outside the state root,
+    /// since the address commits to it.
+    pub key: Option<PublicKey>,
+}
+
+impl Account {
+    /// Whether it is as if it had never appeared.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.balance == Amount::ZERO && self.sequence == 0
+    }
+
+    /// Its value in the state tree: `balance ‖ sequence` (protocol §5).
+    #[must_use]
+    pub fn tree_value(&self) -> [u8; ACCOUNT_VALUE_BYTES] {
+        concat(&[
+            &self.balance.grains().to_le_bytes(),
+            &self.sequence.to_le_bytes(),
+        ])
+    }
+}
+
+impl Encode for Account {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.tree_value());
+        if let Some(key) = &self.key {
+            out.extend_from_slice(key.modulus());
+        }
+    }
+}
+
+impl Decode for Account {
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let balance = reader.amount("balance")?;
+        let sequence = reader.u64("sequence")?;
+        // # Consensus: §5 "key on record … implied by sequence > 0".
+        let key = if sequence > 0 {
+            Some(PublicKey::from_modulus(
+                &reader.array::<MODULUS_LEN>("public key")?,
+            )?)
+        } else {
+            None
+        };
+        Ok(Self {
+            balance,
+            sequence,
+            key,
+        })
+    }
+}
+
+/// The accounts that a block touches, loaded beforehand; any other counts as
+/// unused.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Accounts(pub BTreeMap<Address, Account>);
+
+impl Accounts {
+    /// The account at an address.
+    #[must_use]
+    pub fn get(&self, address: &Address) -> Account {
+        self.0.get(address).cloned().unwrap_or_default()
+    }
+}
+
+/// An account before and after a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountChange {
+    /// Before.
+    pub before: Account,
+    /// After.
+    pub after: Account,
+}
+
+/// Everything that a block changes in the accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StateChange(pub BTreeMap<Address, AccountChange>);
+
+impl StateChange {
+    /// The record that undoes it.
+    #[must_use]
+    pub fn undo_record(&self) -> UndoRecord {
+        UndoRecord {
+            entries: self
+                .0
+                .iter()
+                .map(|(address, change)| UndoEntry {
+                    address: *address,
+                    balance: change.before.balance,
+                    sequence: change.before.sequence,
+                })
+                .collect(),
+        }
+    }
+
+    /// Applies it to accounts that stand before it.
+    pub fn apply(&self, accounts: &mut Accounts) {
+        for (address, change) in &self.0 {
+            put(accounts, *address, change.after.clone());
+        }
+    }
+}
+
+/// What an account was before a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UndoEntry {
+    /// Whose.
+    pub address: Address,
+    /// Its balance.
+    pub balance: Amount,
+    /// Its sequence; at 0 no key is on record.
+    pub sequence: u64,
+}
+
+/// Undoes a block exactly (protocol §5).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UndoRecord {
+    /// The accounts that the block changed, as they were.
+    pub entries: Vec<UndoEntry>,
+}
+
+/// Bytes of an encoded undo entry.
+const UNDO_ENTRY_BYTES: usize = 32 + ACCOUNT_VALUE_BYTES;
+
+impl UndoRecord {
+    /// The account as it was, from what it is now: a key stays on record only
+    /// if the account had sent something before the block.
+    #[must_use]
+    pub fn restored(entry: &UndoEntry, now: Account) -> Account {
+        Account {
+            balance: entry.balance,
+            sequence: entry.sequence,
+            key: now.key.filter(|_| entry.sequence > 0),
+        }
+    }
+
+    /// Disconnects the block from accounts that stand right after it.
+    pub fn disconnect(&self, accounts: &mut Accounts) {
+        for entry in &self.entries {
+            let now = accounts.get(&entry.address);
+            put(accounts, entry.address, Self::restored(entry, now));
+        }
+    }
+}
+
+fn put(accounts: &mut Accounts, address: Address, account: Account) {
+    if account.is_unused() {
+        accounts.0.remove(&address);
+    } else {
+        accounts.0.insert(address, account);
+    }
+}
+
+impl Encode for UndoRecord {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&count.to_le_bytes());
+        for entry in &self.entries {
+            out.extend_from_slice(&entry.address.0);
+            out.extend_from_slice(&entry.balance.grains().to_le_bytes());
+            out.extend_from_slice(&entry.sequence.to_le_bytes());
+        }
+    }
+}
+
+impl Decode for UndoRecord {
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let count = usize::try_from(reader.u32("undo entry count")?).unwrap_or(usize::MAX);
+        let max = reader.left().checked_div(UNDO_ENTRY_BYTES).unwrap_or(0);
+        if count > max {
+            return Err(DecodeError::OverLimit {
+                field: "undo entry count",
+                found: count,
+                max,
+            });
+        }
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            entries.push(UndoEntry {
+                address: Address(reader.array("address")?),
+                balance: reader.amount("balance")?,
+                sequence: reader.u64("sequence")?,
+            });
+        }
+        Ok(Self { entries })
+    }
+}

@@ -1,0 +1,249 @@
+//! Transactions: their encoding and what identifies them (protocol §3).
+
+use crate::address::Address;
+use crate::amount::Amount;
+use crate::encoding::{Decode, DecodeError, Encode, Reader};
+use crate::hash::{BlockHash, Hash256, Txid, sha256};
+use crate::key::{MODULUS_LEN, PublicKey, SIGNATURE_LEN, Signature, SigningDomain};
+use crate::merkle;
+
+/// The only transaction version.
+pub const TRANSACTION_VERSION: u8 = 1;
+/// The only kind: a transfer.
+pub const KIND_TRANSFER: u8 = 0;
+/// Most outputs of a transaction (protocol §3).
+pub const MAX_OUTPUTS: usize = 255;
+/// Most bytes of data (protocol §3).
+pub const MAX_DATA_BYTES: usize = 1_024;
+/// Most bytes of an encoded signed transaction (protocol §3).
+pub const MAX_TRANSACTION_BYTES: usize = 16_384;
+/// Bytes of a signed transaction with no outputs, no data and no key:
+/// version, kind, sender, sequence, fee, two counts, key flag, signature.
+pub const MIN_TRANSACTION_BYTES: usize = 1 + 1 + 32 + 8 + 8 + 2 + 2 + 1 + SIGNATURE_LEN;
+/// Bytes of an encoded output.
+pub const OUTPUT_BYTES: usize = 32 + 8;
+
+/// One payment within a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Output {
+    /// Who is paid.
+    pub recipient: Address,
+    /// How much; at least one grain.
+    pub amount: Amount,
+}
+
+/// What the sender signs: a transfer (protocol §3).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TransactionBody {
+    /// Who pays.
+    pub sender: Address,
+    /// The sender's transaction counter.
+    pub sequence: u64,
+    /// Paid to the block's reward address.
+    pub fee: Amount,
+    /// The payments, 1 to 255.
+    pub outputs: Vec<Output>,
+    /// Free data, at most 1,024 bytes.
+    pub data: Vec<u8>,
+}
+
+/// A transfer with its signature and, the first time, the sender's key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SignedTransaction {
+    /// What is signed.
+    pub body: TransactionBody,
+    /// The sender's key: present if and only if the sequence is 0.
+    pub key: Option<PublicKey>,
+    /// Signature of [`TransactionBody::signing_message`].
+    pub signature: Signature,
+}
+
+impl TransactionBody {
+    /// The bytes that are signed: the domain-separated body (protocol §2, §3).
+    #[must_use]
+    pub fn signing_message(&self, genesis_hash: &BlockHash) -> Vec<u8> {
+        SigningDomain::Transaction.message(genesis_hash, &self.encode())
+    }
+
+    /// SHA-256 of the signed message: it leaves out the randomised signature.
+    #[must_use]
+    pub fn txid(&self, genesis_hash: &BlockHash) -> Txid {
+        Txid(sha256(&self.signing_message(genesis_hash)))
+    }
+
+    /// Sum of the outputs and the fee; `None` above all money there can be.
+    #[must_use]
+    pub fn total(&self) -> Option<Amount> {
+        let amounts = self.outputs.iter().map(|output| output.amount);
+        Amount::sum(amounts.chain([self.fee])).ok()
+    }
+
+    /// Bytes that the signed transaction will take.
+    #[must_use]
+    pub fn signed_size(&self) -> usize {
+        let key = if self.sequence == 0 { MODULUS_LEN } else { 0 };
+        self.outputs
+            .len()
+            .saturating_mul(OUTPUT_BYTES)
+            .saturating_add(self.data.len())
+            .saturating_add(key)
+            .saturating_add(MIN_TRANSACTION_BYTES)
+    }
+}
+
+impl SignedTransaction {
+    /// Identifies the transaction on the chain with this genesis.
+    #[must_use]
+    pub fn txid(&self, genesis_hash: &BlockHash) -> Txid {
+        self.body.txid(genesis_hash)
+    }
+
+    /// Its leaf in the transactions root: unlike the txid it covers the
+    /// signature (protocol §4).
+    #[must_use]
+    pub fn leaf_hash(&self) -> Hash256 {
+        merkle::leaf_hash(&self.encode())
+    }
+
+    /// Encoded size in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let key = if self.key.is_some() { MODULUS_LEN } else { 0 };
+        self.body
+            .outputs
+            .len()
+            .saturating_mul(OUTPUT_BYTES)
+            .saturating_add(self.body.data.len())
+            .saturating_add(key)
+            .saturating_add(MIN_TRANSACTION_BYTES)
+    }
+}
+
+impl Encode for TransactionBody {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        out.push(TRANSACTION_VERSION);
+        out.push(KIND_TRANSFER);
+        out.extend_from_slice(&self.sender.0);
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.extend_from_slice(&self.fee.grains().to_le_bytes());
+        // Bodies beyond the limits can be built but not decoded: their counts
+        // saturate instead of wrapping round to something else.
+        let outputs = u16::try_from(self.outputs.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&outputs.to_le_bytes());
+        for output in &self.outputs {
+            out.extend_from_slice(&output.recipient.0);
+            out.extend_from_slice(&output.amount.grains().to_le_bytes());
+        }
+        let data = u16::try_from(self.data.len()).unwrap_or(u16::MAX);
+        out.extend_from_slice(&data.to_le_bytes());
+        out.extend_from_slice(&self.data);
+    }
+}
+
+impl Decode for TransactionBody {
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        expect_value(reader, "transaction version", TRANSACTION_VERSION, "1")?;
+        expect_value(reader, "transaction kind", KIND_TRANSFER, "0 (transfer)")?;
+        let sender = Address(reader.array("sender")?);
+        let sequence = reader.u64("sequence")?;
+        let fee = reader.amount("fee")?;
+        let count = within("output count", reader.u16("output count")?, MAX_OUTPUTS)?;
+        let mut outputs = Vec::with_capacity(count);
+        for _ in 0..count {
+            outputs.push(Output {
+                recipient: Address(reader.array("recipient")?),
+                amount: reader.amount("amount")?,
+            });
+        }
+        let data_len = within("data length", reader.u16("data length")?, MAX_DATA_BYTES)?;
+        let data = reader.bytes(data_len, "data")?.to_vec();
+        Ok(Self {
+            sender,
+            sequence,
+            fee,
+            outputs,
+            data,
+        })
+    }
+}
+
+impl Encode for SignedTransaction {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.body.encode_to(out);
+        match &self.key {
+            Some(key) => {
+                out.push(1);
+                out.extend_from_slice(key.modulus());
+            }
+            None => out.push(0),
+        }
+        out.extend_from_slice(self.signature.0.as_slice());
+    }
+}
+
+impl Decode for SignedTransaction {
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let body = TransactionBody::decode_from(reader)?;
+        let key = match reader.u8("key flag")? {
+            0 => None,
+            1 => Some(PublicKey::from_modulus(
+                &reader.array::<MODULUS_LEN>("public key")?,
+            )?),
+            other => {
+                return Err(DecodeError::BadValue {
+                    field: "key flag",
+                    found: u64::from(other),
+                    expected: "0 or 1",
+                });
+            }
+        };
+        let signature = Signature(Box::new(reader.array("signature")?));
+        Ok(Self {
+            body,
+            key,
+            signature,
+        })
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        // # Consensus: §3 "encoded size ≤ 16,384 bytes".
+        if bytes.len() > MAX_TRANSACTION_BYTES {
+            return Err(DecodeError::OverLimit {
+                field: "transaction size",
+                found: bytes.len(),
+                max: MAX_TRANSACTION_BYTES,
+            });
+        }
+        let mut reader = Reader::new(bytes);
+        let transaction = Self::decode_from(&mut reader)?;
+        reader.finish()?;
+        Ok(transaction)
+    }
+}
+
+fn expect_value(
+    reader: &mut Reader<'_>,
+    field: &'static str,
+    wanted: u8,
+    expected: &'static str,
+) -> Result<(), DecodeError> {
+    let found = reader.u8(field)?;
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(DecodeError::BadValue {
+            field,
+            found: u64::from(found),
+            expected,
+        })
+    }
+}
+
+fn within(field: &'static str, found: u16, max: usize) -> Result<usize, DecodeError> {
+    let found = usize::from(found);
+    if found > max {
+        Err(DecodeError::OverLimit { field, found, max })
+    } else {
+        Ok(found)
+    }
+}
