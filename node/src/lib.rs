@@ -14,3 +14,10 @@ pub mod mempool;
 pub mod template;
 
 pub mod node;
+pub mod workers;
+
+pub mod engine;
+
+pub mod config;
+pub mod logging;
+pub mod rpc;

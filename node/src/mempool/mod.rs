@@ -114,6 +114,8 @@ pub struct Mempool {
     by_sender: BTreeMap<Address, BTreeMap<u64, Txid>>,
     /// Worst first: where eviction looks.
     by_rate: BTreeSet<(FeeRate, Txid)>,
+    /// What pending transactions pay to each address, grains.
+    incoming: HashMap<Address, u128>,
     bytes: usize,
     fees: u128,
     fates: HashMap<Txid, Fate>,
@@ -129,6 +131,7 @@ impl Mempool {
             by_txid: HashMap::new(),
             by_sender: BTreeMap::new(),
             by_rate: BTreeSet::new(),
+            incoming: HashMap::new(),
             bytes: 0,
             fees: 0,
             fates: HashMap::new(),
@@ -223,6 +226,16 @@ impl Mempool {
         body.sequence < self.next_sequence(&body.sender, account_sequence)
     }
 
+    /// What pending transactions pay to an address.
+    #[must_use]
+    pub fn incoming(&self, address: &Address) -> Amount {
+        let grains = self.incoming.get(address).copied().unwrap_or(0);
+        u64::try_from(grains)
+            .ok()
+            .and_then(|grains| Amount::from_grains(grains).ok())
+            .unwrap_or(Amount::MAX_MONEY)
+    }
+
     /// Everything, oldest first: what is kept across restarts.
     #[must_use]
     pub fn in_order_of_arrival(&self) -> Vec<Arc<Pending>> {
@@ -240,6 +253,10 @@ impl Mempool {
             .entry(body.sender)
             .or_default()
             .insert(body.sequence, pending.txid);
+        for output in &body.outputs {
+            *self.incoming.entry(output.recipient).or_default() +=
+                u128::from(output.amount.grains());
+        }
         self.fates.remove(&pending.txid);
         self.by_txid.insert(pending.txid, pending);
     }
@@ -250,6 +267,14 @@ impl Mempool {
         self.bytes -= pending.size;
         self.fees -= u128::from(body.fee.grains());
         self.by_rate.remove(&(pending.fee_rate(), pending.txid));
+        for output in &body.outputs {
+            if let Some(sum) = self.incoming.get_mut(&output.recipient) {
+                *sum -= u128::from(output.amount.grains());
+                if *sum == 0 {
+                    self.incoming.remove(&output.recipient);
+                }
+            }
+        }
         if let Some(queue) = self.by_sender.get_mut(&body.sender) {
             queue.remove(&body.sequence);
             if queue.is_empty() {
