@@ -142,8 +142,8 @@ impl Encode for TransactionBody {
 
 impl Decode for TransactionBody {
     fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        expect_value(reader, "transaction version", TRANSACTION_VERSION, "1")?;
-        expect_value(reader, "transaction kind", KIND_TRANSFER, "0 (transfer)")?;
+        reader.expect("transaction version", TRANSACTION_VERSION, "1")?;
+        reader.expect("transaction kind", KIND_TRANSFER, "0 (transfer)")?;
         let sender = Address(reader.array("sender")?);
         let sequence = reader.u64("sequence")?;
         let fee = reader.amount("fee")?;
@@ -218,24 +218,6 @@ impl Decode for SignedTransaction {
         let transaction = Self::decode_from(&mut reader)?;
         reader.finish()?;
         Ok(transaction)
-    }
-}
-
-fn expect_value(
-    reader: &mut Reader<'_>,
-    field: &'static str,
-    wanted: u8,
-    expected: &'static str,
-) -> Result<(), DecodeError> {
-    let found = reader.u8(field)?;
-    if found == wanted {
-        Ok(())
-    } else {
-        Err(DecodeError::BadValue {
-            field,
-            found: u64::from(found),
-            expected,
-        })
     }
 }
 
