@@ -322,6 +322,17 @@ pub fn check_time_at(
     Ok(())
 }
 
+/// What the caller knows of a header's parent, if it knows any.
+///
+/// # Errors
+/// [`NotYet::MissingParent`]: the header may be judged once its parent is there.
+pub fn known_parent<T>(header: &BlockHeader, parent: Option<T>) -> Result<T, NotYet> {
+    // # Consensus: §11 "not yet (missing parent …)".
+    parent.ok_or(NotYet::MissingParent {
+        parent: header.prev,
+    })
+}
+
 /// Checks all that a block shows by itself. The checks that tie the body to
 /// the header come first, so that a mutated body can't condemn its header.
 ///

@@ -52,6 +52,9 @@ pub struct TreeUpdate {
 /// `changes` are the accounts that changed; an account is never removed, since
 /// going back is done by dropping versions.
 ///
+/// Version 0 starts from nothing; any other needs the root of the one below.
+/// Without changes the root is copied to the new version.
+///
 /// # Errors
 /// [`StateTreeError`] if the nodes of the version below can't be read.
 pub fn update<'a>(
@@ -63,6 +66,16 @@ pub fn update<'a>(
         .into_iter()
         .map(|(address, account)| (key_hash(address), Some(account.tree_value().to_vec())));
     let reader = Nodes(source);
+    // The tree underneath would take a missing root for an empty tree and give
+    // a wrong root instead of a storage error.
+    if let Some(below) = version.checked_sub(1) {
+        let key = NodeKey::new_empty_path(below);
+        match reader.get_node_option(&key) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(StateTreeError(format!("version {below} is missing"))),
+            Err(error) => return Err(StateTreeError(format!("{error:#}"))),
+        }
+    }
     let (root, batch) = Sha256Jmt::new(&reader)
         .put_value_set(values, version)
         .map_err(|error| StateTreeError(format!("{error:#}")))?;
