@@ -66,17 +66,14 @@ pub fn update<'a>(
         .into_iter()
         .map(|(address, account)| (key_hash(address), Some(account.tree_value().to_vec())));
     let reader = Nodes(source);
+    let tree = Sha256Jmt::new(&reader);
     // The tree underneath would take a missing root for an empty tree and give
     // a wrong root instead of a storage error.
     if let Some(below) = version.checked_sub(1) {
-        let key = NodeKey::new_empty_path(below);
-        match reader.get_node_option(&key) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(StateTreeError(format!("version {below} is missing"))),
-            Err(error) => return Err(StateTreeError(format!("{error:#}"))),
-        }
+        tree.get_root_hash(below)
+            .map_err(|error| StateTreeError(format!("{error:#}")))?;
     }
-    let (root, batch) = Sha256Jmt::new(&reader)
+    let (root, batch) = tree
         .put_value_set(values, version)
         .map_err(|error| StateTreeError(format!("{error:#}")))?;
     let mut nodes = Vec::new();
