@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pithead_consensus::block::BASE_VERSION;
-use pithead_consensus::check::{
-    BlockError, CheckedBlock, check_block, check_header_in_context,
-};
+use pithead_consensus::check::{BlockError, CheckedBlock, check_block, check_header_in_context};
 use pithead_consensus::connect::{ConnectContext, ConnectedBlock, Reward, connect_block};
 use pithead_consensus::difficulty::{Ancestors, expected_bits};
 use pithead_consensus::genesis::{AllocationEntry, Genesis, GenesisFile, Network};
@@ -206,8 +204,7 @@ impl Chain {
     pub fn connect(&mut self, block: Block) -> Result<&ConnectedBlock, BlockError> {
         let header = block.header;
         let checked = self.check(block)?;
-        let connected =
-            connect_block(&self.context(), &checked, &self.accounts, &HashSet::new())?;
+        let connected = connect_block(&self.context(), &checked, &self.accounts, &HashSet::new())?;
         connected.change.apply(&mut self.accounts);
         let changes: Vec<_> = connected
             .change
@@ -251,7 +248,11 @@ impl Chain {
 
     /// Sum of the rewards that no block has paid out yet, grains.
     pub fn unmatured(&self) -> u128 {
-        let earned: u128 = self.blocks.iter().map(|each| grains_of(each.block.reward.amount)).sum();
+        let earned: u128 = self
+            .blocks
+            .iter()
+            .map(|each| grains_of(each.block.reward.amount))
+            .sum();
         let paid = self.blocks.iter().filter_map(|each| each.block.paid);
         earned - paid.map(|paid| grains_of(paid.amount)).sum::<u128>()
     }
