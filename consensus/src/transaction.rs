@@ -148,7 +148,9 @@ impl Decode for TransactionBody {
         let sequence = reader.u64("sequence")?;
         let fee = reader.amount("fee")?;
         let count = within("output count", reader.u16("output count")?, MAX_OUTPUTS)?;
-        let mut outputs = Vec::with_capacity(count);
+        // No more room is made than what is left of the input can fill.
+        let room = reader.left().checked_div(OUTPUT_BYTES).unwrap_or(0);
+        let mut outputs = Vec::with_capacity(count.min(room));
         for _ in 0..count {
             outputs.push(Output {
                 recipient: Address(reader.array("recipient")?),
