@@ -2,31 +2,22 @@
 //! (protocol §10). Two networks that differ in any of them differ in the hash
 //! of their genesis block.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod error;
+mod file;
+mod network;
 
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use std::collections::BTreeMap;
 
-use crate::address::{Address, AddressPrefix, ParseAddressError};
+use crate::address::{Address, AddressPrefix};
 use crate::amount::Amount;
-use crate::block::{BASE_VERSION, Block, BlockCommitment, BlockHeader};
-use crate::hash::{BlockHash, Hash256, tagged};
-use crate::key::{PublicKey, PublicKeyError};
-use crate::state_tree;
-use crate::target::{CompactTarget, CompactTargetError, Target};
+use crate::block::Block;
+use crate::hash::BlockHash;
+use crate::key::PublicKey;
+use crate::target::Target;
 
-/// Longest name of a network, bytes.
-const NAME_BYTES_MAX: usize = 32;
-/// Smallest block limit that a genesis may set: holds one largest transaction.
-const BLOCK_BYTES_MIN: u32 = 32_768;
-/// Largest block limit that a genesis may set: a block must fit one message.
-const BLOCK_BYTES_MAX: u32 = 3_500_000;
-/// Longest wait for a reward that a genesis may set, blocks.
-const REWARD_MATURITY_MAX: u32 = 1_000;
-/// Most validators.
-const VALIDATORS_MAX: usize = 1_000;
-/// Most allocations.
-const ALLOCATIONS_MAX: usize = 1_000_000;
+pub use error::GenesisError;
+pub use file::{AllocationEntry, GenesisFile, ValidatorEntry};
+pub use network::Network;
 
 /// The parameters that every rule refers to (protocol §10).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +58,7 @@ pub struct Genesis {
     /// The validators' keys, in the file's order; their addresses follow.
     pub validators: Vec<PublicKey>,
 }
+<<<<<<< HEAD
 
 /// A genesis file, as written in TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -604,3 +596,5 @@ fn target_of(field: &'static str, bits: u32) -> Result<Target, GenesisError> {
         .to_target()
         .map_err(|error| GenesisError::BadTarget { field, error })
 }
+=======
+>>>>>>> consensus
