@@ -40,7 +40,10 @@ mod tests {
         let mut upper = FIRST;
         for _ in 0..20 {
             let pause = backoff.next_pause(&mut random);
-            assert!(pause >= upper / 2 && pause <= upper, "{pause:?} of {upper:?}");
+            assert!(
+                pause >= upper / 2 && pause <= upper,
+                "{pause:?} of {upper:?}"
+            );
             upper = (upper * 2).min(MAX);
         }
         assert_eq!(upper, MAX);

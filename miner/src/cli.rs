@@ -234,7 +234,15 @@ mod tests {
     #[test]
     fn nodes_come_in_any_mix() {
         let address = address();
-        let line = ["m", "--address", &address, "--node", "a:1,http://b:2", "--node", "c"];
+        let line = [
+            "m",
+            "--address",
+            &address,
+            "--node",
+            "a:1,http://b:2",
+            "--node",
+            "c",
+        ];
         let cli = Cli::try_parse_from(line).unwrap();
         let nodes: Vec<String> = cli.mine.nodes.iter().map(ToString::to_string).collect();
         assert_eq!(nodes, ["a:1", "b:2", "c:7310"]);

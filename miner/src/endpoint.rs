@@ -51,7 +51,10 @@ impl FromStr for NodeAddress {
             Some("https") => return Err(refuse("this miner speaks plain HTTP/2 only, not TLS")),
             _ => return Err(refuse("the scheme must be http")),
         }
-        if uri.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        if uri
+            .path_and_query()
+            .is_some_and(|path| path.as_str() != "/")
+        {
             return Err(refuse("nothing may follow the port"));
         }
         let authority = uri.authority().ok_or_else(|| refuse("no host"))?;

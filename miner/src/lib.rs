@@ -6,6 +6,8 @@
 //! the only place that hashes in bulk; that a solution is one is for
 //! `pithead_consensus` to say, never for a second copy of its rules.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod cli;
 pub mod mine;
 

@@ -106,18 +106,16 @@ impl Work {
         connection: u64,
         arrived: Instant,
     ) -> Result<Self, WorkError> {
-        let header = BlockHeader::decode(&message.header).map_err(|error| {
-            WorkError::Malformed {
+        let header =
+            BlockHeader::decode(&message.header).map_err(|error| WorkError::Malformed {
                 part: "header",
                 error,
-            }
-        })?;
-        let commitment = BlockCommitment::decode(&message.commitment).map_err(|error| {
-            WorkError::Malformed {
+            })?;
+        let commitment =
+            BlockCommitment::decode(&message.commitment).map_err(|error| WorkError::Malformed {
                 part: "commitment",
                 error,
-            }
-        })?;
+            })?;
         let block_target = target(&message.target, "target")?;
         let share_target = target(&message.share_target, "share target")?;
         let expected = header.bits.to_target()?;
@@ -136,9 +134,8 @@ impl Work {
                 expected: *reward_address,
             });
         }
-        let seconds = |seconds: i64| {
-            u32::try_from(seconds.clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX)
-        };
+        let seconds =
+            |seconds: i64| u32::try_from(seconds.clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX);
         // Unset bounds leave the header's time as it is.
         let min = message.min_time.map_or(header.time, |t| seconds(t.seconds));
         let max = message.max_time.map_or(header.time, |t| seconds(t.seconds));

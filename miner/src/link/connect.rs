@@ -178,7 +178,9 @@ impl Connection {
 pub(super) fn authorized<T>(message: T, token: Option<&Token>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(token) = token {
-        request.metadata_mut().insert("authorization", token.clone());
+        request
+            .metadata_mut()
+            .insert("authorization", token.clone());
     }
     request
 }
