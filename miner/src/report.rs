@@ -22,6 +22,10 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 const LIVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Back to the start of the line, and empty it.
 const CLEAR_LINE: &str = "\r\x1b[2K";
+/// A terminal narrower than the live line must cut it off, not wrap it: a
+/// wrapped line can't be wiped.
+const NO_WRAP: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
 
 /// Standard error, shared by the log and the live line: a log line first wipes
 /// the live line and then puts it back below itself.
@@ -52,7 +56,7 @@ impl Console {
     pub fn show(&self, text: String) {
         if self.live {
             let mut line = self.lock();
-            *line = text;
+            *line = format!("{NO_WRAP}{text}{WRAP}");
             self.write(format!("{CLEAR_LINE}{line}").as_bytes());
         }
     }

@@ -251,10 +251,11 @@ fn with_violations(status: &Status) -> String {
     text
 }
 
-/// An error with what caused it: transport errors say little themselves.
+/// What caused a transport error: it says nothing itself.
 fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
+    let first = error.source().unwrap_or(error);
+    let mut text = first.to_string();
+    let mut source = first.source();
     while let Some(cause) = source {
         let cause_text = cause.to_string();
         if !text.ends_with(&cause_text) {
