@@ -1,1 +1,3 @@
-fn main(){}
+//! The `pithead` command.
+
+fn main() {}

@@ -89,9 +89,9 @@ impl Amount {
     /// # Errors
     /// [`AmountOutOfRangeError`] above [`Amount::MAX_MONEY`].
     pub fn sum(amounts: impl IntoIterator<Item = Self>) -> Result<Self, AmountOutOfRangeError> {
-        let total = amounts
-            .into_iter()
-            .fold(0u128, |sum, amount| sum.saturating_add(u128::from(amount.0)));
+        let total = amounts.into_iter().fold(0u128, |sum, amount| {
+            sum.saturating_add(u128::from(amount.0))
+        });
         u64::try_from(total)
             .ok()
             .and_then(|grains| Self::from_grains(grains).ok())

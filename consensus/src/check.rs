@@ -372,8 +372,7 @@ pub fn check_body(
         });
     }
     for (index, transaction) in block.transactions.iter().enumerate() {
-        check_transaction(transaction)
-            .map_err(|error| BlockError::Transaction { index, error })?;
+        check_transaction(transaction).map_err(|error| BlockError::Transaction { index, error })?;
     }
     let txids = block
         .transactions

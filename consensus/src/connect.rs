@@ -262,10 +262,7 @@ impl Ledger<'_> {
 
     /// Debits the sender, raises its sequence, credits the outputs. Returns the
     /// key that must have signed; `None` if none is on record.
-    fn apply(
-        &mut self,
-        transaction: &SignedTransaction,
-    ) -> Result<Option<PublicKey>, LedgerError> {
+    fn apply(&mut self, transaction: &SignedTransaction) -> Result<Option<PublicKey>, LedgerError> {
         let body = &transaction.body;
         let sender = self.account(body.sender);
         let left = check_spendable(body.sequence, body.total(), sender)

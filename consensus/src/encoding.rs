@@ -132,14 +132,14 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`DecodeError::UnexpectedEnd`] if fewer are left.
     pub fn bytes(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) =
-            self.rest
-                .split_at_checked(count)
-                .ok_or(DecodeError::UnexpectedEnd {
-                    field,
-                    needed: count,
-                    left: self.rest.len(),
-                })?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::UnexpectedEnd {
+                field,
+                needed: count,
+                left: self.rest.len(),
+            })?;
         self.rest = rest;
         Ok(head)
     }

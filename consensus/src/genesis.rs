@@ -422,8 +422,16 @@ impl GenesisFile {
             }
         }
         for (field, found, max) in [
-            ("number of allocations", self.allocations.len(), ALLOCATIONS_MAX),
-            ("number of validators", self.validators.len(), VALIDATORS_MAX),
+            (
+                "number of allocations",
+                self.allocations.len(),
+                ALLOCATIONS_MAX,
+            ),
+            (
+                "number of validators",
+                self.validators.len(),
+                VALIDATORS_MAX,
+            ),
         ] {
             if found > max {
                 return Err(GenesisError::OutOfRange {
