@@ -1,1 +1,3 @@
+//! The `pithead` command.
+
 fn main() {}

@@ -1,0 +1,230 @@
+//! What can go wrong between a client and a node, in words for the person who
+//! asked: transport failures and gRPC statuses with their `google.rpc` details.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// A field of a request that the node refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Name of the field.
+    pub field: String,
+    /// What is wrong with it.
+    pub description: String,
+}
+
+/// Why a node did not answer, or what it answered instead.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The node's address is not a URL that can be used.
+    #[error("{url:?} is not the address of a node: {reason}")]
+    BadUrl {
+        /// The text given.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing listens there.
+    #[error("no node answers at {url}: {reason}")]
+    NotRunning {
+        /// Where.
+        url: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The connection broke in the middle.
+    #[error("the connection to the node at {url} was lost: {reason}")]
+    ConnectionLost {
+        /// Where.
+        url: String,
+        /// What broke it.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("the node at {url} did not answer within {} s", waited.as_secs())]
+    Timeout {
+        /// Where.
+        url: String,
+        /// How long it had.
+        waited: Duration,
+    },
+    /// The request can't be understood.
+    #[error("{}", sentence(message, violations))]
+    InvalidArgument {
+        /// The node's sentence.
+        message: String,
+        /// Which fields.
+        violations: Vec<FieldViolation>,
+    },
+    /// There is no such thing.
+    #[error("{message}")]
+    NotFound {
+        /// The node's sentence.
+        message: String,
+    },
+    /// The method needs a token, and none or a wrong one was sent.
+    #[error("the node asks for a token: {message}")]
+    Unauthenticated {
+        /// The node's sentence.
+        message: String,
+    },
+    /// The token does not allow the method.
+    #[error("the node refuses: {message}")]
+    PermissionDenied {
+        /// The node's sentence.
+        message: String,
+    },
+    /// Too many requests, also after waiting as long as the node asked.
+    #[error("the node is limiting requests: {message}")]
+    RateLimited {
+        /// The node's sentence.
+        message: String,
+        /// When it will answer again, if it said.
+        retry_after: Option<Duration>,
+    },
+    /// The node can't answer now: it is syncing or stopping.
+    #[error("the node can't answer now: {message}")]
+    Unavailable {
+        /// The node's sentence.
+        message: String,
+    },
+    /// The node does not serve the method.
+    #[error("the node does not serve this: {message}")]
+    Unimplemented {
+        /// The node's sentence.
+        message: String,
+    },
+    /// Any other status.
+    #[error("the node answered {code:?}: {message}")]
+    Status {
+        /// The gRPC code.
+        code: Code,
+        /// The node's sentence.
+        message: String,
+    },
+    /// The node's answer lacks something or contradicts itself.
+    #[error("the node's answer is malformed: {what}")]
+    BadAnswer {
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl ClientError {
+    /// Reads a status; `url` is where it came from.
+    #[must_use]
+    pub fn from_status(status: &Status, url: &str) -> Self {
+        let message = status.message().to_owned();
+        let details = status.get_error_details();
+        match status.code() {
+            Code::InvalidArgument => Self::InvalidArgument {
+                message,
+                violations: details.bad_request().map_or_else(Vec::new, |request| {
+                    let violations = request.field_violations.iter();
+                    violations
+                        .map(|violation| FieldViolation {
+                            field: violation.field.clone(),
+                            description: violation.description.clone(),
+                        })
+                        .collect()
+                }),
+            },
+            Code::NotFound => Self::NotFound { message },
+            Code::Unauthenticated => Self::Unauthenticated { message },
+            Code::PermissionDenied => Self::PermissionDenied { message },
+            Code::ResourceExhausted => Self::RateLimited {
+                message,
+                retry_after: details.retry_info().and_then(|info| info.retry_delay),
+            },
+            Code::Unimplemented => Self::Unimplemented { message },
+            // A status that the node sent carries an ErrorInfo; one that the
+            // transport made up on this side does not.
+            Code::Unavailable if details.error_info().is_some() => Self::Unavailable { message },
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+                if std::error::Error::source(status).is_some() || is_transport(&message) =>
+            {
+                Self::ConnectionLost {
+                    url: url.to_owned(),
+                    reason: innermost(status),
+                }
+            }
+            Code::Unavailable => Self::Unavailable { message },
+            code => Self::Status { code, message },
+        }
+    }
+
+    /// What to do about it, if there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::BadUrl { .. } => {
+                Some("write it like http://127.0.0.1:7310 (--node or PITHEAD_NODE)".to_owned())
+            }
+            Self::NotRunning { .. } | Self::ConnectionLost { .. } => Some(
+                "is it running? start one with `pithead devnet` or `pithead-node`, or name another with --node URL (PITHEAD_NODE)"
+                    .to_owned(),
+            ),
+            Self::Timeout { .. } => {
+                Some("is that address a Pithead node? it may also be overloaded".to_owned())
+            }
+            Self::Unauthenticated { .. } | Self::PermissionDenied { .. } => Some(
+                "give the node's token file: --token-file DATA_DIR/admin.token (or mine.token for `workers`; PITHEAD_TOKEN_FILE)"
+                    .to_owned(),
+            ),
+            Self::RateLimited { retry_after, .. } => Some(match retry_after {
+                Some(delay) => format!("try again in {} s", delay.as_secs().max(1)),
+                None => "try again in a minute".to_owned(),
+            }),
+            Self::Unavailable { .. } => Some("try again in a moment".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed over a new connection.
+    #[must_use]
+    pub fn is_disconnect(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRunning { .. }
+                | Self::ConnectionLost { .. }
+                | Self::Timeout { .. }
+                | Self::Unavailable { .. }
+        )
+    }
+}
+
+/// The node's sentence with the violations that it does not mention itself.
+fn sentence(message: &str, violations: &[FieldViolation]) -> String {
+    let mut text = message.to_owned();
+    for violation in violations {
+        if !message.contains(&violation.description) {
+            text.push_str(&format!("; {}: {}", violation.field, violation.description));
+        }
+    }
+    text
+}
+
+/// Messages of statuses that tonic and hyper make up when a connection breaks.
+fn is_transport(message: &str) -> bool {
+    [
+        "transport error",
+        "h2 protocol error",
+        "error reading a body",
+        "connection",
+    ]
+    .iter()
+    .any(|part| message.contains(part))
+}
+
+/// The innermost cause of an error: "connection refused" rather than
+/// "transport error".
+pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string().to_lowercase()
+}
