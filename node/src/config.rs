@@ -33,6 +33,10 @@ pub struct Cli {
     /// Replay the whole chain, compare it with what is stored, and exit.
     #[arg(long)]
     pub verify: bool,
+    /// Stop when standard input closes: for a parent process that must not
+    /// leave the node behind, however it ends itself.
+    #[arg(long)]
+    pub stop_on_stdin_close: bool,
     /// The settings given as flags.
     #[command(flatten)]
     pub settings: Settings,
