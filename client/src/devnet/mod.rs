@@ -65,10 +65,10 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode> {
         made = scenario::prepare(&layout, &view, resumed) => made?,
         () = signals.any() => bail!("interrupted while the network was being made"),
     };
-    let mut network = Network::start(&layout, args.port, args.miners, &made).await?;
+    let (network, mut processes) = Network::start(&layout, args.port, args.miners, &made).await?;
     let outcome = tokio::select! {
         outcome = drive(&args, &layout, &network, &made, &view, resumed) => outcome,
-        died = network.died() => Err(died),
+        died = processes.died() => Err(died),
         () = signals.any() => {
             view.line("");
             view.line("Interrupted: ending the network.");
@@ -79,7 +79,7 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode> {
         Ok(None) => {
             // The demonstration is over; the network goes on.
             tokio::select! {
-                died = network.died() => Err(died),
+                died = processes.died() => Err(died),
                 () = signals.any() => {
                     view.line("");
                     view.line("Ending the network.");
@@ -92,9 +92,9 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode> {
         Err(error) => Err(error),
     };
     if outcome.is_err() {
-        network.show_logs(&view);
+        processes.show_logs(&view);
     }
-    network.end(END_TIMEOUT).await;
+    processes.end(END_TIMEOUT).await;
     outcome
 }
 

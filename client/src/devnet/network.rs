@@ -93,12 +93,14 @@ struct Process {
     log: PathBuf,
 }
 
-/// The running network.
+/// The running network, as a client sees it.
 pub(super) struct Network {
     url: String,
     client: Client,
-    processes: Vec<Process>,
 }
+
+/// The processes behind it.
+pub(super) struct Processes(Vec<Process>);
 
 impl Network {
     /// Starts the node, waits until it serves, then starts the miners.
@@ -107,7 +109,7 @@ impl Network {
         port: Option<u16>,
         miners: u32,
         made: &Made,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Processes)> {
         let node_program = program("pithead-node")?;
         let miner_program = program("pithead-miner")?;
         fs::create_dir_all(layout.folder().join("logs"))
@@ -145,11 +147,7 @@ impl Network {
                 .arg("--stop-on-stdin-close");
             processes.push(spawn(&name, command, layout)?);
         }
-        Ok(Self {
-            url,
-            client,
-            processes,
-        })
+        Ok((Self { url, client }, Processes(processes)))
     }
 
     pub(super) fn url(&self) -> &str {
@@ -169,9 +167,12 @@ impl Network {
         }
     }
 
+}
+
+impl Processes {
     /// Waits until a process ends that should not, and says which.
     pub(super) async fn died(&mut self) -> anyhow::Error {
-        let waits = self.processes.iter_mut().map(|process| {
+        let waits = self.0.iter_mut().map(|process| {
             Box::pin(async move {
                 let status = process.child.wait().await;
                 describe_end(&process.name, status)
@@ -182,7 +183,7 @@ impl Network {
 
     /// Shows the ends of the logs.
     pub(super) fn show_logs(&self, view: &View) {
-        for process in &self.processes {
+        for process in &self.0 {
             if let Ok(text) = fs::read_to_string(&process.log) {
                 let lines: Vec<&str> = text.lines().collect();
                 let from = lines.len().saturating_sub(LOG_LINES_SHOWN);
@@ -193,11 +194,11 @@ impl Network {
 
     /// Closes the pipes, miners first, and waits for the processes to end.
     pub(super) async fn end(mut self, timeout: Duration) {
-        self.processes.reverse();
-        for process in &mut self.processes {
+        self.0.reverse();
+        for process in &mut self.0 {
             drop(process.child.stdin.take());
         }
-        for process in &mut self.processes {
+        for process in &mut self.0 {
             if tokio::time::timeout(timeout, process.child.wait()).await.is_err() {
                 // It had its time; what it acknowledged is on disk.
                 let _ = process.child.kill().await;

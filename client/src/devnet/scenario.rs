@@ -387,7 +387,7 @@ impl Stage<'_> {
             "the payment ended as {}",
             state.as_str_name()
         );
-        self.view.done("mined".to_owned());
+        self.view.done("mined");
         Ok(())
     }
 
