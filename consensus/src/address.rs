@@ -120,13 +120,23 @@ impl Address {
             });
         }
         let payload: Vec<u8> = checked.byte_iter().collect();
-        payload
-            .as_slice()
-            .try_into()
-            .map(Self)
-            .map_err(|_| ParseAddressError::BadLength {
-                found: payload.len(),
-            })
+        let address =
+            payload
+                .as_slice()
+                .try_into()
+                .map(Self)
+                .map_err(|_| ParseAddressError::BadLength {
+                    found: payload.len(),
+                })?;
+        // The last character has bits to spare; set ones would give one address
+        // several texts.
+        if address.to_text(prefix) != text.to_ascii_lowercase() {
+            return Err(ParseAddressError::Malformed {
+                found: text.chars().take(100).collect(),
+                reason: "its padding bits are not zero".to_owned(),
+            });
+        }
+        Ok(address)
     }
 }
 

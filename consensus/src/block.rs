@@ -177,19 +177,7 @@ impl Decode for Block {
     fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let header = BlockHeader::decode_from(reader)?;
         let commitment = BlockCommitment::decode_from(reader)?;
-        let count = usize::try_from(reader.u32("transaction count")?).unwrap_or(usize::MAX);
-        // No count is believed that the rest of the input could not hold.
-        let max = reader
-            .left()
-            .checked_div(MIN_TRANSACTION_BYTES)
-            .unwrap_or(0);
-        if count > max {
-            return Err(DecodeError::OverLimit {
-                field: "transaction count",
-                found: count,
-                max,
-            });
-        }
+        let count = reader.count("transaction count", MIN_TRANSACTION_BYTES)?;
         let mut transactions = Vec::with_capacity(count);
         for _ in 0..count {
             transactions.push(SignedTransaction::decode_from(reader)?);

@@ -185,6 +185,41 @@ impl<'a> Reader<'a> {
             .map_err(|error| DecodeError::AmountOutOfRange { field, error })
     }
 
+    /// Reads one byte that has only one allowed value in this version.
+    pub(crate) fn expect(
+        &mut self,
+        field: &'static str,
+        wanted: u8,
+        expected: &'static str,
+    ) -> Result<(), DecodeError> {
+        let found = self.u8(field)?;
+        if found == wanted {
+            Ok(())
+        } else {
+            Err(DecodeError::BadValue {
+                field,
+                found: u64::from(found),
+                expected,
+            })
+        }
+    }
+
+    /// Reads a 32-bit count of items of at least `item_bytes` bytes each. No
+    /// count is believed that the rest of the input could not hold, so that it
+    /// may be allocated.
+    pub(crate) fn count(
+        &mut self,
+        field: &'static str,
+        item_bytes: usize,
+    ) -> Result<usize, DecodeError> {
+        let found = usize::try_from(self.u32(field)?).unwrap_or(usize::MAX);
+        let max = self.left().checked_div(item_bytes).unwrap_or(0);
+        if found > max {
+            return Err(DecodeError::OverLimit { field, found, max });
+        }
+        Ok(found)
+    }
+
     /// Ends the reading.
     ///
     /// # Errors

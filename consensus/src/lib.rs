@@ -6,7 +6,8 @@
 //!
 //! Where to start reading: [`block`] and [`transaction`] for what is on the
 //! wire, [`check`] for the rules that need no context, [`connect`] for those
-//! that do, [`difficulty`] and [`subsidy`] for the two schedules.
+//! that do, [`difficulty`] and [`subsidy`] for the two schedules, [`approval`]
+//! for checkpoints and what makes them final.
 
 #![forbid(unsafe_code)]
 #![deny(
@@ -53,6 +54,11 @@ pub mod fork_choice;
 
 pub use address::{Address, AddressPrefix};
 pub use amount::Amount;
+pub use approval::certificate::Certificate;
+pub use approval::evidence::Evidence;
+pub use approval::finality::Finality;
+pub use approval::vote::VoteRecord;
+pub use approval::{Approval, Checkpoint, Link, SignedApproval, Validators};
 pub use block::{Block, BlockCommitment, BlockHeader};
 pub use encoding::{Decode, DecodeError, Encode};
 pub use genesis::{ConsensusParams, Genesis};

@@ -183,15 +183,7 @@ impl Encode for UndoRecord {
 
 impl Decode for UndoRecord {
     fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let count = usize::try_from(reader.u32("undo entry count")?).unwrap_or(usize::MAX);
-        let max = reader.left().checked_div(UNDO_ENTRY_BYTES).unwrap_or(0);
-        if count > max {
-            return Err(DecodeError::OverLimit {
-                field: "undo entry count",
-                found: count,
-                max,
-            });
-        }
+        let count = reader.count("undo entry count", UNDO_ENTRY_BYTES)?;
         let mut entries = Vec::with_capacity(count);
         for _ in 0..count {
             entries.push(UndoEntry {

@@ -52,6 +52,9 @@ pub struct TreeUpdate {
 /// `changes` are the accounts that changed; an account is never removed, since
 /// going back is done by dropping versions.
 ///
+/// Version 0 starts from nothing; any other needs the root of the one below.
+/// Without changes the root is copied to the new version.
+///
 /// # Errors
 /// [`StateTreeError`] if the nodes of the version below can't be read.
 pub fn update<'a>(
@@ -63,7 +66,14 @@ pub fn update<'a>(
         .into_iter()
         .map(|(address, account)| (key_hash(address), Some(account.tree_value().to_vec())));
     let reader = Nodes(source);
-    let (root, batch) = Sha256Jmt::new(&reader)
+    let tree = Sha256Jmt::new(&reader);
+    // The tree underneath would take a missing root for an empty tree and give
+    // a wrong root instead of a storage error.
+    if let Some(below) = version.checked_sub(1) {
+        tree.get_root_hash(below)
+            .map_err(|error| StateTreeError(format!("{error:#}")))?;
+    }
+    let (root, batch) = tree
         .put_value_set(values, version)
         .map_err(|error| StateTreeError(format!("{error:#}")))?;
     let mut nodes = Vec::new();

@@ -62,9 +62,6 @@ impl CompactTarget {
         let bits = self.0;
         let exponent = bits >> 24;
         let mantissa = bits & 0x007f_ffff;
-        if mantissa != 0 && bits & 0x0080_0000 != 0 {
-            return Err(CompactTargetError::Negative { bits });
-        }
         let value = U256::from(mantissa);
         let shifted = if exponent <= 3 {
             let shift = 3u32.saturating_sub(exponent).saturating_mul(8);
@@ -74,9 +71,14 @@ impl CompactTarget {
             let shift = exponent.saturating_sub(3).saturating_mul(8);
             value.checked_shl(usize::try_from(shift).unwrap_or(usize::MAX))
         };
+        // The sign of zero does not count: what is left decides.
+        let is_zero = mantissa == 0 || shifted == Some(U256::ZERO);
+        if !is_zero && bits & 0x0080_0000 != 0 {
+            return Err(CompactTargetError::Negative { bits });
+        }
         let number = match shifted {
             Some(number) => number,
-            None if mantissa == 0 => U256::ZERO,
+            None if is_zero => U256::ZERO,
             None => return Err(CompactTargetError::Overflow { bits }),
         };
         let target = Target::new(number).ok_or(CompactTargetError::Zero { bits })?;

@@ -142,13 +142,15 @@ impl Encode for TransactionBody {
 
 impl Decode for TransactionBody {
     fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        expect_value(reader, "transaction version", TRANSACTION_VERSION, "1")?;
-        expect_value(reader, "transaction kind", KIND_TRANSFER, "0 (transfer)")?;
+        reader.expect("transaction version", TRANSACTION_VERSION, "1")?;
+        reader.expect("transaction kind", KIND_TRANSFER, "0 (transfer)")?;
         let sender = Address(reader.array("sender")?);
         let sequence = reader.u64("sequence")?;
         let fee = reader.amount("fee")?;
         let count = within("output count", reader.u16("output count")?, MAX_OUTPUTS)?;
-        let mut outputs = Vec::with_capacity(count);
+        // No more room is made than what is left of the input can fill.
+        let room = reader.left().checked_div(OUTPUT_BYTES).unwrap_or(0);
+        let mut outputs = Vec::with_capacity(count.min(room));
         for _ in 0..count {
             outputs.push(Output {
                 recipient: Address(reader.array("recipient")?),
@@ -218,24 +220,6 @@ impl Decode for SignedTransaction {
         let transaction = Self::decode_from(&mut reader)?;
         reader.finish()?;
         Ok(transaction)
-    }
-}
-
-fn expect_value(
-    reader: &mut Reader<'_>,
-    field: &'static str,
-    wanted: u8,
-    expected: &'static str,
-) -> Result<(), DecodeError> {
-    let found = reader.u8(field)?;
-    if found == wanted {
-        Ok(())
-    } else {
-        Err(DecodeError::BadValue {
-            field,
-            found: u64::from(found),
-            expected,
-        })
     }
 }
 

@@ -1,1 +1,212 @@
-fn main() {}
+//! `pithead-node`: reads the configuration, opens the chain, serves the API,
+//! and stops cleanly. Everything else is in the library.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use pithead_consensus::Genesis;
+use pithead_node::chain;
+use pithead_node::config::{Cli, Command, Config};
+use pithead_node::engine::{Engine, system_clock};
+use pithead_node::logging::{self, LogHandle};
+use pithead_node::mempool::MempoolLimits;
+use pithead_node::node::{Node, TemplatePolicy};
+use pithead_node::rpc::auth::{AuthLayer, Tokens};
+use pithead_node::rpc::limits::RateLimitLayer;
+use pithead_node::rpc::listener::ConnectionLimits;
+use pithead_node::rpc::{ServeOptions, serve};
+use pithead_node::store::{RedbStore, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tracing::{error, info};
+
+/// Per cent by which a reward must grow before miners get a new template early.
+const TEMPLATE_GROWTH_PERCENT: u64 = 1;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let cli = Cli::parse();
+    let (config, printed) = Config::load(&cli)?;
+    if matches!(cli.command, Some(Command::Config)) {
+        print!("{printed}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let log = logging::init(config.log_format, &config.log_filter)?;
+    let genesis = config.load_genesis()?;
+    let store: Arc<dyn Store> =
+        Arc::new(RedbStore::open(&config.data_dir, config.store_cache_bytes)?);
+    if cli.verify {
+        return verify(store.as_ref(), &genesis);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let stop = Arc::new(Notify::new());
+    if cli.stop_on_stdin_close {
+        stop_when_stdin_closes(Arc::clone(&stop))?;
+    }
+    runtime.block_on(run_node(config, genesis, store, log, stop))
+}
+
+fn verify(store: &dyn Store, genesis: &Genesis) -> Result<ExitCode> {
+    let snapshot = store.snapshot()?;
+    if pithead_node::store::schema::tip_hash(snapshot.as_ref())?.is_none() {
+        println!("nothing to verify: the data directory holds no chain yet");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = chain::verify(store, genesis, |height, tip| {
+        if height.0 % 1_000 == 0 {
+            info!("verified {height} of {tip} blocks");
+        }
+    });
+    match report {
+        Ok(report) => {
+            println!(
+                "verified {} blocks, {} transactions and {} accounts: everything agrees; tip {}",
+                report.blocks, report.transactions, report.accounts, report.tip
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            eprintln!("hint: restore a backup, or start afresh in another --data-dir");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn run_node(
+    config: Config,
+    genesis: Genesis,
+    store: Arc<dyn Store>,
+    log: LogHandle,
+    stop: Arc<Notify>,
+) -> Result<ExitCode> {
+    let clock = system_clock();
+    let node = Node::open(
+        store,
+        genesis,
+        &config.data_dir,
+        MempoolLimits {
+            bytes_max: config.mempool_bytes_max,
+            expiry_secs: config.mempool_expiry_secs,
+            min_fee_rate: config.min_relay_fee_rate,
+        },
+        TemplatePolicy {
+            refresh_secs: config.template_refresh_secs,
+            growth_percent: TEMPLATE_GROWTH_PERCENT,
+        },
+        clock(),
+    )?;
+    let tip = node.chain().tip();
+    info!(
+        network = %node.chain().genesis().name,
+        genesis = %node.chain().params().genesis_hash,
+        height = tip.height.0,
+        tip = %tip.hash(),
+        data_dir = %config.data_dir.display(),
+        "chain opened"
+    );
+    let (engine, core) = Engine::start(node, clock)?;
+    let listener = TcpListener::bind(config.rpc_listen)
+        .await
+        .with_context(|| {
+            format!(
+                "listening on {}: choose another address with --rpc-listen",
+                config.rpc_listen
+            )
+        })?;
+    let address = listener.local_addr().context("asking for the address")?;
+    let tokens = Tokens::write(&config.mine_token_file, &config.admin_token_file)?;
+    let options = ServeOptions {
+        engine: engine.clone(),
+        log,
+        stop: Arc::clone(&stop),
+        auth: AuthLayer::new(tokens, config.mine_without_token),
+        rate_limit: RateLimitLayer::new(config.rpc_requests_per_minute, config.rpc_burst),
+        connections: ConnectionLimits {
+            total_max: config.rpc_max_connections,
+            per_ip_max: config.rpc_max_connections_per_ip,
+            ..ConnectionLimits::default()
+        },
+        streams_per_connection_max: config.rpc_max_streams,
+        drain: Duration::from_secs(config.rpc_drain_secs),
+    };
+    // Installed before anyone can know that the node runs: a signal that
+    // comes as soon as it says so finds its handler.
+    let mut terminate = signal(SignalKind::terminate()).context("handling SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("handling SIGINT")?;
+    let (shutdown_sender, shutdown) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve(listener, options, async {
+        let _ = shutdown.await;
+    }));
+    let ticking = engine.clone();
+    let ticks = tokio::spawn(async move { ticking.tick_every_second().await });
+    if let Some(path) = &config.ready_file {
+        write_ready_file(path, &address.to_string())?;
+    }
+    info!(%address, "serving the API");
+
+    let failure = tokio::select! {
+        _ = terminate.recv() => { info!("SIGTERM: stopping"); None }
+        _ = interrupt.recv() => { info!("interrupted: stopping"); None }
+        () = stop.notified() => None,
+        reason = engine.fatal() => Some(reason),
+    };
+    let _ = shutdown_sender.send(());
+    server.await.context("the server ended early")??;
+    ticks.abort();
+    let _ = ticks.await;
+    engine.stop().await;
+    tokio::task::spawn_blocking(move || core.join())
+        .await
+        .context("waiting for the core")?
+        .map_err(|_| anyhow::anyhow!("the core ended by a fault of its own"))?;
+    match failure {
+        None => {
+            info!("stopped");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(reason) => {
+            error!(%reason, "stopped: nothing that was acknowledged is lost");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Reads standard input to its end on a thread of its own: a blocking read
+/// there would hold up the runtime's end.
+fn stop_when_stdin_closes(stop: Arc<Notify>) -> Result<()> {
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            // An error is an end, too.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            info!("standard input closed: stopping");
+            stop.notify_one();
+        })
+        .context("watching standard input")?;
+    Ok(())
+}
+
+/// Writes the file whole, so that whoever waits for it never reads half.
+fn write_ready_file(path: &std::path::Path, address: &str) -> Result<()> {
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, format!("{address}\n"))
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("writing {}", path.display()))
+}

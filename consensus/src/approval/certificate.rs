@@ -1,0 +1,196 @@
+//! Certificates: a quorum of approvals of one link (protocol §9). Nodes keep
+//! one for each approved checkpoint, outside the block, and serve it to peers.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use thiserror::Error;
+
+use super::{Approval, ApprovalError, Link, SignedApproval, Validators};
+use crate::address::Address;
+use crate::encoding::{Decode, DecodeError, Encode, Reader};
+use crate::key::{PublicKey, SIGNATURE_LEN, Signature};
+
+/// The only certificate version.
+pub const CERTIFICATE_VERSION: u8 = 1;
+/// Bytes of a validator and its signature.
+const ENTRY_BYTES: usize = 32 + SIGNATURE_LEN;
+
+/// The approvals of one link: `version u8 = 1 ‖ link 80 ‖ count u32 ‖
+/// (validator 32 ‖ signature 256)…`, ascending by validator when built here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    link: Link,
+    approvals: Vec<(Address, Signature)>,
+}
+
+/// A certificate that approves nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CertificateError {
+    /// §9: without validators the rule is off.
+    #[error("this network has no validators: nothing can be approved")]
+    NoValidators,
+    /// §9: one (source, target).
+    #[error(
+        "the approvals are not all of one link: {} to {} is another", found.source.hash, found.target.hash
+    )]
+    MixedLinks {
+        /// A link other than the first approval's.
+        found: Link,
+    },
+    /// §9: distinct approvals.
+    #[error("validator {validator:?} appears twice")]
+    DuplicateValidator {
+        /// Who.
+        validator: Address,
+    },
+    /// §9: the quorum.
+    #[error("{found} approvals, {needed} make a certificate")]
+    TooFewApprovals {
+        /// Distinct approvals found.
+        found: usize,
+        /// The network's quorum.
+        needed: usize,
+    },
+    /// One of the approvals breaks a rule.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+}
+
+impl Certificate {
+    /// Gathers approvals into a certificate and checks it. No approvals at all
+    /// make none.
+    ///
+    /// # Errors
+    /// [`CertificateError`], one variant a rule.
+    pub fn build(
+        validators: &Validators,
+        approvals: &[SignedApproval],
+    ) -> Result<Self, CertificateError> {
+        let Some(first) = approvals.first() else {
+            return Err(CertificateError::TooFewApprovals {
+                found: 0,
+                needed: validators.quorum(),
+            });
+        };
+        let link = first.approval.link;
+        // # Consensus: §9 "approvals with one (source, target)".
+        if let Some(other) = approvals.iter().find(|each| each.approval.link != link) {
+            return Err(CertificateError::MixedLinks {
+                found: other.approval.link,
+            });
+        }
+        let mut approvals: Vec<_> = approvals
+            .iter()
+            .map(|each| (each.approval.validator, each.signature.clone()))
+            .collect();
+        approvals.sort();
+        let certificate = Self { link, approvals };
+        certificate.check(validators)?;
+        Ok(certificate)
+    }
+
+    /// Checks all that a certificate shows by itself: membership, duplicates
+    /// and the quorum before any signature, the signatures in parallel. Whether
+    /// its source is approved is for [`super::finality`].
+    ///
+    /// # Errors
+    /// [`CertificateError`], one variant a rule.
+    pub fn check(&self, validators: &Validators) -> Result<(), CertificateError> {
+        // # Consensus: §9 "No validators: the rule is off".
+        if validators.is_empty() {
+            return Err(CertificateError::NoValidators);
+        }
+        validators.check_link(&self.link)?;
+        // # Consensus: §9 "verify membership and duplicates before any signature".
+        let mut signers: BTreeMap<Address, (&PublicKey, &Signature)> = BTreeMap::new();
+        for (validator, signature) in &self.approvals {
+            let key = validators.member(validator)?;
+            if signers.insert(*validator, (key, signature)).is_some() {
+                return Err(CertificateError::DuplicateValidator {
+                    validator: *validator,
+                });
+            }
+        }
+        // # Consensus: §9 "quorum distinct approvals".
+        let needed = validators.quorum();
+        if signers.len() < needed {
+            return Err(CertificateError::TooFewApprovals {
+                found: signers.len(),
+                needed,
+            });
+        }
+        let signers: Vec<_> = signers.into_iter().collect();
+        let forged = signers
+            .par_iter()
+            .find_first(|(validator, (key, signature))| {
+                let message = Approval {
+                    validator: *validator,
+                    link: self.link,
+                }
+                .signing_message(validators.genesis_hash());
+                !key.verifies(&message, signature)
+            });
+        match forged {
+            None => Ok(()),
+            Some((validator, _)) => Err(ApprovalError::BadSignature {
+                validator: *validator,
+            }
+            .into()),
+        }
+    }
+
+    /// What it approves, and from where.
+    #[must_use]
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// How many approvals it holds.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.approvals.len()
+    }
+
+    /// Its approvals, each by itself.
+    pub fn approvals(&self) -> impl Iterator<Item = SignedApproval> {
+        self.approvals
+            .iter()
+            .map(|(validator, signature)| SignedApproval {
+                approval: Approval {
+                    validator: *validator,
+                    link: self.link,
+                },
+                signature: signature.clone(),
+            })
+    }
+}
+
+impl Encode for Certificate {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        out.push(CERTIFICATE_VERSION);
+        self.link.encode_to(out);
+        let count = u32::try_from(self.approvals.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&count.to_le_bytes());
+        for (validator, signature) in &self.approvals {
+            out.extend_from_slice(&validator.0);
+            out.extend_from_slice(signature.0.as_slice());
+        }
+    }
+}
+
+impl Decode for Certificate {
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.expect("certificate version", CERTIFICATE_VERSION, "1")?;
+        let link = Link::decode_from(reader)?;
+        let count = reader.count("approval count", ENTRY_BYTES)?;
+        let mut approvals = Vec::with_capacity(count);
+        for _ in 0..count {
+            approvals.push((
+                Address(reader.array("validator")?),
+                Signature(Box::new(reader.array("signature")?)),
+            ));
+        }
+        Ok(Self { link, approvals })
+    }
+}

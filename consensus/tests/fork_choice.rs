@@ -1,0 +1,89 @@
+//! The order of chains of protocol §8, and that it is an order.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cmp::Ordering;
+
+use pithead_consensus::fork_choice::{Candidate, compare};
+use pithead_consensus::{Height, Work};
+use proptest::prelude::*;
+
+fn work(number: u64) -> Work {
+    let mut bytes = [0; 32];
+    bytes[24..].copy_from_slice(&number.to_be_bytes());
+    Work::from_be_bytes(bytes)
+}
+
+const PLAIN: Candidate = Candidate {
+    contains_final: true,
+    approved_height: Height(10),
+    chain_work: Work::ZERO,
+    arrival: 5,
+};
+
+#[test]
+fn the_last_final_block_outweighs_everything() {
+    let without = Candidate {
+        contains_final: false,
+        approved_height: Height(1_000),
+        chain_work: work(u64::MAX),
+        arrival: 0,
+    };
+    assert_eq!(compare(&PLAIN, &without), Ordering::Greater);
+}
+
+#[test]
+fn an_approved_checkpoint_outweighs_work() {
+    let higher = Candidate {
+        approved_height: Height(20),
+        ..PLAIN
+    };
+    let heavier = Candidate {
+        chain_work: work(1_000_000),
+        arrival: 0,
+        ..PLAIN
+    };
+    assert_eq!(compare(&higher, &heavier), Ordering::Greater);
+}
+
+#[test]
+fn work_outweighs_arrival() {
+    let heavier = Candidate {
+        chain_work: work(1),
+        arrival: 9,
+        ..PLAIN
+    };
+    assert_eq!(compare(&heavier, &PLAIN), Ordering::Greater);
+}
+
+#[test]
+fn the_first_seen_wins_a_tie() {
+    let later = Candidate {
+        arrival: 6,
+        ..PLAIN
+    };
+    assert_eq!(compare(&PLAIN, &later), Ordering::Greater);
+    assert_eq!(compare(&PLAIN, &PLAIN), Ordering::Equal);
+}
+
+fn candidates() -> impl Strategy<Value = Candidate> {
+    (any::<bool>(), 0..3u64, 0..3u64, 0..3u64).prop_map(
+        |(contains_final, height, hashes, arrival)| Candidate {
+            contains_final,
+            approved_height: Height(height),
+            chain_work: work(hashes),
+            arrival,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn it_is_a_total_order(a in candidates(), b in candidates(), c in candidates()) {
+        prop_assert_eq!(compare(&a, &b), compare(&b, &a).reverse());
+        prop_assert_eq!(compare(&a, &b) == Ordering::Equal, a == b);
+        if compare(&a, &b) != Ordering::Less && compare(&b, &c) != Ordering::Less {
+            prop_assert_ne!(compare(&a, &c), Ordering::Less);
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The account ledger over random chains of blocks: disconnecting is exact,
+//! money is neither made nor lost, and roots depend on nothing but the state.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, HashSet};
+
+use common::chain::{Chain, MemoryTree, easy_network};
+use common::{grains, key};
+use pithead_consensus::check::{BlockError, TransactionError};
+use pithead_consensus::connect::touched_addresses;
+use pithead_consensus::state_tree::{EMPTY_ROOT, update};
+use pithead_consensus::{Account, Address, Hash256};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const PIT: u64 = 100_000_000;
+/// Keys that spend; the others only receive.
+const SPENDERS: usize = 4;
+
+/// A payment as drawn: who, fee, to whom and how much.
+type Draw = (usize, u64, Vec<(usize, u64)>);
+
+fn payments() -> impl Strategy<Value = Vec<Draw>> {
+    let outputs = vec((0..common::KEYS, 1..3 * PIT), 1..4);
+    vec((0..SPENDERS, 0..PIT, outputs), 0..5)
+}
+
+/// Payments that may break a balance rule are drawn as they come: a block with
+/// one is refused whole.
+fn next_block(
+    chain: &Chain,
+    payments: &[Draw],
+    reward: usize,
+    elapsed: u32,
+) -> pithead_consensus::Block {
+    let genesis = chain.genesis.params.genesis_hash;
+    let mut sequences: BTreeMap<Address, u64> = BTreeMap::new();
+    let transactions = payments
+        .iter()
+        .map(|(from, fee, outputs)| {
+            let from = key(*from);
+            let on_record = chain.accounts.get(&from.address).sequence;
+            let sequence = sequences.entry(from.address).or_insert(on_record);
+            let outputs: Vec<_> = outputs
+                .iter()
+                .map(|(to, amount)| (key(*to).address, *amount))
+                .collect();
+            let transaction = from.pay(&genesis, *sequence, *fee, &outputs);
+            *sequence += 1;
+            transaction
+        })
+        .collect();
+    chain.assemble(transactions, key(reward).address, elapsed)
+}
+
+fn allocations() -> Vec<(Address, u64)> {
+    (0..SPENDERS)
+        .map(|index| (key(index).address, 20 * PIT))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn disconnecting_is_exact_and_money_is_conserved(
+        blocks in vec((payments(), 0..common::KEYS, 0..5u32), 1..6),
+        maturity in prop::sample::select(vec![0u32, 1, 2, 4]),
+    ) {
+        let mut chain = Chain::new(&easy_network(&allocations(), maturity));
+        let mut before = Vec::new();
+        for (payments, reward, elapsed) in &blocks {
+            let state = (chain.accounts.clone(), chain.roots.clone());
+            let block = next_block(&chain, payments, *reward, *elapsed);
+            let touched = touched_addresses(&block, chain.matured_reward().as_ref());
+            match chain.connect(block) {
+                Ok(connected) => {
+                    let changed: HashSet<_> = connected.change.0.keys().collect();
+                    prop_assert!(changed.iter().all(|address| touched.contains(address)));
+                    before.push(state);
+                }
+                // Only for want of money; and then nothing has happened.
+                Err(error) => {
+                    let poor = matches!(
+                        error,
+                        BlockError::Transaction {
+                            error: TransactionError::InsufficientBalance { .. },
+                            ..
+                        }
+                    );
+                    prop_assert!(poor, "{}", error);
+                    prop_assert_eq!(&(chain.accounts.clone(), chain.roots.clone()), &state);
+                }
+            }
+            // §5: the difference is exactly the rewards not yet matured.
+            prop_assert_eq!(chain.balances() + chain.unmatured(), chain.issued());
+            if maturity == 0 {
+                prop_assert_eq!(chain.unmatured(), 0);
+            }
+        }
+        while let Some(state) = before.pop() {
+            chain.disconnect();
+            prop_assert_eq!((chain.accounts.clone(), chain.roots.clone()), state);
+        }
+        prop_assert_eq!(chain.balances(), u128::from(20 * PIT) * SPENDERS as u128);
+    }
+
+    /// A block that was disconnected connects again with the same result, and
+    /// so does another in its place.
+    #[test]
+    fn two_branches_do_not_mix(
+        first in payments(),
+        left in payments(),
+        right in payments(),
+    ) {
+        let mut chain = Chain::new(&easy_network(&allocations(), 1));
+        let first = next_block(&chain, &first, 5, 2);
+        prop_assume!(chain.connect(first).is_ok());
+        let left = next_block(&chain, &left, 6, 2);
+        let right = next_block(&chain, &right, 7, 3);
+        let apply = |chain: &mut Chain, block: &pithead_consensus::Block| {
+            chain.connect(block.clone()).is_ok().then(|| {
+                let state = (chain.accounts.clone(), chain.roots.clone());
+                chain.disconnect();
+                state
+            })
+        };
+        let once = apply(&mut chain, &left);
+        apply(&mut chain, &right);
+        prop_assert_eq!(apply(&mut chain, &left), once);
+    }
+
+    /// The root depends on the state alone: not on how changes were batched, in
+    /// what order they came, or what stood there before.
+    #[test]
+    fn roots_do_not_depend_on_history(
+        accounts in prop::collection::btree_map(
+            any::<[u8; 32]>(), (0..1_000_000u64, any::<u64>()), 1..60),
+        cuts in vec(any::<prop::sample::Index>(), 0..5),
+        reverse: bool,
+    ) {
+        let mut accounts: Vec<(Address, Account)> = accounts
+            .into_iter()
+            .map(|(address, (balance, sequence))| {
+                let balance = grains(balance);
+                (Address(address), Account { balance, sequence, key: None })
+            })
+            .collect();
+        let mut whole = MemoryTree::default();
+        let expected = whole.update(0, &accounts);
+        if reverse {
+            accounts.reverse();
+        }
+
+        // In batches, each account first with another value.
+        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(accounts.len())).collect();
+        places.extend([0, accounts.len()]);
+        places.sort_unstable();
+        let mut tree = MemoryTree::default();
+        let older: Vec<_> = accounts
+            .iter()
+            .map(|(address, account)| {
+                let sequence = account.sequence ^ 1;
+                (*address, Account { sequence, ..account.clone() })
+            })
+            .collect();
+        let older_root = tree.update(0, &older);
+        let mut root = older_root;
+        let mut version = 0;
+        for pair in places.windows(2) {
+            version += 1;
+            root = tree.update(version, &accounts[pair[0]..pair[1]]);
+        }
+        prop_assert_eq!(root, expected);
+
+        // Versions can be dropped and made again.
+        let all = tree.clone();
+        tree.drop_from(1);
+        prop_assert_eq!(tree.update(1, &[]), older_root, "what is left is the first version");
+        tree.drop_from(1);
+        let mut version = 0;
+        for pair in places.windows(2) {
+            version += 1;
+            root = tree.update(version, &accounts[pair[0]..pair[1]]);
+        }
+        prop_assert_eq!(root, expected);
+        prop_assert_eq!(tree, all);
+    }
+}
+
+#[test]
+fn an_update_without_changes_copies_the_root() {
+    let mut tree = MemoryTree::default();
+    assert_eq!(tree.update(0, &[]), EMPTY_ROOT);
+    assert_eq!(tree.update(1, &[]), EMPTY_ROOT);
+    let account = Account {
+        balance: grains(1),
+        ..Account::default()
+    };
+    let root = tree.update(2, &[(key(0).address, account)]);
+    assert_ne!(root, EMPTY_ROOT);
+    let nothing: [(&Address, &Account); 0] = [];
+    let empty = update(&tree, 3, nothing).unwrap();
+    assert_eq!(empty.root, root);
+    assert_eq!(empty.nodes.len(), 1, "the root of the new version");
+    assert_eq!(empty.stale, Vec::<Vec<u8>>::new());
+}
+
+#[test]
+fn pruning_stale_nodes_keeps_the_tree_whole() {
+    let account = |balance| Account {
+        balance: grains(balance),
+        ..Account::default()
+    };
+    let address = |n: u64| Address(pithead_consensus::hash::sha256(&n.to_le_bytes()));
+    let mut kept = MemoryTree::default();
+    let mut pruned = MemoryTree::default();
+    for version in 0..20 {
+        let changes: Vec<_> = (0..30)
+            .map(|n| (address(n * 7 % (version + 3)), account(version * 100 + n)))
+            .collect::<BTreeMap<_, _>>()
+            .into_iter()
+            .collect();
+        let expected = kept.update(version, &changes);
+        let step = update(&pruned, version, changes.iter().map(|(a, b)| (a, b))).unwrap();
+        assert_eq!(step.root, expected);
+        pruned.nodes.extend(step.nodes);
+        for key in step.stale {
+            assert!(pruned.nodes.remove(&key).is_some());
+        }
+    }
+    assert!(pruned.nodes.len() < kept.nodes.len());
+}
+
+#[test]
+fn a_sender_may_pay_itself() {
+    let mut chain = Chain::new(&easy_network(&allocations(), 0));
+    let genesis = chain.genesis.params.genesis_hash;
+    let me = key(0);
+    // All that it has, to itself and the miner, who is itself.
+    let payment = me.pay(&genesis, 0, PIT, &[(me.address, 19 * PIT)]);
+    let again = me.pay(&genesis, 1, 0, &[(me.address, 19 * PIT)]);
+    let block = chain.assemble(vec![payment, again], me.address, 2);
+    let connected = chain.connect(block).unwrap();
+    assert_eq!(connected.fees, grains(PIT));
+    let account = chain.accounts.get(&me.address);
+    assert_eq!(account.sequence, 2);
+    assert_eq!(account.balance, grains(20 * PIT + 50 * PIT));
+    assert_eq!(account.key.as_ref(), Some(&me.public));
+}
+
+#[test]
+fn an_emptied_account_keeps_its_sequence() {
+    let mut chain = Chain::new(&easy_network(&allocations(), 0));
+    let genesis = chain.genesis.params.genesis_hash;
+    let all = key(0).pay(&genesis, 0, 0, &[(key(1).address, 20 * PIT)]);
+    let block = chain.assemble(vec![all.clone()], key(2).address, 2);
+    chain.connect(block).unwrap();
+    let account = chain.accounts.get(&key(0).address);
+    assert_eq!((account.balance, account.sequence), (grains(0), 1));
+    // Paid again, it can't be made to repeat its first payment.
+    let refill = key(1).pay(&genesis, 0, 0, &[(key(0).address, 20 * PIT)]);
+    let block = chain.assemble(vec![refill, all], key(2).address, 2);
+    let error = BlockError::Transaction {
+        index: 1,
+        error: TransactionError::WrongSequence {
+            found: 0,
+            expected: 1,
+        },
+    };
+    assert_eq!(chain.connect(block), Err(error));
+}
+
+#[test]
+fn rewards_mature_on_time() {
+    for maturity in [0, 1, 3] {
+        let mut chain = Chain::new(&easy_network(&[], maturity));
+        for height in 1..=6u64 {
+            let block = chain.assemble(Vec::new(), key(0).address, 2);
+            chain.connect(block).unwrap();
+            let matured = height.saturating_sub(u64::from(maturity));
+            let balance = chain.accounts.get(&key(0).address).balance;
+            assert_eq!(balance, grains(matured * 50 * PIT), "height {height}");
+        }
+    }
+}
+
+#[test]
+fn the_undo_record_survives_its_encoding() {
+    use pithead_consensus::state::UndoRecord;
+    use pithead_consensus::{Decode as _, Encode as _};
+    let mut chain = Chain::new(&easy_network(&allocations(), 0));
+    let genesis = chain.genesis.params.genesis_hash;
+    let before = chain.accounts.clone();
+    let payment = key(0).pay(&genesis, 0, 5, &[(key(6).address, PIT)]);
+    let block = chain.assemble(vec![payment], key(7).address, 2);
+    let undo = chain.connect(block).unwrap().change.undo_record();
+    let stored = UndoRecord::decode(&undo.encode()).unwrap();
+    let mut accounts = chain.accounts.clone();
+    stored.disconnect(&mut accounts);
+    assert_eq!(accounts, before, "the key is off the record again");
+    assert_eq!(chain.roots[0], tree_root(&before.0));
+}
+
+fn tree_root(accounts: &BTreeMap<Address, Account>) -> Hash256 {
+    let accounts: Vec<_> = accounts.clone().into_iter().collect();
+    MemoryTree::default().update(0, &accounts)
+}

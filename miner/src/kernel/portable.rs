@@ -1,0 +1,58 @@
+//! The kernel for every machine: the compression function of the `sha2` crate,
+//! which uses the processor's SHA instructions where it finds them.
+//!
+//! Of the three compressions that hashing a header takes, the first is in the
+//! job's midstate; this does the other two.
+
+use sha2::compress256;
+use sha2::digest::generic_array::GenericArray;
+
+use super::job::SHA256_INIT;
+use super::{Job, Kernel};
+
+/// Runs everywhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Portable;
+
+impl Kernel for Portable {
+    fn name(&self) -> &'static str {
+        "portable"
+    }
+
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<u32>) {
+        let mut header_block = padded(job.tail(), 80);
+        let mut digest_block = padded(&[0; 32], 32);
+        let target_top = job.target_top();
+        for step in 0..count {
+            let nonce = start.wrapping_add(step);
+            header_block[12..16].copy_from_slice(&nonce.to_le_bytes());
+            let mut inner = *job.midstate();
+            compress256(&mut inner, std::slice::from_ref(&header_block));
+
+            for (bytes, word) in digest_block.chunks_exact_mut(4).zip(inner) {
+                bytes.copy_from_slice(&word.to_be_bytes());
+            }
+            let mut state = SHA256_INIT;
+            compress256(&mut state, std::slice::from_ref(&digest_block));
+
+            // The digest is read as a little-endian number: its last word, with
+            // the bytes turned around, is the most significant.
+            if state[7].swap_bytes() <= target_top && job.is_met_by(&state) {
+                hits.push(nonce);
+            }
+        }
+    }
+}
+
+type Block = GenericArray<u8, sha2::digest::consts::U64>;
+
+/// The last block of a message of `message_bytes` bytes that ends with `end`,
+/// padded as FIPS 180-4 §5.1.1 has it. The nonce, where there is one, is
+/// written over the four zeros between.
+fn padded(end: &[u8], message_bytes: u64) -> Block {
+    let mut block = Block::default();
+    block[..end.len()].copy_from_slice(end);
+    block[usize::try_from(message_bytes % 64).unwrap_or(0)] = 0x80;
+    block[56..].copy_from_slice(&(message_bytes * 8).to_be_bytes());
+    block
+}

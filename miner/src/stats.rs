@@ -1,0 +1,260 @@
+//! What this run has done so far: counted with atomics, read by the live line
+//! and by the summary at the end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use pithead_api::v1::SubmitOutcome;
+use serde::Serialize;
+
+use crate::outcome::{self, Kind, OUTCOMES};
+
+/// One worker's hashes, on a cache line of its own so that workers don't slow
+/// each other down.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct HashCounter(AtomicU64);
+
+impl HashCounter {
+    /// Adds the hashes of a batch; only the worker whose counter it is may.
+    pub fn add(&self, hashes: u32) {
+        self.0.fetch_add(u64::from(hashes), Ordering::Relaxed);
+    }
+}
+
+/// All counts of a run.
+#[derive(Debug)]
+pub struct Stats {
+    started: Instant,
+    hashes: Vec<HashCounter>,
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    failed: AtomicU64,
+    lost: AtomicU64,
+    work_items: AtomicU64,
+    connections: AtomicU64,
+    last_first_hash_us: AtomicU64,
+}
+
+/// The counts at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// Length of the run.
+    pub seconds: f64,
+    /// Hashes tried.
+    pub hashes: u64,
+    /// Average hashes a second.
+    pub hash_rate: f64,
+    /// Blocks that became the tip.
+    pub accepted_blocks: u64,
+    /// Shares accepted; blocks are not among them.
+    pub accepted_shares: u64,
+    /// Right, but too late.
+    pub stale: u64,
+    /// Wrong, or refused.
+    pub rejected: u64,
+    /// Answers by name, those that came.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Calls that ended in an error of their own instead of an answer.
+    pub failed: u64,
+    /// Solutions that never got an answer: the queue was full, or the node that
+    /// knew their work was gone.
+    pub lost: u64,
+    /// Pieces of work received.
+    pub work_items: u64,
+    /// Times that a node gave work after connecting.
+    pub connections: u64,
+    /// Milliseconds from the last finished work's arrival to its first hash.
+    pub last_first_hash_ms: Option<f64>,
+}
+
+impl Stats {
+    /// Starts counting.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self {
+            started: Instant::now(),
+            hashes: (0..workers).map(|_| HashCounter::default()).collect(),
+            outcomes: Default::default(),
+            failed: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            work_items: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            last_first_hash_us: AtomicU64::new(0),
+        }
+    }
+
+    /// A worker's own counter.
+    #[must_use]
+    pub fn hash_counter(&self, worker: usize) -> Option<&HashCounter> {
+        self.hashes.get(worker)
+    }
+
+    /// Hashes of all workers.
+    #[must_use]
+    pub fn hashes(&self) -> u64 {
+        self.hashes
+            .iter()
+            .map(|counter| counter.0.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Counts an answer.
+    pub fn count_outcome(&self, outcome: SubmitOutcome) {
+        let index = usize::try_from(outcome as i32).unwrap_or(0);
+        if let Some(counter) = self.outcomes.get(index) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a call that failed.
+    pub fn count_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a solution that gets no answer.
+    pub fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that gave work.
+    pub fn count_connection(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a piece of work, and keeps how fast the one before it was taken up.
+    pub fn count_work(&self, previous_first_hash_us: Option<u64>) {
+        self.work_items.fetch_add(1, Ordering::Relaxed);
+        if let Some(us) = previous_first_hash_us {
+            self.last_first_hash_us
+                .store(us.saturating_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// How often the node gave this answer.
+    #[must_use]
+    pub fn outcome(&self, outcome: SubmitOutcome) -> u64 {
+        usize::try_from(outcome as i32)
+            .ok()
+            .and_then(|index| self.outcomes.get(index))
+            .map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    /// How often the node gave an answer of this kind.
+    #[must_use]
+    pub fn kind(&self, kind: Kind) -> u64 {
+        OUTCOMES
+            .into_iter()
+            .filter(|outcome| outcome::kind(*outcome) == kind)
+            .map(|outcome| self.outcome(outcome))
+            .sum()
+    }
+
+    /// Everything, now.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let hashes = self.hashes();
+        Summary {
+            seconds,
+            hashes,
+            hash_rate: hashes as f64 / seconds.max(1e-9),
+            accepted_blocks: self.kind(Kind::Block),
+            accepted_shares: self.kind(Kind::Share),
+            stale: self.kind(Kind::Stale),
+            rejected: self.kind(Kind::Rejected),
+            outcomes: OUTCOMES
+                .into_iter()
+                .map(|outcome| (outcome::name(outcome), self.outcome(outcome)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            failed: self.failed.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            work_items: self.work_items.load(Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
+            last_first_hash_ms: self
+                .last_first_hash_us
+                .load(Ordering::Relaxed)
+                .checked_sub(1)
+                .map(|us| us as f64 / 1_000.0),
+        }
+    }
+}
+
+/// The hash rate over the last seconds.
+#[derive(Debug)]
+pub struct RateWindow {
+    length: Duration,
+    samples: VecDeque<(Instant, u64)>,
+}
+
+impl RateWindow {
+    /// A window of this length that starts at `now` with `hashes` done.
+    #[must_use]
+    pub fn new(length: Duration, now: Instant, hashes: u64) -> Self {
+        Self {
+            length,
+            samples: VecDeque::from([(now, hashes)]),
+        }
+    }
+
+    /// Adds a reading and gives the rate over the window, in hashes a second.
+    pub fn rate(&mut self, now: Instant, hashes: u64) -> f64 {
+        // One sample at or before the window's start stays, as its base.
+        while self
+            .samples
+            .get(1)
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) >= self.length)
+        {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((now, hashes));
+        self.samples.front().map_or(0.0, |(at, base)| {
+            let seconds = now.saturating_duration_since(*at).as_secs_f64();
+            if seconds > 0.0 {
+                hashes.saturating_sub(*base) as f64 / seconds
+            } else {
+                0.0
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_forgets_what_is_older_than_the_window() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut window = RateWindow::new(Duration::from_secs(10), start, 0);
+        assert_eq!(window.rate(start, 0), 0.0);
+        // 100 a second for 10 s, then nothing for 10 s.
+        for second in 1..=10 {
+            assert_eq!(window.rate(at(second), second * 100), 100.0);
+        }
+        assert_eq!(window.rate(at(15), 1_000), 50.0);
+        assert_eq!(window.rate(at(20), 1_000), 0.0);
+        assert!(window.samples.len() <= 4, "old samples are dropped");
+    }
+
+    #[test]
+    fn every_answer_is_counted_once_and_under_its_name() {
+        let stats = Stats::new(1);
+        for (times, outcome) in OUTCOMES.into_iter().enumerate() {
+            for _ in 0..=times {
+                stats.count_outcome(outcome);
+            }
+        }
+        let summary = stats.summary();
+        assert_eq!(summary.outcomes.len(), OUTCOMES.len());
+        for (times, outcome) in OUTCOMES.into_iter().enumerate() {
+            assert_eq!(summary.outcomes[outcome::name(outcome)], times as u64 + 1);
+        }
+        assert_eq!(summary.accepted_blocks, 2);
+        assert_eq!(summary.accepted_shares, 4);
+        assert_eq!(summary.stale, 3 + 5 + 6);
+        assert_eq!(summary.rejected, 1 + 7 + 8 + 9 + 10 + 11);
+    }
+}

@@ -1,0 +1,206 @@
+//! The kernels against consensus and against headers that all the world has
+//! verified.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use pithead_consensus::block::HEADER_BYTES;
+use pithead_consensus::hash::Hash256;
+use pithead_consensus::{BlockHash, BlockHeader, CompactTarget, Decode as _, Target};
+use pithead_miner::kernel::{self, Job, Kernel};
+use proptest::prelude::*;
+
+fn scan(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<u32> {
+    let mut hits = Vec::new();
+    kernel.scan(job, start, count, &mut hits);
+    hits
+}
+
+/// What consensus finds, by the shortest path there is.
+fn expected(job: &Job, start: u32, count: u32) -> Vec<u32> {
+    (0..count)
+        .map(|step| start.wrapping_add(step))
+        .filter(|nonce| job.target().is_met_by(&job.header(*nonce).hash()))
+        .collect()
+}
+
+/// About one hash in `hashes` meets it.
+fn target_of(hashes: u32) -> Target {
+    let mut bytes = [0xff; 32];
+    bytes[28..].copy_from_slice(&(u32::MAX / hashes).to_le_bytes());
+    Target::from_le_bytes(bytes).unwrap()
+}
+
+#[test]
+fn every_kernel_passes_its_own_check() {
+    for kernel in kernel::all() {
+        kernel::check(kernel).unwrap();
+    }
+}
+
+/// Finds what it should, but for the last nonce of a range.
+struct OffByOne;
+
+impl Kernel for OffByOne {
+    fn name(&self) -> &'static str {
+        "off-by-one"
+    }
+
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<u32>) {
+        kernel::Reference.scan(job, start, count - 1, hits);
+    }
+}
+
+#[test]
+fn the_check_finds_a_kernel_that_skips_one_nonce() {
+    let error = kernel::check(&OffByOne).unwrap_err();
+    assert_eq!(error.kernel, "off-by-one");
+    assert_eq!(error.found.len() + 1, error.expected.len());
+}
+
+#[test]
+fn finds_the_nonce_of_the_bitcoin_genesis_block() {
+    let header = kernel::bitcoin_genesis();
+    assert_eq!(
+        header.hash().to_string(),
+        "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"
+    );
+    let job = Job::new(header, header.bits.to_target().unwrap());
+    for kernel in kernel::all() {
+        for (start, count) in [
+            (header.nonce - 10_000, 20_000),
+            // First and last of the range, and alone.
+            (header.nonce, 1_000),
+            (header.nonce - 999, 1_000),
+            (header.nonce, 1),
+        ] {
+            assert_eq!(scan(kernel, &job, start, count), [header.nonce]);
+        }
+        for (start, count) in [
+            (header.nonce - 1_000, 1_000),
+            (header.nonce + 1, 1_000),
+            (header.nonce, 0),
+        ] {
+            assert_eq!(scan(kernel, &job, start, count), [0u32; 0]);
+        }
+    }
+}
+
+#[test]
+fn ranges_wrap_around() {
+    let job = Job::new(kernel::bitcoin_genesis(), Target::MAX);
+    for kernel in kernel::all() {
+        assert_eq!(
+            scan(kernel, &job, u32::MAX - 1, 4),
+            [u32::MAX - 1, u32::MAX, 0, 1]
+        );
+    }
+}
+
+#[test]
+fn a_hash_equal_to_the_target_meets_it_and_one_above_does_not() {
+    let header = kernel::bitcoin_genesis();
+    let hash = header.hash();
+    let equal = Target::from_le_bytes(hash.0).unwrap();
+    let mut below = hash.0;
+    // The lowest byte of the number: only the full comparison sees it.
+    assert_ne!(below[0], 0);
+    below[0] -= 1;
+    let below = Target::from_le_bytes(below).unwrap();
+    for kernel in kernel::all() {
+        let found = |target| scan(kernel, &Job::new(header, target), header.nonce, 1);
+        assert_eq!(found(equal), [header.nonce]);
+        assert_eq!(found(below), [0u32; 0]);
+    }
+}
+
+#[test]
+fn hits_are_appended() {
+    let job = Job::new(kernel::bitcoin_genesis(), Target::MAX);
+    for kernel in kernel::all() {
+        let mut hits = vec![99];
+        kernel.scan(&job, 7, 2, &mut hits);
+        assert_eq!(hits, [99, 7, 8]);
+    }
+}
+
+#[test]
+fn finds_the_nonces_of_a_hundred_bitcoin_headers() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../shared/vectors/headers/bitcoin-mainnet-000-099.bin");
+    let Ok(bytes) = std::fs::read(&path) else {
+        println!("skipped: {} is not there", path.display());
+        return;
+    };
+    assert_eq!(bytes.len(), 100 * HEADER_BYTES);
+    for bytes in bytes.chunks_exact(HEADER_BYTES) {
+        let header = BlockHeader::decode(bytes).unwrap();
+        let job = Job::new(header, header.bits.to_target().unwrap());
+        for kernel in kernel::all() {
+            let start = header.nonce.wrapping_sub(200);
+            assert_eq!(scan(kernel, &job, start, 400), [header.nonce]);
+        }
+    }
+}
+
+prop_compose! {
+    fn any_header()(
+        version in any::<u32>(),
+        prev in any::<[u8; 32]>(),
+        merkle_root in any::<[u8; 32]>(),
+        time in any::<u32>(),
+        bits in any::<u32>(),
+        nonce in any::<u32>(),
+    ) -> BlockHeader {
+        BlockHeader {
+            version,
+            prev: BlockHash(prev),
+            merkle_root: Hash256(merkle_root),
+            time,
+            bits: CompactTarget(bits),
+            nonce,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn kernels_agree_with_consensus(
+        header in any_header(),
+        start in any::<u32>(),
+        count in 0u32..300,
+        hashes in 1u32..64,
+    ) {
+        let job = Job::new(header, target_of(hashes));
+        let expected = expected(&job, start, count);
+        for kernel in kernel::all() {
+            prop_assert_eq!(&scan(kernel, &job, start, count), &expected);
+        }
+    }
+
+    /// The target is the hash of one nonce: exactly the nonces at or below it
+    /// are hits, decided by all 256 bits.
+    #[test]
+    fn kernels_compare_all_bits(header in any_header(), start in any::<u32>(), at in 0u32..64) {
+        let chosen = BlockHeader { nonce: start.wrapping_add(at), ..header };
+        let job = Job::new(header, Target::from_le_bytes(chosen.hash().0).unwrap());
+        let expected = expected(&job, start, 64);
+        prop_assert!(expected.contains(&chosen.nonce));
+        for kernel in kernel::all() {
+            prop_assert_eq!(&scan(kernel, &job, start, 64), &expected);
+        }
+    }
+
+    #[test]
+    fn a_new_time_is_the_same_as_a_new_job(header in any_header(), time in any::<u32>(), start in any::<u32>()) {
+        let target = target_of(16);
+        let mut changed = Job::new(header, target);
+        changed.set_time(time);
+        let anew = Job::new(BlockHeader { time, ..header }, target);
+        for kernel in kernel::all() {
+            prop_assert_eq!(scan(kernel, &changed, start, 128), scan(kernel, &anew, start, 128));
+        }
+        prop_assert_eq!(changed.header(start), anew.header(start));
+    }
+}

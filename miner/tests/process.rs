@@ -1,0 +1,463 @@
+//! The real program against fake nodes: what it does when all goes well, and
+//! when work changes, nodes die, come back, refuse or talk nonsense.
+
+#![allow(clippy::unwrap_used)]
+#![cfg(unix)]
+
+mod fake_node;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use fake_node::{EASY_BITS, Event, FakeNode, Say, WorkSpec, reward_text};
+use pithead_api::v1::SubmitOutcome;
+use serde_json::Value;
+use tonic::Status;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running miner.
+struct Miner {
+    child: Child,
+    log: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+struct Ended {
+    status: ExitStatus,
+    stdout: String,
+    log: String,
+}
+
+impl Miner {
+    fn start(nodes: &[&FakeNode], arguments: &[&str]) -> Self {
+        let nodes: Vec<String> = nodes.iter().map(|node| node.url()).collect();
+        Self::start_at(&nodes.join(","), arguments)
+    }
+
+    fn start_at(nodes: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pithead-miner"))
+            .args(["--address", &reward_text(), "--threads", "1"])
+            .args(["--json-stats", "--node", nodes])
+            .args(arguments)
+            .env("RUST_LOG", "pithead_miner=debug")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines() {
+                // The end of the test may come before that of the log.
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        Self {
+            child,
+            log,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits for a line of the log.
+    fn wait_log(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = self.log.recv_timeout(left) else {
+                panic!("{text:?} never in the log:\n{}", self.seen.join("\n"));
+            };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end.
+    fn end(mut self) -> Ended {
+        let mut stdout = String::new();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut stdout)
+            .unwrap();
+        let status = self.child.wait().unwrap();
+        self.seen.extend(self.log.iter());
+        Ended {
+            status,
+            stdout,
+            log: std::mem::take(&mut self.seen).join("\n"),
+        }
+    }
+
+    /// Ends it by SIGTERM; gives its summary.
+    fn finish(self) -> Value {
+        self.terminate();
+        let asked = Instant::now();
+        let ended = self.end();
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+        let took = asked.elapsed();
+        // A second is promised; the rest is for a busy test machine.
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        serde_json::from_str(&ended.stdout).unwrap()
+    }
+}
+
+impl Drop for Miner {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn count(summary: &Value, outcome: SubmitOutcome) -> u64 {
+    summary["outcomes"][pithead_miner::outcome::name(outcome)]
+        .as_u64()
+        .unwrap_or(0)
+}
+
+#[test]
+fn finds_shares_and_says_who_it_is() {
+    let mut node = FakeNode::start(WorkSpec::default());
+    let miner = Miner::start(&[&node], &["--worker", "rig-1"]);
+    let subscribed = node.wait_subscribed();
+    assert_eq!(subscribed.reward_address, reward_text());
+    assert_eq!(subscribed.worker, "rig-1");
+    assert_eq!(subscribed.agent, pithead_miner::AGENT);
+    for _ in 0..3 {
+        let share = node.wait("a share", |event| match event {
+            Event::Submitted {
+                request,
+                is_share,
+                authorization,
+                ..
+            } => {
+                assert!(is_share, "{request:?}");
+                assert_eq!(authorization, None);
+                Some(request)
+            }
+            Event::Subscribed { .. } => None,
+        });
+        assert!((1_600_000_000..=1_800_000_000).contains(&share.time));
+        assert!(share.first_hash_ms.is_some());
+        assert_eq!(share.version, 0);
+    }
+    let summary = miner.finish();
+    assert!(summary["accepted_shares"].as_u64().unwrap() >= 3);
+    assert_eq!(summary["accepted_blocks"], 0);
+    assert_eq!(summary["connections"], 1);
+    assert!(summary["hashes"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn stops_after_the_blocks_asked_for_and_follows_every_new_tip() {
+    let mut node = FakeNode::start(WorkSpec {
+        bits: EASY_BITS,
+        ..WorkSpec::default()
+    });
+    node.advance_after_blocks();
+    let miner = Miner::start(&[&node], &["--blocks", "5"]);
+    let mut works = Vec::new();
+    for _ in 0..5 {
+        works.push(
+            node.wait_answer("a block", SubmitOutcome::AcceptedBlock)
+                .work_id,
+        );
+    }
+    let ended = miner.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+    // Each block was found on work for its own height.
+    assert_eq!(works, ["work-1", "work-2", "work-3", "work-4", "work-5"]);
+    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(summary["accepted_blocks"], 5);
+    assert_eq!(ended.log.matches("block found").count(), 5);
+    assert!(ended.log.contains("50 PIT"));
+}
+
+#[test]
+fn switches_to_new_work_whether_it_is_clean_or_not() {
+    let mut node = FakeNode::start(WorkSpec::default());
+    let miner = Miner::start(&[&node], &[]);
+    for (work, clean) in [("work-1", true), ("work-2", false), ("work-3", true)] {
+        node.wait("a share for the newest work", |event| match event {
+            Event::Submitted { request, .. } => (request.work_id == work).then_some(()),
+            Event::Subscribed { .. } => None,
+        });
+        node.push_work(|spec| {
+            spec.clean = clean;
+            spec.height += u64::from(clean);
+        });
+    }
+    node.wait("a share for the last work", |event| match event {
+        Event::Submitted { request, .. } => (request.work_id == "work-4").then_some(()),
+        Event::Subscribed { .. } => None,
+    });
+    let summary = miner.finish();
+    assert_eq!(summary["work_items"], 4);
+    assert_eq!(summary["rejected"], 0);
+}
+
+#[test]
+fn counts_every_answer_by_itself() {
+    let mut node = FakeNode::start(WorkSpec::default());
+    node.say(
+        pithead_miner::outcome::OUTCOMES
+            .into_iter()
+            .filter(|outcome| *outcome != SubmitOutcome::AcceptedShare)
+            .map(|outcome| Say::Outcome(outcome as i32)),
+    );
+    // From a node newer than this miner.
+    node.say([Say::Outcome(77)]);
+    let mut miner = Miner::start(&[&node], &[]);
+    // The script is used up when the node judges by itself again.
+    node.wait_answer("a share", SubmitOutcome::AcceptedShare);
+    miner.wait_log("share accepted");
+    let seen = miner.seen.join("\n");
+    let summary = miner.finish();
+    for outcome in pithead_miner::outcome::OUTCOMES {
+        match outcome {
+            SubmitOutcome::AcceptedShare => {}
+            SubmitOutcome::Unspecified => assert_eq!(count(&summary, outcome), 2),
+            _ => assert_eq!(count(&summary, outcome), 1, "{outcome:?}"),
+        }
+        assert!(
+            seen.contains(pithead_miner::outcome::explain(outcome)),
+            "{outcome:?} is not explained:\n{seen}"
+        );
+    }
+    assert_eq!(summary["accepted_blocks"], 1);
+    assert_eq!(summary["stale"], 3);
+    assert_eq!(summary["rejected"], 7);
+    assert_eq!(summary["failed"], 0);
+}
+
+#[test]
+fn a_failed_call_is_never_a_rejection() {
+    let mut node = FakeNode::start(WorkSpec::default());
+    node.say([
+        Say::Status(Status::resource_exhausted("too busy")),
+        Say::Status(Status::internal("disk full")),
+    ]);
+    let mut miner = Miner::start(&[&node], &[]);
+    miner.wait_log("asking again in 500ms");
+    miner.wait_log("did not judge the solution: disk full");
+    node.wait_answer("a share", SubmitOutcome::AcceptedShare);
+    let summary = miner.finish();
+    assert_eq!(summary["rejected"], 0);
+    assert_eq!(summary["failed"], 1);
+    assert_eq!(summary["connections"], 1);
+}
+
+#[test]
+fn a_solution_survives_a_broken_connection() {
+    let mut node = FakeNode::start(WorkSpec::default());
+    node.say([Say::Status(Status::unavailable("going away"))]);
+    let mut miner = Miner::start(&[&node], &[]);
+    let first = node.wait("a solution", |event| match event {
+        Event::Submitted {
+            request,
+            answer: None,
+            ..
+        } => Some(request),
+        _ => None,
+    });
+    miner.wait_log("connection lost: going away");
+    let again = node.wait("the same solution again", |event| match event {
+        Event::Submitted {
+            request, answer, ..
+        } if request.nonce == first.nonce && request.extra_nonce == first.extra_nonce => {
+            Some((request.work_id, answer))
+        }
+        _ => None,
+    });
+    assert_eq!(again, (first.work_id, Some(SubmitOutcome::AcceptedShare)));
+    let summary = miner.finish();
+    assert_eq!(summary["connections"], 2);
+    assert_eq!(summary["rejected"], 0);
+    assert_eq!(summary["failed"], 0);
+}
+
+#[test]
+fn survives_its_nodes_restart() {
+    let mut node = FakeNode::start(WorkSpec::default());
+    let mut miner = Miner::start(&[&node], &[]);
+    node.wait_answer("a share", SubmitOutcome::AcceptedShare);
+    for remembers in [true, false] {
+        node.restart(remembers);
+        miner.wait_log("connection lost");
+        node.wait_subscribed();
+        node.wait_answer("a share after the restart", SubmitOutcome::AcceptedShare);
+    }
+    let summary = miner.finish();
+    assert_eq!(summary["connections"], 3);
+    // What was found meanwhile is unknown to the node now: not a rejection.
+    assert_eq!(summary["rejected"], 0);
+}
+
+#[test]
+fn fails_over_to_the_next_node_and_back() {
+    let mut first = FakeNode::start(WorkSpec::default());
+    let mut second = FakeNode::start(WorkSpec {
+        // Other work under the same names.
+        prefix: [0xbb; 4],
+        ..WorkSpec::default()
+    });
+    let mut miner = Miner::start(&[&first, &second], &[]);
+    first.wait_answer("a share for the first", SubmitOutcome::AcceptedShare);
+    // It goes away with one solution under way.
+    first.say([Say::Status(Status::unavailable("going away"))]);
+    miner.wait_log("connection lost: going away");
+    first.stop();
+    second.wait_answer("a share for the second", SubmitOutcome::AcceptedShare);
+    first.restart(false);
+    second.stop();
+    first.wait_answer("a share for the first again", SubmitOutcome::AcceptedShare);
+    let summary = miner.finish();
+    assert_eq!(summary["connections"], 3);
+    // Solutions for one node's work are never handed to the other.
+    assert_eq!(summary["rejected"], 0);
+    assert!(summary["lost"].as_u64().unwrap() >= 1);
+}
+
+#[test]
+fn goes_past_a_node_that_is_syncing_or_has_the_wrong_work() {
+    let mut syncing = FakeNode::start(WorkSpec::default());
+    syncing.refuse(Some(Status::unavailable("syncing: 12 blocks behind")));
+    let wrong = FakeNode::start(WorkSpec {
+        reward_address: pithead_consensus::Address([9; 32]),
+        ..WorkSpec::default()
+    });
+    let mut good = FakeNode::start(WorkSpec::default());
+    let mut miner = Miner::start(&[&syncing, &wrong, &good], &[]);
+    syncing.wait_subscribed();
+    miner.wait_log("syncing: 12 blocks behind");
+    miner.wait_log("pays another address");
+    good.wait_answer("a share", SubmitOutcome::AcceptedShare);
+    miner.finish();
+}
+
+#[test]
+fn an_address_that_the_node_refuses_ends_it_with_status_2() {
+    let node = FakeNode::start(WorkSpec::default());
+    node.refuse(Some(Status::invalid_argument(
+        "reward_address: this network's addresses start with \"tpit\"",
+    )));
+    let ended = Miner::start(&[&node], &[]).end();
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.log);
+    assert!(ended.log.contains("start with \"tpit\""), "{}", ended.log);
+    assert_eq!(ended.stdout, "");
+}
+
+#[test]
+fn reads_the_token_anew_at_every_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.token");
+    let mut node = FakeNode::start(WorkSpec::default());
+    node.require_token("second");
+    let mut miner = Miner::start(&[&node], &["--token-file", path.to_str().unwrap()]);
+    miner.wait_log("the node writes this file when it starts");
+    std::fs::write(&path, "first\n").unwrap();
+    miner.wait_log("is not one that this node takes");
+    std::fs::write(&path, "second\n").unwrap();
+    let authorization = node.wait("a share", |event| match event {
+        Event::Submitted { authorization, .. } => Some(authorization),
+        Event::Subscribed { .. } => None,
+    });
+    assert_eq!(authorization.as_deref(), Some("Bearer second"));
+    miner.finish();
+}
+
+#[test]
+fn says_that_a_token_is_missing() {
+    let node = FakeNode::start(WorkSpec::default());
+    node.require_token("secret");
+    let mut miner = Miner::start(&[&node], &[]);
+    miner.wait_log("pass --token-file");
+    let summary = miner.finish();
+    assert_eq!(summary["connections"], 0);
+    assert_eq!(summary["hashes"], 0);
+}
+
+#[test]
+fn ends_at_once_while_no_node_is_there() {
+    // Nothing listens there: the node is gone before the miner starts.
+    let url = FakeNode::start(WorkSpec::default()).url();
+    let mut miner = Miner::start_at(&url, &[]);
+    miner.wait_log("is the node running?");
+    let summary = miner.finish();
+    assert_eq!(summary["hashes"], 0);
+}
+
+#[test]
+fn wrong_arguments_end_it_with_status_2() {
+    for (arguments, said) in [
+        (vec![], "--address"),
+        (vec!["--address", "dpit1nonsense"], "is not an address"),
+        (vec!["--node", "https://127.0.0.1:1"], "not TLS"),
+        (vec!["--frobnicate"], "unexpected argument"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_pithead-miner"))
+            .args(&arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(said), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn logs_json_and_reports_without_a_terminal() {
+    let node = FakeNode::start(WorkSpec::default());
+    let mut miner = Miner::start(&[&node], &["--log-format", "json", "--report-secs", "1"]);
+    let line = miner.wait_log("\"report\"");
+    let report: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(report["height"], 1);
+    assert!(report["hash_rate"].as_str().unwrap().ends_with("H/s"));
+    miner.finish();
+}
+
+#[test]
+fn the_summary_for_people_and_quiet() {
+    let mut node = FakeNode::start(WorkSpec {
+        bits: EASY_BITS,
+        ..WorkSpec::default()
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_pithead-miner"))
+        .args(["--address", &reward_text(), "--threads", "2", "--quiet"])
+        .args(["--blocks", "1", "--node", &node.url()])
+        .env_remove("RUST_LOG")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("blocks accepted 1,"), "{text}");
+    node.wait_answer("the block", SubmitOutcome::AcceptedBlock);
+}
+
+#[test]
+fn bench_needs_no_node() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pithead-miner"))
+        .args(["bench", "--seconds", "0.05", "--threads", "2", "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["rows"].as_array().unwrap().len(), 2);
+    for (row, threads) in report["rows"].as_array().unwrap().iter().zip(1..) {
+        assert_eq!(row["threads"], threads);
+        assert!(row["hash_rate"].as_f64().unwrap() > 0.0);
+    }
+}

@@ -1,0 +1,236 @@
+//! The workers, with kernels that watch what they are given: every nonce once,
+//! a new extra nonce after the last, other work when the board says so, and
+//! nothing handed in that consensus does not confirm.
+
+#![allow(clippy::unwrap_used)]
+
+mod fake_node;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use fake_node::{WorkSpec, reward_address};
+use pithead_consensus::Target;
+use pithead_consensus::hash::Hash256;
+use pithead_miner::board::WorkBoard;
+use pithead_miner::kernel::{Job, Kernel, Portable};
+use pithead_miner::stats::Stats;
+use pithead_miner::work::Work;
+use pithead_miner::workers::{SolutionQueues, WorkerPool, solution_queues};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One call of a kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Call {
+    merkle_root: Hash256,
+    time: u32,
+    start: u32,
+    count: u32,
+}
+
+/// Tells what it is asked, and hashes nothing.
+struct Watcher(mpsc::SyncSender<Call>);
+
+impl Kernel for Watcher {
+    fn name(&self) -> &'static str {
+        "watcher"
+    }
+
+    fn scan(&self, job: &Job, start: u32, count: u32, _: &mut Vec<u32>) {
+        let header = job.header(start);
+        // Nobody listens any more when the test is over.
+        let _ = self.0.send(Call {
+            merkle_root: header.merkle_root,
+            time: header.time,
+            start,
+            count,
+        });
+    }
+}
+
+/// Claims that every nonce is a solution.
+struct Liar;
+
+impl Kernel for Liar {
+    fn name(&self) -> &'static str {
+        "liar"
+    }
+
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<u32>) {
+        hits.push(start);
+        Portable.scan(job, start, count, hits);
+    }
+}
+
+struct Running {
+    pool: WorkerPool,
+    board: Arc<WorkBoard>,
+    stats: Arc<Stats>,
+    queues: SolutionQueues,
+}
+
+fn start(threads: usize, kernel: impl Kernel + 'static) -> Running {
+    let board = Arc::new(WorkBoard::default());
+    let stats = Arc::new(Stats::new(threads));
+    let (solutions, queues) = solution_queues();
+    let pool = WorkerPool::start(
+        threads,
+        // Kernels live as long as the program.
+        Box::leak(Box::new(kernel)),
+        Arc::clone(&board),
+        Arc::clone(&stats),
+        solutions,
+    )
+    .unwrap();
+    Running {
+        pool,
+        board,
+        stats,
+        queues,
+    }
+}
+
+fn work(spec: &WorkSpec, arrived: Instant) -> Option<Arc<Work>> {
+    let work = Work::from_message(spec.message(), &reward_address(), 1, arrived).unwrap();
+    Some(Arc::new(work))
+}
+
+#[test]
+fn tries_every_nonce_once_and_then_rolls_the_extra_nonce() {
+    let (sender, calls) = mpsc::sync_channel(0);
+    let running = start(1, Watcher(sender));
+    running
+        .board
+        .publish(work(&WorkSpec::default(), Instant::now()));
+    let mut next = 0u64;
+    let first = calls.recv_timeout(PATIENCE).unwrap();
+    let mut call = first.clone();
+    while call.merkle_root == first.merkle_root {
+        assert_eq!(u64::from(call.start), next);
+        next += u64::from(call.count);
+        call = calls.recv_timeout(PATIENCE).unwrap();
+    }
+    assert_eq!(next, 1 << 32);
+    assert_eq!(call.start, 0);
+    drop(calls);
+    running.pool.stop().unwrap();
+    assert!(running.stats.hashes() >= 1 << 32);
+}
+
+#[test]
+fn workers_never_share_an_extra_nonce() {
+    let (sender, calls) = mpsc::sync_channel(0);
+    let running = start(3, Watcher(sender));
+    let mut roots = HashSet::new();
+    // The same work three times: every worker takes a new extra nonce each time.
+    for round in 1..=3 {
+        running
+            .board
+            .publish(work(&WorkSpec::default(), Instant::now()));
+        while roots.len() < 3 * round {
+            let call = calls.recv_timeout(PATIENCE).unwrap();
+            if call.start == 0 {
+                assert!(roots.insert(call.merkle_root), "{call:?} came twice");
+            }
+        }
+    }
+    drop(calls);
+    running.pool.stop().unwrap();
+}
+
+#[test]
+fn takes_new_work_after_the_batch_under_way() {
+    let (sender, calls) = mpsc::sync_channel(0);
+    let running = start(1, Watcher(sender));
+    for time in [1_700_000_001, 1_700_000_002, 1_700_000_003] {
+        let spec = WorkSpec {
+            time,
+            ..WorkSpec::default()
+        };
+        running.board.publish(work(&spec, Instant::now()));
+        // The call waiting to be told about may still be of the work before.
+        let late = (0..2).find(|_| calls.recv_timeout(PATIENCE).unwrap().time >= time);
+        assert!(late.is_some(), "the work before went on");
+    }
+    // No work: the worker waits, it does not go on.
+    running.board.publish(None);
+    let left = calls
+        .recv_timeout(Duration::from_millis(100))
+        .into_iter()
+        .count()
+        + calls
+            .recv_timeout(Duration::from_millis(100))
+            .into_iter()
+            .count();
+    assert!(left <= 1, "the worker goes on without work");
+    drop(calls);
+    running.pool.stop().unwrap();
+}
+
+#[test]
+fn the_headers_time_follows_the_clock() {
+    let (sender, calls) = mpsc::sync_channel(0);
+    let running = start(1, Watcher(sender));
+    let spec = WorkSpec::default();
+    // Arrived a little less than a second ago: the second turns over soon.
+    let arrived = Instant::now() - Duration::from_millis(900);
+    running.board.publish(work(&spec, arrived));
+    let mut before = calls.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(before.time, spec.time);
+    let later = loop {
+        let call = calls.recv_timeout(PATIENCE).unwrap();
+        if call.time > spec.time {
+            break call;
+        }
+        before = call;
+    };
+    assert_eq!(later.time, spec.time + 1);
+    // The same job goes on under the new time, unless it had just ended.
+    if later.start > 0 {
+        assert_eq!(later.merkle_root, before.merkle_root);
+        assert_eq!(later.start, before.start + before.count);
+    }
+    drop(calls);
+    running.pool.stop().unwrap();
+}
+
+#[test]
+fn hands_in_only_what_consensus_confirms() {
+    let mut running = start(2, Liar);
+    running
+        .board
+        .publish(work(&WorkSpec::default(), Instant::now()));
+    for _ in 0..5 {
+        let solution = running.queues.shares.blocking_recv().unwrap();
+        let mut header = solution
+            .work
+            .header_with(solution.extra_nonce, solution.time);
+        header.nonce = solution.nonce;
+        assert_eq!(header.hash(), solution.hash);
+        assert!(solution.work.share_target.is_met_by(&solution.hash));
+        assert!(!solution.is_block());
+    }
+    running.pool.stop().unwrap();
+}
+
+#[test]
+fn full_queues_stop_nobody() {
+    let spec = WorkSpec {
+        // Practically every hash is a block.
+        bits: Target::MAX.to_compact().0,
+        ..WorkSpec::default()
+    };
+    let running = start(1, Portable);
+    running.board.publish(work(&spec, Instant::now()));
+    let deadline = Instant::now() + PATIENCE;
+    // Nobody empties the queue of 64.
+    while running.stats.summary().lost < 2_000 {
+        assert!(Instant::now() < deadline, "the workers wait for the queues");
+        std::thread::yield_now();
+    }
+    assert_eq!(running.queues.blocks.len(), 64);
+    running.pool.stop().unwrap();
+}

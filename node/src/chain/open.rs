@@ -1,0 +1,115 @@
+//! Opening a store: writing the genesis into a new one, refusing one that
+//! belongs to another chain.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use pithead_consensus::{
+    Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work, state_tree,
+};
+
+use super::Chain;
+use super::connect::write_tree;
+use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome};
+use crate::store::{Overlay, Store, StoreError, Table};
+
+impl Chain {
+    /// Opens the chain in `store`; `dir` is only named in errors.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails, or the store was written for another
+    /// genesis or by an incompatible version.
+    pub fn open(store: Arc<dyn Store>, genesis: Genesis, dir: &Path) -> Result<Self, StoreError> {
+        let snapshot = store.snapshot()?;
+        let expected = genesis.params.genesis_hash;
+        match snapshot.get(Table::Meta, schema::META_SCHEMA)? {
+            None => {
+                let mut overlay = Overlay::new(snapshot.as_ref());
+                write_genesis(&mut overlay, &genesis)?;
+                let mut batch = overlay.into_batch();
+                schema::put_identity(&mut batch, &expected);
+                store.commit(&batch)?;
+            }
+            Some(bytes) => {
+                let found = bytes.as_slice().try_into().map_or(0, u32::from_le_bytes);
+                if found != schema::SCHEMA_VERSION {
+                    return Err(StoreError::WrongSchema {
+                        path: dir.to_owned(),
+                        found,
+                        expected: schema::SCHEMA_VERSION,
+                    });
+                }
+                let found = snapshot
+                    .get(Table::Meta, schema::META_GENESIS)?
+                    .and_then(|bytes| bytes.as_slice().try_into().ok())
+                    .map(BlockHash)
+                    .ok_or_else(|| StoreError::Damaged("genesis hash".to_owned()))?;
+                if found != expected {
+                    return Err(StoreError::WrongGenesis {
+                        path: dir.to_owned(),
+                        found,
+                        expected,
+                    });
+                }
+            }
+        }
+        let snapshot = store.snapshot()?;
+        let tip = schema::tip_entry(snapshot.as_ref())?;
+        Ok(Self {
+            genesis,
+            store,
+            tip,
+            verified: HashSet::new(),
+        })
+    }
+}
+
+/// Writes the genesis block and its allocations (protocol §4, §10).
+pub(super) fn write_genesis(
+    overlay: &mut Overlay<'_>,
+    genesis: &Genesis,
+) -> Result<ChainEntry, StoreError> {
+    let accounts: BTreeMap<Address, Account> = genesis
+        .allocations
+        .iter()
+        .map(|(address, amount)| {
+            let account = Account {
+                balance: *amount,
+                ..Account::default()
+            };
+            (*address, account)
+        })
+        .collect();
+    for (address, account) in &accounts {
+        schema::put_account(overlay, address, account);
+    }
+    let state_root = if accounts.is_empty() {
+        state_tree::EMPTY_ROOT
+    } else {
+        write_tree(overlay, 0, &accounts)?
+    };
+    let supply = Amount::sum(genesis.allocations.values().copied())
+        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    let entry = ChainEntry {
+        header: genesis.block.header,
+        commitment: genesis.block.commitment,
+        height: Height::GENESIS,
+        chain_work: Work::ZERO,
+        arrival: 0,
+        status: BlockStatus::Connected,
+        transaction_count: 0,
+        size: u32::try_from(genesis.block.size()).unwrap_or(u32::MAX),
+        outcome: Outcome {
+            supply,
+            state_root,
+            ..Outcome::default()
+        },
+    };
+    let hash = entry.hash();
+    overlay.put(Table::Entries, hash.0, entry.encode());
+    overlay.put(Table::BestChain, Height::GENESIS.0.to_be_bytes(), hash.0);
+    overlay.put(Table::Meta, schema::META_TIP, hash.0);
+    overlay.put_body(hash, genesis.block.encode());
+    Ok(entry)
+}

@@ -1,0 +1,102 @@
+//! Logs: for people or as JSON lines, on standard error, with a filter that
+//! can be changed while the node runs.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt as log_fmt, reload};
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why logging could not be set up or changed.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The filter is malformed.
+    #[error("log filter {filter:?}: {reason}")]
+    BadFilter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Logging was set up before, or is gone.
+    #[error("logging: {0}")]
+    Setup(String),
+}
+
+type SetFilter = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
+
+/// Changes the filter of the running log. Cheap to clone.
+#[derive(Clone)]
+pub struct LogHandle {
+    set: Arc<SetFilter>,
+}
+
+impl fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogHandle")
+    }
+}
+
+impl LogHandle {
+    /// Sets the filter, such as `info,pithead_node=debug`.
+    ///
+    /// # Errors
+    /// [`LogError::BadFilter`] says what is wrong with it.
+    pub fn set_filter(&self, filter: &str) -> Result<(), LogError> {
+        (self.set)(parse(filter)?).map_err(LogError::Setup)
+    }
+}
+
+/// Starts logging.
+///
+/// # Errors
+/// [`LogError`] if the filter is malformed or logging runs already.
+pub fn init(format: LogFormat, filter: &str) -> Result<LogHandle, LogError> {
+    let (filter, handle) = reload::Layer::new(parse(filter)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Human => registry
+            .with(
+                log_fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_target(false),
+            )
+            .try_init(),
+        LogFormat::Json => registry
+            .with(
+                log_fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init(),
+    }
+    .map_err(|error| LogError::Setup(error.to_string()))?;
+    let set = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    Ok(LogHandle { set: Arc::new(set) })
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| LogError::BadFilter {
+            filter: filter.chars().take(200).collect(),
+            reason: error.to_string(),
+        })
+}

@@ -1,0 +1,290 @@
+//! Who gets into the mempool: consensus rules, then policy.
+
+use std::sync::Arc;
+
+use pithead_consensus::check::{TransactionError, check_transaction};
+use pithead_consensus::connect::check_signature;
+use pithead_consensus::{Account, Amount, ConsensusParams, SignedTransaction, Txid};
+use thiserror::Error;
+
+use super::{
+    Fate, FeeRate, Mempool, Pending, PendingChange, SENDER_TRANSACTIONS_MAX, SEQUENCE_GAP_MAX,
+};
+
+/// Why a transaction is not admitted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RejectReason {
+    /// It breaks a consensus rule.
+    #[error(transparent)]
+    Rule(#[from] TransactionError),
+    /// Its sequence was used already.
+    #[error(
+        "sequence {found} was used already: the account's next is {expected}; build the transaction again"
+    )]
+    SequenceUsed {
+        /// The transaction's.
+        found: u64,
+        /// The next one due.
+        expected: u64,
+    },
+    /// Its sequence runs too far ahead.
+    #[error(
+        "sequence {found} is too far ahead: the next due is {expected}, at most {SEQUENCE_GAP_MAX} may be skipped"
+    )]
+    SequenceGap {
+        /// The transaction's.
+        found: u64,
+        /// The next one due.
+        expected: u64,
+    },
+    /// The sender's first transaction, which brings the key, is not here.
+    #[error("sequence {found} can't be checked before the account's first transaction, sequence 0")]
+    KeyUnknown {
+        /// The transaction's sequence.
+        found: u64,
+    },
+    /// The balance does not cover it on top of the sender's pending ones.
+    #[error(
+        "it spends {needed} PIT with its fee; of {balance} PIT, {reserved} PIT are pending already"
+    )]
+    InsufficientBalance {
+        /// Amounts and fee.
+        needed: Amount,
+        /// The confirmed balance.
+        balance: Amount,
+        /// What earlier pending transactions of the sender spend.
+        reserved: Amount,
+    },
+    /// Below the minimum fee.
+    #[error("a fee of {found} PIT is too low for {size} bytes: at least {required} PIT")]
+    FeeTooLow {
+        /// The fee.
+        found: Amount,
+        /// Encoded size, bytes.
+        size: usize,
+        /// The least fee.
+        required: Amount,
+    },
+    /// It would replace another, but pays too little more.
+    #[error(
+        "another transaction with sequence {sequence} is pending; to replace it, pay at least {required} PIT"
+    )]
+    ReplacementFeeTooLow {
+        /// The sequence.
+        sequence: u64,
+        /// The fee.
+        found: Amount,
+        /// The least fee: 10 % more per byte.
+        required: Amount,
+    },
+    /// The sender has too many pending.
+    #[error("the sender has {SENDER_TRANSACTIONS_MAX} pending transactions; wait for a block")]
+    TooManyPending,
+    /// The pool is full of better ones.
+    #[error("the mempool is full: pay more than {required} grains a byte, or try again later")]
+    Full {
+        /// The fee rate to beat, grains a byte.
+        required: u64,
+    },
+}
+
+/// What admitting a transaction did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is in.
+    Accepted,
+    /// It is in, and another with its sender and sequence is out.
+    Replaced {
+        /// That one's txid.
+        txid: Txid,
+    },
+    /// It was there before.
+    Duplicate,
+}
+
+impl Mempool {
+    /// Admits a transaction. `account` is its sender's, confirmed; `now` is
+    /// Unix seconds. `verified` says that its signature was checked before.
+    ///
+    /// # Errors
+    /// [`RejectReason`], one variant a rule.
+    pub fn accept(
+        &mut self,
+        params: &ConsensusParams,
+        transaction: SignedTransaction,
+        account: &Account,
+        now: u64,
+        verified: bool,
+    ) -> Result<(Admitted, Vec<PendingChange>), RejectReason> {
+        let txid = transaction.txid(&params.genesis_hash);
+        if self.by_txid.contains_key(&txid) {
+            return Ok((Admitted::Duplicate, Vec::new()));
+        }
+        check_transaction(&transaction)?;
+        let size = transaction.size();
+        self.check_fee(&transaction, size)?;
+        let next = self.next_sequence(&transaction.body.sender, account.sequence);
+        check_sequence(&transaction, account.sequence, next)?;
+        let total = transaction
+            .body
+            .total()
+            .ok_or(TransactionError::TotalOutOfRange)?;
+        let replaced = self.check_replacement(&transaction, size)?;
+        self.check_balance(&transaction, total, account)?;
+        if !verified {
+            self.check_key_and_signature(params, &transaction, account)?;
+        }
+        let pending = Arc::new(Pending {
+            txid,
+            leaf: transaction.leaf_hash(),
+            size,
+            total,
+            received: now,
+            transaction,
+        });
+        let mut changes = Vec::new();
+        let freed = replaced.map_or(0, |txid| self.by_txid.get(&txid).map_or(0, |old| old.size));
+        let ready = pending.transaction.body.sequence <= next;
+        self.make_room(&pending, ready, freed, &mut changes)?;
+        if let Some(old) = replaced {
+            changes.extend(self.remove_as(&old, Fate::Replaced { by: txid }));
+        }
+        self.insert(Arc::clone(&pending));
+        changes.push(PendingChange::Added(pending));
+        let admitted = replaced.map_or(Admitted::Accepted, |txid| Admitted::Replaced { txid });
+        Ok((admitted, changes))
+    }
+
+    fn check_fee(&self, transaction: &SignedTransaction, size: usize) -> Result<(), RejectReason> {
+        let least = self.limits.min_fee_rate.saturating_mul(size as u64);
+        let found = transaction.body.fee;
+        if found.grains() < least {
+            return Err(RejectReason::FeeTooLow {
+                found,
+                size,
+                required: Amount::from_grains(least).unwrap_or(Amount::MAX_MONEY),
+            });
+        }
+        Ok(())
+    }
+
+    /// The txid that would be replaced, if the fee rate suffices.
+    fn check_replacement(
+        &self,
+        transaction: &SignedTransaction,
+        size: usize,
+    ) -> Result<Option<Txid>, RejectReason> {
+        let body = &transaction.body;
+        let queue = self.by_sender.get(&body.sender);
+        let Some(old) = queue
+            .and_then(|queue| queue.get(&body.sequence))
+            .and_then(|txid| self.by_txid.get(txid))
+        else {
+            return if queue.map_or(0, |queue| queue.len()) >= SENDER_TRANSACTIONS_MAX {
+                Err(RejectReason::TooManyPending)
+            } else {
+                Ok(None)
+            };
+        };
+        // fee / size >= 1.1 × old fee / old size, in integers.
+        let new_side = u128::from(body.fee.grains()) * old.size as u128 * 10;
+        let old_side = u128::from(old.transaction.body.fee.grains()) * size as u128 * 11;
+        if new_side < old_side || body.fee.grains() == 0 {
+            let divisor = old.size as u128 * 10;
+            let required = u64::try_from(old_side.div_ceil(divisor)).unwrap_or(u64::MAX);
+            return Err(RejectReason::ReplacementFeeTooLow {
+                sequence: body.sequence,
+                found: body.fee,
+                required: Amount::from_grains(required.max(1)).unwrap_or(Amount::MAX_MONEY),
+            });
+        }
+        Ok(Some(old.txid))
+    }
+
+    /// The confirmed balance must cover this one and all earlier pending ones.
+    /// What is on its way to the account does not count: it may never arrive.
+    fn check_balance(
+        &self,
+        transaction: &SignedTransaction,
+        total: Amount,
+        account: &Account,
+    ) -> Result<(), RejectReason> {
+        let body = &transaction.body;
+        let earlier = self
+            .of_sender(&body.sender)
+            .filter(|pending| pending.transaction.body.sequence < body.sequence)
+            .map(|pending| pending.total);
+        let reserved = Amount::sum(earlier).unwrap_or(Amount::MAX_MONEY);
+        let covered = account
+            .balance
+            .checked_sub(reserved)
+            .and_then(|left| left.checked_sub(total));
+        match covered {
+            Some(_) => Ok(()),
+            None if reserved == Amount::ZERO => Err(TransactionError::InsufficientBalance {
+                needed: total,
+                balance: account.balance,
+            }
+            .into()),
+            None => Err(RejectReason::InsufficientBalance {
+                needed: total,
+                balance: account.balance,
+                reserved,
+            }),
+        }
+    }
+
+    fn check_key_and_signature(
+        &self,
+        params: &ConsensusParams,
+        transaction: &SignedTransaction,
+        account: &Account,
+    ) -> Result<(), RejectReason> {
+        let sender = &transaction.body.sender;
+        // The key may be pending itself, in the account's first transaction.
+        let first = self.of_sender(sender).next();
+        let pending_key = first.and_then(|pending| pending.transaction.key.clone());
+        let key = account.key.clone().or(pending_key);
+        if transaction.key.is_none() && key.is_none() {
+            return Err(RejectReason::KeyUnknown {
+                found: transaction.body.sequence,
+            });
+        }
+        check_signature(params, transaction, key.as_ref())?;
+        Ok(())
+    }
+
+    /// The fee rate that a new transaction must reach to get in now.
+    #[must_use]
+    pub fn entry_rate(&self) -> u64 {
+        if self.bytes < self.limits.bytes_max {
+            return self.limits.min_fee_rate;
+        }
+        let worst = self.by_rate.first().map_or(FeeRate(0), |(rate, _)| *rate);
+        worst
+            .grains_per_byte()
+            .saturating_add(1)
+            .max(self.limits.min_fee_rate)
+    }
+}
+
+fn check_sequence(
+    transaction: &SignedTransaction,
+    account_sequence: u64,
+    next: u64,
+) -> Result<(), RejectReason> {
+    let found = transaction.body.sequence;
+    if found < account_sequence {
+        return Err(RejectReason::SequenceUsed {
+            found,
+            expected: next,
+        });
+    }
+    if found.saturating_sub(next) > SEQUENCE_GAP_MAX {
+        return Err(RejectReason::SequenceGap {
+            found,
+            expected: next,
+        });
+    }
+    Ok(())
+}

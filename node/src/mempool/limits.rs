@@ -1,0 +1,146 @@
+//! Keeping the mempool within its limits and true to the chain.
+
+use std::sync::Arc;
+
+use pithead_consensus::{Account, Address, Amount, Txid};
+
+use super::{Fate, Mempool, Pending, PendingChange, RejectReason};
+
+impl Mempool {
+    /// Evicts until `incoming` fits. Only the last transaction of a sender's
+    /// queue is ever evicted, so that none behind it is orphaned, and a full
+    /// pool never takes one that can't be mined next in exchange for one that
+    /// can (protocol §12).
+    pub(super) fn make_room(
+        &mut self,
+        incoming: &Pending,
+        ready: bool,
+        freed: usize,
+        changes: &mut Vec<PendingChange>,
+    ) -> Result<(), RejectReason> {
+        let mut over = (self.bytes + incoming.size)
+            .saturating_sub(freed)
+            .saturating_sub(self.limits.bytes_max);
+        if over == 0 {
+            return Ok(());
+        }
+        let full = RejectReason::Full {
+            required: self.entry_rate(),
+        };
+        if !ready {
+            return Err(full);
+        }
+        let mut victims: Vec<Txid> = Vec::new();
+        while over > 0 {
+            let victim = self
+                .eviction_candidate(incoming, &victims)
+                .ok_or_else(|| full.clone())?;
+            over = over.saturating_sub(victim.size);
+            victims.push(victim.txid);
+        }
+        for victim in victims {
+            let fate = Fate::Dropped {
+                reason: "evicted: the mempool is full and others pay more",
+            };
+            changes.extend(self.remove_as(&victim, fate));
+        }
+        Ok(())
+    }
+
+    /// The worst transaction that pays less than `incoming`, is of another
+    /// sender and has none behind it but those already chosen.
+    fn eviction_candidate(&self, incoming: &Pending, chosen: &[Txid]) -> Option<Arc<Pending>> {
+        let rate = incoming.fee_rate();
+        self.by_rate
+            .iter()
+            .take_while(|(worse, _)| *worse < rate)
+            .filter(|(_, txid)| !chosen.contains(txid))
+            .filter_map(|(_, txid)| self.by_txid.get(txid))
+            .find(|pending| {
+                let body = &pending.transaction.body;
+                body.sender != incoming.transaction.body.sender && self.is_last_but(pending, chosen)
+            })
+            .cloned()
+    }
+
+    fn is_last_but(&self, pending: &Pending, chosen: &[Txid]) -> bool {
+        let body = &pending.transaction.body;
+        self.by_sender.get(&body.sender).is_some_and(|queue| {
+            queue
+                .range(body.sequence.saturating_add(1)..)
+                .all(|(_, txid)| chosen.contains(txid))
+        })
+    }
+
+    /// Drops what has waited too long; `now` is Unix seconds.
+    pub fn expire(&mut self, now: u64) -> Vec<PendingChange> {
+        let limit = self.limits.expiry_secs;
+        let expired: Vec<Txid> = self
+            .by_txid
+            .values()
+            .filter(|pending| now.saturating_sub(pending.received) > limit)
+            .map(|pending| pending.txid)
+            .collect();
+        let fate = Fate::Dropped {
+            reason: "expired: it was not mined in time",
+        };
+        expired
+            .iter()
+            .filter_map(|txid| self.remove_as(txid, fate.clone()))
+            .collect()
+    }
+
+    /// Removes a transaction that was mined.
+    pub fn remove_mined(&mut self, txid: &Txid) -> Option<PendingChange> {
+        self.fates.remove(txid);
+        self.remove(txid).map(PendingChange::Mined)
+    }
+
+    /// Brings a sender's queue in line with its account after the chain
+    /// changed: drops what was overtaken and what the balance no longer covers.
+    /// `mined_at` tells which txid took a sequence, if the caller knows.
+    pub fn revalidate_sender(
+        &mut self,
+        sender: &Address,
+        account: &Account,
+        mined_at: impl Fn(u64) -> Option<Txid>,
+    ) -> Vec<PendingChange> {
+        let mut left = account.balance;
+        let mut doomed = Vec::new();
+        for pending in self.of_sender(sender) {
+            let sequence = pending.transaction.body.sequence;
+            if sequence < account.sequence {
+                let fate = mined_at(sequence).map_or(
+                    Fate::Dropped {
+                        reason: "another transaction with its sequence was mined",
+                    },
+                    |by| Fate::Replaced { by },
+                );
+                doomed.push((pending.txid, fate));
+                continue;
+            }
+            match left.checked_sub(pending.total) {
+                Some(rest) => left = rest,
+                None => {
+                    left = Amount::ZERO;
+                    let fate = Fate::Dropped {
+                        reason: "the balance no longer covers it",
+                    };
+                    doomed.push((pending.txid, fate));
+                }
+            }
+        }
+        doomed
+            .into_iter()
+            .filter_map(|(txid, fate)| self.remove_as(&txid, fate))
+            .collect()
+    }
+
+    /// Drops one that turned out not to be minable.
+    pub fn drop_bad(&mut self, txid: &Txid) -> Option<PendingChange> {
+        let fate = Fate::Dropped {
+            reason: "it broke a rule when a block was built from it",
+        };
+        self.remove_as(txid, fate)
+    }
+}

@@ -1,0 +1,300 @@
+//! The mempool: transactions that wait to be mined (protocol §12).
+//!
+//! Per sender they form a queue by sequence; between senders the fee rate
+//! decides. [`Mempool::accept`] admits, `limits` evicts and expires, `select`
+//! picks what goes into a block. Nothing here reads a clock or storage: the
+//! sender's account and the time are passed in.
+
+mod admission;
+mod limits;
+mod select;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use pithead_consensus::{Address, Amount, Hash256, SignedTransaction, Txid};
+
+pub use admission::{Admitted, RejectReason};
+pub use select::Selection;
+
+/// Most pending transactions of one sender (protocol §12).
+pub const SENDER_TRANSACTIONS_MAX: usize = 64;
+/// How far a sequence may run ahead of the next one due (protocol §12).
+pub const SEQUENCE_GAP_MAX: u64 = 16;
+/// How many transactions that left are remembered, with what became of them.
+const FATES_MAX: usize = 20_000;
+
+/// What the mempool may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MempoolLimits {
+    /// Encoded bytes at most.
+    pub bytes_max: usize,
+    /// Seconds after which a transaction expires.
+    pub expiry_secs: u64,
+    /// Least fee rate, grains a byte.
+    pub min_fee_rate: u64,
+}
+
+/// A transaction in the mempool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The transaction.
+    pub transaction: SignedTransaction,
+    /// Its txid.
+    pub txid: Txid,
+    /// Its leaf: covers the signature.
+    pub leaf: Hash256,
+    /// Encoded size, bytes.
+    pub size: usize,
+    /// Amounts and fee.
+    pub total: Amount,
+    /// When it was accepted, Unix seconds.
+    pub received: u64,
+}
+
+impl Pending {
+    /// Its fee rate.
+    #[must_use]
+    pub fn fee_rate(&self) -> FeeRate {
+        FeeRate::of(self.transaction.body.fee, self.size)
+    }
+}
+
+/// Fee per byte, in thousandths of a grain: fine enough to order by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct FeeRate(pub u64);
+
+impl FeeRate {
+    /// The rate of a fee over a size in bytes.
+    #[must_use]
+    pub fn of(fee: Amount, size: usize) -> Self {
+        let size = u128::try_from(size.max(1)).unwrap_or(1);
+        let rate = u128::from(fee.grains()) * 1_000 / size;
+        Self(u64::try_from(rate).unwrap_or(u64::MAX))
+    }
+
+    /// Whole grains a byte, rounded down.
+    #[must_use]
+    pub const fn grains_per_byte(self) -> u64 {
+        self.0 / 1_000
+    }
+}
+
+/// What became of a transaction that left without being mined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Another with its sender and sequence took its place.
+    Replaced {
+        /// That one's txid.
+        by: Txid,
+    },
+    /// It was removed.
+    Dropped {
+        /// Why.
+        reason: &'static str,
+    },
+}
+
+/// A change of the mempool, for those who follow it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PendingChange {
+    /// A transaction came in.
+    Added(Arc<Pending>),
+    /// One was mined.
+    Mined(Arc<Pending>),
+    /// One left without being mined.
+    Left(Arc<Pending>, Fate),
+}
+
+/// The transactions that wait to be mined.
+#[derive(Debug)]
+pub struct Mempool {
+    limits: MempoolLimits,
+    by_txid: HashMap<Txid, Arc<Pending>>,
+    by_sender: BTreeMap<Address, BTreeMap<u64, Txid>>,
+    /// Worst first: where eviction looks.
+    by_rate: BTreeSet<(FeeRate, Txid)>,
+    /// What pending transactions pay to each address, grains.
+    incoming: HashMap<Address, u128>,
+    bytes: usize,
+    fees: u128,
+    fates: HashMap<Txid, Fate>,
+    fate_order: VecDeque<Txid>,
+}
+
+impl Mempool {
+    /// An empty mempool.
+    #[must_use]
+    pub fn new(limits: MempoolLimits) -> Self {
+        Self {
+            limits,
+            by_txid: HashMap::new(),
+            by_sender: BTreeMap::new(),
+            by_rate: BTreeSet::new(),
+            incoming: HashMap::new(),
+            bytes: 0,
+            fees: 0,
+            fates: HashMap::new(),
+            fate_order: VecDeque::new(),
+        }
+    }
+
+    /// What it may hold.
+    #[must_use]
+    pub fn limits(&self) -> &MempoolLimits {
+        &self.limits
+    }
+
+    /// Number of transactions.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_txid.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_txid.is_empty()
+    }
+
+    /// Their encoded bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Sum of their fees, grains.
+    #[must_use]
+    pub fn fees(&self) -> u64 {
+        u64::try_from(self.fees).unwrap_or(u64::MAX)
+    }
+
+    /// A pending transaction.
+    #[must_use]
+    pub fn get(&self, txid: &Txid) -> Option<&Arc<Pending>> {
+        self.by_txid.get(txid)
+    }
+
+    /// What became of a transaction that left without being mined.
+    #[must_use]
+    pub fn fate(&self, txid: &Txid) -> Option<&Fate> {
+        self.fates.get(txid)
+    }
+
+    /// All, best fee rate first.
+    pub fn iter_by_rate(&self) -> impl Iterator<Item = &Arc<Pending>> {
+        self.by_rate
+            .iter()
+            .rev()
+            .filter_map(|(_, txid)| self.by_txid.get(txid))
+    }
+
+    /// Those of one sender, by sequence.
+    pub fn of_sender(&self, sender: &Address) -> impl Iterator<Item = &Arc<Pending>> {
+        self.by_sender
+            .get(sender)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+            .filter_map(|txid| self.by_txid.get(txid))
+    }
+
+    /// Senders with pending transactions.
+    pub fn senders(&self) -> impl Iterator<Item = &Address> {
+        self.by_sender.keys()
+    }
+
+    /// The sequence after the unbroken run of pending ones that starts at the
+    /// account's own.
+    #[must_use]
+    pub fn next_sequence(&self, sender: &Address, account_sequence: u64) -> u64 {
+        let mut next = account_sequence;
+        if let Some(queue) = self.by_sender.get(sender) {
+            for (&sequence, _) in queue.range(account_sequence..) {
+                if sequence != next {
+                    break;
+                }
+                next = next.saturating_add(1);
+            }
+        }
+        next
+    }
+
+    /// Whether a transaction could be mined now: no earlier one is missing.
+    #[must_use]
+    pub fn is_ready(&self, pending: &Pending, account_sequence: u64) -> bool {
+        let body = &pending.transaction.body;
+        body.sequence < self.next_sequence(&body.sender, account_sequence)
+    }
+
+    /// What pending transactions pay to an address.
+    #[must_use]
+    pub fn incoming(&self, address: &Address) -> Amount {
+        let grains = self.incoming.get(address).copied().unwrap_or(0);
+        u64::try_from(grains)
+            .ok()
+            .and_then(|grains| Amount::from_grains(grains).ok())
+            .unwrap_or(Amount::MAX_MONEY)
+    }
+
+    /// Everything, oldest first: what is kept across restarts.
+    #[must_use]
+    pub fn in_order_of_arrival(&self) -> Vec<Arc<Pending>> {
+        let mut all: Vec<_> = self.by_txid.values().cloned().collect();
+        all.sort_by_key(|pending| (pending.received, pending.transaction.body.sequence));
+        all
+    }
+
+    fn insert(&mut self, pending: Arc<Pending>) {
+        let body = &pending.transaction.body;
+        self.bytes += pending.size;
+        self.fees += u128::from(body.fee.grains());
+        self.by_rate.insert((pending.fee_rate(), pending.txid));
+        self.by_sender
+            .entry(body.sender)
+            .or_default()
+            .insert(body.sequence, pending.txid);
+        for output in &body.outputs {
+            *self.incoming.entry(output.recipient).or_default() +=
+                u128::from(output.amount.grains());
+        }
+        self.fates.remove(&pending.txid);
+        self.by_txid.insert(pending.txid, pending);
+    }
+
+    fn remove(&mut self, txid: &Txid) -> Option<Arc<Pending>> {
+        let pending = self.by_txid.remove(txid)?;
+        let body = &pending.transaction.body;
+        self.bytes -= pending.size;
+        self.fees -= u128::from(body.fee.grains());
+        self.by_rate.remove(&(pending.fee_rate(), pending.txid));
+        for output in &body.outputs {
+            if let Some(sum) = self.incoming.get_mut(&output.recipient) {
+                *sum -= u128::from(output.amount.grains());
+                if *sum == 0 {
+                    self.incoming.remove(&output.recipient);
+                }
+            }
+        }
+        if let Some(queue) = self.by_sender.get_mut(&body.sender) {
+            queue.remove(&body.sequence);
+            if queue.is_empty() {
+                self.by_sender.remove(&body.sender);
+            }
+        }
+        Some(pending)
+    }
+
+    /// Removes one and remembers why.
+    fn remove_as(&mut self, txid: &Txid, fate: Fate) -> Option<PendingChange> {
+        let pending = self.remove(txid)?;
+        if self.fates.insert(*txid, fate.clone()).is_none() {
+            self.fate_order.push_back(*txid);
+        }
+        while self.fate_order.len() > FATES_MAX {
+            if let Some(oldest) = self.fate_order.pop_front() {
+                self.fates.remove(&oldest);
+            }
+        }
+        Some(PendingChange::Left(pending, fate))
+    }
+}

@@ -1,0 +1,87 @@
+//! Picking transactions for a block: best fee rate first, each sender's in
+//! sequence.
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use pithead_consensus::{Account, Address, Amount};
+
+use super::{FeeRate, Mempool, Pending};
+
+/// Transactions for a block, in block order.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// The transactions.
+    pub transactions: Vec<Arc<Pending>>,
+    /// Their encoded bytes.
+    pub bytes: usize,
+    /// Sum of their fees.
+    pub fees: Amount,
+}
+
+impl Mempool {
+    /// Fills up to `bytes_max`. `accounts` gives the confirmed account of each
+    /// sender that has pending transactions.
+    pub fn select(
+        &self,
+        bytes_max: usize,
+        mut accounts: impl FnMut(&Address) -> Account,
+    ) -> Selection {
+        let mut balances: BTreeMap<Address, Amount> = BTreeMap::new();
+        // The heap holds the next one of each sender; the best rate is on top,
+        // and among equals the one that came first.
+        let mut heap: BinaryHeap<(FeeRate, std::cmp::Reverse<u64>, std::cmp::Reverse<_>)> =
+            BinaryHeap::new();
+        let push = |heap: &mut BinaryHeap<_>, pending: &Arc<Pending>| {
+            heap.push((
+                pending.fee_rate(),
+                std::cmp::Reverse(pending.received),
+                std::cmp::Reverse(pending.txid),
+            ));
+        };
+        for sender in self.senders() {
+            let account = accounts(sender);
+            balances.insert(*sender, account.balance);
+            let first = self
+                .of_sender(sender)
+                .find(|pending| pending.transaction.body.sequence == account.sequence);
+            if let Some(first) = first {
+                push(&mut heap, first);
+            }
+        }
+        let mut selection = Selection::default();
+        while let Some((_, _, std::cmp::Reverse(txid))) = heap.pop() {
+            let Some(pending) = self.get(&txid) else {
+                continue;
+            };
+            let body = &pending.transaction.body;
+            let Some(balance) = balances.get_mut(&body.sender) else {
+                continue;
+            };
+            // One that does not fit holds back those behind it, no other sender's.
+            let (Some(left), true) = (
+                balance.checked_sub(pending.total),
+                selection.bytes + pending.size <= bytes_max,
+            ) else {
+                continue;
+            };
+            let Some(fees) = selection.fees.checked_add(body.fee) else {
+                continue;
+            };
+            *balance = left;
+            selection.fees = fees;
+            selection.bytes += pending.size;
+            selection.transactions.push(Arc::clone(pending));
+            let next = body.sequence.saturating_add(1);
+            let following = self
+                .by_sender
+                .get(&body.sender)
+                .and_then(|queue| queue.get(&next))
+                .and_then(|txid| self.get(txid));
+            if let Some(following) = following {
+                push(&mut heap, following);
+            }
+        }
+        selection
+    }
+}

@@ -1,0 +1,547 @@
+//! The core of the node: synchronous, `handle(event, now)` → answer and
+//! effects. It owns the chain and the mempool and is their only writer; it has
+//! no sockets, no threads and no clock of its own.
+//!
+//! Start reading at [`Node::handle`].
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use pithead_consensus::check::BlockError;
+use pithead_consensus::{Account, Address, Block, Encode, Genesis, SignedTransaction, Txid};
+
+use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate};
+use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
+use crate::store::schema::{self, ChainEntry};
+use crate::store::{PendingRecord, Store, StoreError};
+use crate::template::{BlockTemplate, TemplateError, assemble_template};
+
+/// Most blocks kept while their parent is missing, or while they are ahead of
+/// the clock.
+const WAITING_BLOCKS_MAX: usize = 64;
+/// The pending log is rewritten once it holds this many records more than
+/// there are pending transactions.
+const PENDING_LOG_SLACK: usize = 10_000;
+
+/// Something that happened, for the core to handle.
+#[derive(Debug)]
+pub enum Event {
+    /// A block came in.
+    Block(Box<Block>),
+    /// A transaction came in.
+    Transaction(Box<SignedTransaction>),
+    /// A second has passed: look at what depends on time.
+    Tick,
+}
+
+/// The core's answer to one event.
+#[derive(Debug)]
+pub enum Answer {
+    /// To a block.
+    Block(Result<BlockVerdict, AcceptError>),
+    /// To a transaction.
+    Transaction(Result<TransactionVerdict, RejectedTransaction>),
+    /// Nothing to say.
+    None,
+}
+
+/// What became of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockVerdict {
+    /// It is the new tip.
+    NewTip,
+    /// It is kept, off the best chain.
+    Side,
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransactionVerdict {
+    /// It is in the mempool.
+    Accepted,
+    /// It is in the mempool in place of another.
+    Replaced {
+        /// That one's txid.
+        txid: Txid,
+    },
+    /// It was in the mempool or on the chain before.
+    Duplicate,
+}
+
+/// Why a transaction did not get in.
+#[derive(Debug)]
+pub enum RejectedTransaction {
+    /// It breaks a rule.
+    Rule(RejectReason),
+    /// Storage failed.
+    Internal(StoreError),
+}
+
+/// Something for the shell around the core to do.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// The best chain has a new tip.
+    TipChanged {
+        /// Its entry.
+        tip: Box<ChainEntry>,
+        /// How many blocks left the best chain on the way.
+        disconnected: usize,
+    },
+    /// There is a new template to work on.
+    NewTemplate(Arc<BlockTemplate>),
+    /// The mempool changed.
+    Pending(PendingChange),
+    /// Storage failed: stop, before anything is lost.
+    Fatal(String),
+}
+
+/// When a new template is worth the miners' while.
+#[derive(Debug, Clone, Copy)]
+pub struct TemplatePolicy {
+    /// Seconds after which a template is renewed in any case.
+    pub refresh_secs: u64,
+    /// Per cent by which the reward must have grown for a renewal before.
+    pub growth_percent: u64,
+}
+
+/// The core of the node.
+pub struct Node {
+    chain: Chain,
+    mempool: Arc<RwLock<Mempool>>,
+    template: Option<Arc<BlockTemplate>>,
+    template_count: u64,
+    template_policy: TemplatePolicy,
+    mempool_changed: bool,
+    pending_log_records: usize,
+    waiting: VecDeque<Block>,
+}
+
+impl Node {
+    /// Opens the chain and takes back the pending transactions that still
+    /// hold; `now` is Unix seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails or belongs to another chain.
+    pub fn open(
+        store: Arc<dyn Store>,
+        genesis: Genesis,
+        dir: &Path,
+        limits: MempoolLimits,
+        template_policy: TemplatePolicy,
+        now: u64,
+    ) -> Result<Self, StoreError> {
+        let chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        let mut node = Self {
+            chain,
+            mempool: Arc::new(RwLock::new(Mempool::new(limits))),
+            template: None,
+            template_count: 0,
+            template_policy,
+            mempool_changed: false,
+            pending_log_records: 0,
+            waiting: VecDeque::new(),
+        };
+        for record in store.pending()? {
+            let received = record.received;
+            if let Ok(transaction) = pithead_consensus::Decode::decode(&record.raw) {
+                // Ones that no longer hold are simply left out.
+                let _ = node.admit(transaction, received.min(now))?;
+            }
+        }
+        node.write_mempool().expire(now);
+        node.rewrite_pending_log()?;
+        Ok(node)
+    }
+
+    /// The chain, for reading.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The mempool, shared with readers.
+    #[must_use]
+    pub fn mempool(&self) -> &Arc<RwLock<Mempool>> {
+        &self.mempool
+    }
+
+    /// The template on the tip; assembled if there is none yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    pub fn template(&mut self, now: u64) -> Result<Arc<BlockTemplate>, StoreError> {
+        match &self.template {
+            Some(template) => Ok(Arc::clone(template)),
+            None => self.renew_template(now).map(|(template, _)| template),
+        }
+    }
+
+    /// Handles one event; `now` is Unix seconds.
+    pub fn handle(&mut self, event: Event, now: u64) -> (Answer, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let answer = match event {
+            Event::Block(block) => Answer::Block(self.handle_block(*block, now, &mut effects)),
+            Event::Transaction(transaction) => {
+                Answer::Transaction(self.handle_transaction(*transaction, now, &mut effects))
+            }
+            Event::Tick => {
+                self.handle_tick(now, &mut effects);
+                Answer::None
+            }
+        };
+        (answer, effects)
+    }
+
+    fn handle_block(
+        &mut self,
+        block: Block,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<BlockVerdict, AcceptError> {
+        let result = self.accept_block(block.clone(), now, effects);
+        match &result {
+            Err(AcceptError::NotYet(_)) => self.keep_waiting(block),
+            Err(AcceptError::Internal(error)) => effects.push(Effect::Fatal(error.to_string())),
+            Ok(_) => self.retry_waiting(now, effects),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn accept_block(
+        &mut self,
+        block: Block,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<BlockVerdict, AcceptError> {
+        match self.chain.accept_block(block, now)? {
+            Accepted::Side => Ok(BlockVerdict::Side),
+            Accepted::NewTip(update) => {
+                self.follow_chain(&update, now, effects)?;
+                Ok(BlockVerdict::NewTip)
+            }
+        }
+    }
+
+    /// Brings mempool and template in line with a changed chain.
+    fn follow_chain(
+        &mut self,
+        update: &ChainUpdate,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), StoreError> {
+        // Taken back first, so that a transaction on both branches ends as
+        // mined; oldest first, so that each finds the key and the sequence that
+        // those before it bring.
+        for block in update.disconnected.iter().rev() {
+            for transaction in &block.block().transactions {
+                self.take_back(transaction, now, effects)?;
+            }
+        }
+        let changes = self.settle_mempool(update)?;
+        effects.extend(changes.into_iter().map(Effect::Pending));
+        self.log_slack_check()?;
+        effects.push(Effect::TipChanged {
+            tip: Box::new(self.chain.tip().clone()),
+            disconnected: update.disconnected.len(),
+        });
+        let (template, changes) = self.renew_template(now)?;
+        effects.extend(changes.into_iter().map(Effect::Pending));
+        effects.push(Effect::NewTemplate(template));
+        Ok(())
+    }
+
+    /// Puts a transaction of a disconnected block back into the mempool, and
+    /// into its log: it may be there no longer.
+    fn take_back(
+        &mut self,
+        transaction: &SignedTransaction,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), StoreError> {
+        if let Ok((admitted, changes)) = self.admit(transaction.clone(), now)? {
+            if admitted != Admitted::Duplicate {
+                self.chain.store().append_pending(&PendingRecord {
+                    received: now,
+                    raw: transaction.encode(),
+                })?;
+                self.pending_log_records += 1;
+            }
+            effects.extend(changes.into_iter().map(Effect::Pending));
+        }
+        Ok(())
+    }
+
+    fn settle_mempool(&mut self, update: &ChainUpdate) -> Result<Vec<PendingChange>, StoreError> {
+        let snapshot = self.chain.store().snapshot()?;
+        let mut changes = Vec::new();
+        let mut touched = BTreeSet::new();
+        let mut mined = std::collections::HashMap::new();
+        let mut mempool = self.write_mempool();
+        for block in &update.connected {
+            let transactions = block.block().transactions.iter();
+            for (transaction, txid) in transactions.zip(block.txids()) {
+                touched.insert(transaction.body.sender);
+                mined.insert((transaction.body.sender, transaction.body.sequence), *txid);
+                changes.extend(mempool.remove_mined(txid));
+            }
+        }
+        for block in &update.disconnected {
+            // Credits that were undone weaken the recipients' balances too.
+            for transaction in &block.block().transactions {
+                touched.insert(transaction.body.sender);
+                touched.extend(transaction.body.outputs.iter().map(|out| out.recipient));
+            }
+        }
+        if !update.disconnected.is_empty() {
+            // Undone rewards may have paid anyone.
+            touched.extend(mempool.senders().copied());
+        }
+        for sender in touched {
+            let account = schema::account(snapshot.as_ref(), &sender)?;
+            changes.extend(mempool.revalidate_sender(&sender, &account, |sequence| {
+                mined.get(&(sender, sequence)).copied()
+            }));
+        }
+        Ok(changes)
+    }
+
+    fn handle_transaction(
+        &mut self,
+        transaction: SignedTransaction,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<TransactionVerdict, RejectedTransaction> {
+        let raw = transaction.encode();
+        let txid = transaction.txid(&self.chain.params().genesis_hash);
+        if self
+            .is_mined(&txid)
+            .map_err(RejectedTransaction::Internal)?
+        {
+            return Ok(TransactionVerdict::Duplicate);
+        }
+        let (admitted, changes) = self
+            .admit(transaction, now)
+            .map_err(RejectedTransaction::Internal)?
+            .map_err(RejectedTransaction::Rule)?;
+        let verdict = match admitted {
+            Admitted::Duplicate => return Ok(TransactionVerdict::Duplicate),
+            Admitted::Accepted => TransactionVerdict::Accepted,
+            Admitted::Replaced { txid } => TransactionVerdict::Replaced { txid },
+        };
+        let record = PendingRecord { received: now, raw };
+        self.chain
+            .store()
+            .append_pending(&record)
+            .map_err(RejectedTransaction::Internal)?;
+        self.pending_log_records += 1;
+        self.mempool_changed = true;
+        effects.extend(changes.into_iter().map(Effect::Pending));
+        Ok(verdict)
+    }
+
+    /// Admits to the mempool: the outer error is storage's, the inner one a
+    /// verdict.
+    #[allow(clippy::type_complexity)]
+    fn admit(
+        &mut self,
+        transaction: SignedTransaction,
+        now: u64,
+    ) -> Result<Result<(Admitted, Vec<PendingChange>), RejectReason>, StoreError> {
+        let account = self.account(&transaction.body.sender)?;
+        let leaf = transaction.leaf_hash();
+        let verified = self.chain.verified().contains(&leaf);
+        let result = self
+            .mempool
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .accept(self.chain.params(), transaction, &account, now, verified);
+        if result.is_ok() {
+            self.chain.remember_verified(leaf);
+        }
+        Ok(result)
+    }
+
+    fn handle_tick(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        let expired = self.write_mempool().expire(now);
+        self.mempool_changed |= !expired.is_empty();
+        effects.extend(expired.into_iter().map(Effect::Pending));
+        self.retry_waiting(now, effects);
+        match self.template_if_due(now) {
+            Ok(Some((template, changes))) => {
+                effects.extend(changes.into_iter().map(Effect::Pending));
+                effects.push(Effect::NewTemplate(template));
+            }
+            Ok(None) => {}
+            Err(error) => effects.push(Effect::Fatal(error.to_string())),
+        }
+        if let Err(error) = self.log_slack_check() {
+            effects.push(Effect::Fatal(error.to_string()));
+        }
+    }
+
+    /// A new template if the present one is old, or if the mempool would now
+    /// pay enough more.
+    #[allow(clippy::type_complexity)]
+    fn template_if_due(
+        &mut self,
+        now: u64,
+    ) -> Result<Option<(Arc<BlockTemplate>, Vec<PendingChange>)>, StoreError> {
+        let Some(present) = self.template.clone() else {
+            return Ok(None);
+        };
+        let age = now.saturating_sub(u64::from(present.time));
+        let old = age >= self.template_policy.refresh_secs;
+        if !old && !std::mem::take(&mut self.mempool_changed) {
+            return Ok(None);
+        }
+        let next_id = self.template_count + 1;
+        let (template, changes) = self.assemble(next_id, now)?;
+        let grown = template.reward().grains() as u128 * 100
+            >= present.reward().grains() as u128
+                * u128::from(100 + self.template_policy.growth_percent);
+        // The first transactions are always worth a new template: nobody
+        // likes to wait for an empty block.
+        let first = present.transactions.is_empty() && !template.transactions.is_empty();
+        if !(old || grown || first) {
+            self.mempool_changed = true;
+            return Ok(None);
+        }
+        self.template_count = next_id;
+        self.template = Some(Arc::clone(&template));
+        Ok(Some((template, changes)))
+    }
+
+    fn renew_template(
+        &mut self,
+        now: u64,
+    ) -> Result<(Arc<BlockTemplate>, Vec<PendingChange>), StoreError> {
+        self.template_count += 1;
+        self.mempool_changed = false;
+        let (template, changes) = self.assemble(self.template_count, now)?;
+        self.template = Some(Arc::clone(&template));
+        Ok((template, changes))
+    }
+
+    /// Assembles a template; a transaction that spoils it is dropped.
+    fn assemble(
+        &self,
+        id: u64,
+        now: u64,
+    ) -> Result<(Arc<BlockTemplate>, Vec<PendingChange>), StoreError> {
+        let mut changes = Vec::new();
+        loop {
+            let mut mempool = self.write_mempool();
+            match assemble_template(&self.chain, &mempool, id, now) {
+                Ok(template) => return Ok((Arc::new(template), changes)),
+                Err(TemplateError::Store(error)) => return Err(error),
+                Err(TemplateError::Invalid(error)) => {
+                    let culprits = culprits(&mempool, &error);
+                    if culprits.is_empty() {
+                        return Err(StoreError::Damaged(format!(
+                            "an empty block does not pass: {error}"
+                        )));
+                    }
+                    for txid in culprits {
+                        changes.extend(mempool.drop_bad(&txid));
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep_waiting(&mut self, block: Block) {
+        if self.waiting.iter().any(|kept| kept.header == block.header) {
+            return;
+        }
+        if self.waiting.len() >= WAITING_BLOCKS_MAX {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(block);
+    }
+
+    /// Tries blocks again that could not be judged before.
+    fn retry_waiting(&mut self, now: u64, effects: &mut Vec<Effect>) {
+        let mut progress = true;
+        while progress && !self.waiting.is_empty() {
+            progress = false;
+            for block in std::mem::take(&mut self.waiting) {
+                match self.accept_block(block.clone(), now, effects) {
+                    Err(AcceptError::NotYet(_)) => self.waiting.push_back(block),
+                    Err(AcceptError::Internal(error)) => {
+                        effects.push(Effect::Fatal(error.to_string()));
+                    }
+                    Ok(_) => progress = true,
+                    Err(_) => {}
+                }
+            }
+        }
+    }
+
+    fn is_mined(&self, txid: &Txid) -> Result<bool, StoreError> {
+        let snapshot = self.chain.store().snapshot()?;
+        Ok(schema::place(snapshot.as_ref(), txid)?.is_some())
+    }
+
+    fn account(&self, address: &Address) -> Result<Account, StoreError> {
+        schema::account(self.chain.store().snapshot()?.as_ref(), address)
+    }
+
+    fn log_slack_check(&mut self) -> Result<(), StoreError> {
+        let live = self.read_mempool().len();
+        if self.pending_log_records > live + PENDING_LOG_SLACK {
+            self.rewrite_pending_log()?;
+        }
+        Ok(())
+    }
+
+    fn rewrite_pending_log(&mut self) -> Result<(), StoreError> {
+        let records: Vec<PendingRecord> = self
+            .read_mempool()
+            .in_order_of_arrival()
+            .iter()
+            .map(|pending: &Arc<Pending>| PendingRecord {
+                received: pending.received,
+                raw: pending.transaction.encode(),
+            })
+            .collect();
+        self.pending_log_records = records.len();
+        self.chain.store().rewrite_pending(&records)
+    }
+
+    // A panic while the lock is held is a fault in this program that has been
+    // reported; the pool's own invariants hold between its methods.
+    fn write_mempool(&self) -> RwLockWriteGuard<'_, Mempool> {
+        self.mempool.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_mempool(&self) -> RwLockReadGuard<'_, Mempool> {
+        self.mempool.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom to drop so that a template passes: those who pay the account that the
+/// error names; failing that, everything. Admission keeps such transactions
+/// out, so this is the last resort that keeps miners at work.
+fn culprits(mempool: &Mempool, error: &BlockError) -> Vec<Txid> {
+    let all = || mempool.iter_by_rate().map(|pending| pending.txid).collect();
+    match error {
+        BlockError::BalanceOutOfRange { address } => {
+            let of_recipient: Vec<Txid> = mempool
+                .iter_by_rate()
+                .filter(|pending| {
+                    let mut outputs = pending.transaction.body.outputs.iter();
+                    outputs.any(|output| output.recipient == *address)
+                })
+                .map(|pending| pending.txid)
+                .collect();
+            if of_recipient.is_empty() {
+                all()
+            } else {
+                of_recipient
+            }
+        }
+        _ => all(),
+    }
+}

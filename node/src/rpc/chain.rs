@@ -1,0 +1,463 @@
+//! ChainService: queries over the best chain and the accounts.
+
+use std::pin::Pin;
+
+use pithead_api::convert::{self, ConversionError};
+use pithead_api::v1;
+use pithead_api::v1::chain_service_server::ChainService;
+use pithead_consensus::{Encode as _, Hash256, Height, SignedTransaction, merkle};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use super::page::{page_size, read_token, token};
+use super::read::{Reader, internal};
+use super::{Api, status};
+use crate::store::Table;
+use crate::store::schema::{self, ChainEntry, Place};
+
+/// Most hashes of a locator (protocol §12).
+pub(super) const LOCATOR_MAX: usize = 101;
+/// Most headers of a page (protocol §12).
+const HEADERS_MAX: usize = 2_000;
+/// Bytes of transactions after which a page ends.
+const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// The service.
+#[derive(Clone)]
+pub(super) struct Chain(pub(super) Api);
+
+/// A stream of answers.
+pub(super) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+pub(super) fn bad_field(error: ConversionError) -> Status {
+    status::invalid(&error.field, error.reason)
+}
+
+impl Api {
+    /// Runs a query that may read much, off the threads that serve sockets.
+    pub(super) async fn query<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Reader<'_>) -> Result<T, Status> + Send + 'static,
+    ) -> Result<Response<T>, Status> {
+        let api = self.clone();
+        tokio::task::spawn_blocking(move || query(&Reader::new(&api)?))
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "a query ended early");
+                status::internal("the query ended early; the node's log says more")
+            })?
+            .map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl ChainService for Chain {
+    async fn get_chain_info(
+        &self,
+        _request: Request<v1::GetChainInfoRequest>,
+    ) -> Result<Response<v1::GetChainInfoResponse>, Status> {
+        Reader::new(&self.0)?.chain_info().map(Response::new)
+    }
+
+    async fn get_block(
+        &self,
+        request: Request<v1::GetBlockRequest>,
+    ) -> Result<Response<v1::GetBlockResponse>, Status> {
+        let request = request.into_inner();
+        let api = self.0.clone();
+        self.0
+            .query(move |reader| get_block(&api, reader, &request))
+            .await
+    }
+
+    async fn list_blocks(
+        &self,
+        request: Request<v1::ListBlocksRequest>,
+    ) -> Result<Response<v1::ListBlocksResponse>, Status> {
+        let request = request.into_inner();
+        self.0
+            .query(move |reader| list_blocks(reader, &request))
+            .await
+    }
+
+    async fn list_headers(
+        &self,
+        request: Request<v1::ListHeadersRequest>,
+    ) -> Result<Response<v1::ListHeadersResponse>, Status> {
+        let request = request.into_inner();
+        self.0
+            .query(move |reader| list_headers(reader, &request))
+            .await
+    }
+
+    async fn get_transaction(
+        &self,
+        request: Request<v1::GetTransactionRequest>,
+    ) -> Result<Response<v1::GetTransactionResponse>, Status> {
+        let api = self.0.clone();
+        let text = request.into_inner().txid;
+        let txid = convert::txid("txid", &text).map_err(bad_field)?;
+        self.0
+            .query(move |reader| {
+                let pending = api.mempool().get(&txid).cloned();
+                if let Some(pending) = pending {
+                    let status = reader.transaction_status(&txid)?;
+                    return Ok(v1::GetTransactionResponse {
+                        transaction: Some(api.chain.transaction(&pending.transaction, &txid)),
+                        status,
+                    });
+                }
+                let place = reader
+                    .place(&txid)?
+                    .ok_or_else(|| transaction_not_found(&text))?;
+                let (transaction, entry) = reader.mined(place)?;
+                Ok(v1::GetTransactionResponse {
+                    transaction: Some(api.chain.transaction(&transaction, &txid)),
+                    status: Some(reader.mined_status(place, &entry)),
+                })
+            })
+            .await
+    }
+
+    async fn get_account(
+        &self,
+        request: Request<v1::GetAccountRequest>,
+    ) -> Result<Response<v1::GetAccountResponse>, Status> {
+        let address = self
+            .0
+            .chain
+            .address("address", &request.into_inner().address)
+            .map_err(bad_field)?;
+        Reader::new(&self.0)?.account(&address).map(Response::new)
+    }
+
+    async fn list_account_transactions(
+        &self,
+        request: Request<v1::ListAccountTransactionsRequest>,
+    ) -> Result<Response<v1::ListAccountTransactionsResponse>, Status> {
+        let request = request.into_inner();
+        let api = self.0.clone();
+        self.0
+            .query(move |reader| list_account_transactions(&api, reader, &request))
+            .await
+    }
+
+    async fn get_account_proof(
+        &self,
+        _request: Request<v1::GetAccountProofRequest>,
+    ) -> Result<Response<v1::GetAccountProofResponse>, Status> {
+        Err(status::unimplemented(
+            "GetAccountProof is not served by this version; GetAccount answers without a proof",
+        ))
+    }
+
+    async fn get_transaction_proof(
+        &self,
+        request: Request<v1::GetTransactionProofRequest>,
+    ) -> Result<Response<v1::GetTransactionProofResponse>, Status> {
+        let api = self.0.clone();
+        let text = request.into_inner().txid;
+        let txid = convert::txid("txid", &text).map_err(bad_field)?;
+        self.0
+            .query(move |reader| {
+                let place = reader.place(&txid)?.ok_or_else(|| {
+                    status::not_found(
+                        "TRANSACTION_NOT_FOUND",
+                        format!("transaction {text} is not mined: a proof needs its block"),
+                    )
+                })?;
+                transaction_proof(&api, reader, place)
+            })
+            .await
+    }
+
+    async fn list_approvals(
+        &self,
+        _request: Request<v1::ListApprovalsRequest>,
+    ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
+        Err(status::unimplemented(
+            "ListApprovals is not served by this version: validators do not vote yet",
+        ))
+    }
+
+    type SubscribeChainStream = Answers<v1::SubscribeChainResponse>;
+
+    async fn subscribe_chain(
+        &self,
+        request: Request<v1::SubscribeChainRequest>,
+    ) -> Result<Response<Self::SubscribeChainStream>, Status> {
+        super::follow::subscribe_chain(self.0.clone(), request.into_inner()).await
+    }
+}
+
+fn transaction_not_found(txid: &str) -> Status {
+    status::not_found(
+        "TRANSACTION_NOT_FOUND",
+        format!(
+            "no transaction {txid}, neither mined nor pending; check the txid, and whether it was submitted to this network"
+        ),
+    )
+}
+
+fn get_block(
+    api: &Api,
+    reader: &Reader<'_>,
+    request: &v1::GetBlockRequest,
+) -> Result<v1::GetBlockResponse, Status> {
+    use v1::get_block_request::Block;
+    let entry = match &request.block {
+        None => reader.tip().clone(),
+        Some(Block::Height(height)) => reader.entry_at(Height(*height))?,
+        Some(Block::Hash(text)) => {
+            let hash = convert::block_hash("hash", text).map_err(bad_field)?;
+            reader
+                .entry(&hash)?
+                .filter(|entry| entry.status != schema::BlockStatus::Invalid)
+                .ok_or_else(|| {
+                    status::not_found("BLOCK_NOT_FOUND", format!("no block with hash {text}"))
+                })?
+        }
+        Some(Block::Tag(tag)) => match v1::BlockTag::try_from(*tag) {
+            Ok(v1::BlockTag::Head | v1::BlockTag::Unspecified) => reader.tip().clone(),
+            // The genesis is approved and final; validators do not vote yet.
+            Ok(v1::BlockTag::Approved | v1::BlockTag::Final) => reader.entry_at(Height::GENESIS)?,
+            Err(_) => {
+                return Err(status::invalid(
+                    "tag",
+                    format!("{tag} is no tag: use BLOCK_TAG_HEAD, _APPROVED or _FINAL"),
+                ));
+            }
+        },
+    };
+    let view = block_view(request.view)?;
+    let first = read_token::<4>(&request.page_token)?.map_or(0, u32::from_be_bytes);
+    let size = page_size(request.page_size, 1_000, 10_000);
+    let (block, next) = block_page(api, reader, &entry, view, first as usize, size)?;
+    Ok(v1::GetBlockResponse {
+        block: Some(block),
+        next_page_token: next.map_or_else(String::new, |next| token(&next.to_be_bytes())),
+    })
+}
+
+/// Reads how much of a block to return; unspecified means the txids.
+pub(super) fn block_view(view: i32) -> Result<v1::BlockView, Status> {
+    match v1::BlockView::try_from(view) {
+        Ok(v1::BlockView::Unspecified) => Ok(v1::BlockView::Txids),
+        Ok(view) => Ok(view),
+        Err(_) => Err(status::invalid(
+            "view",
+            format!("{view} is no view: use BLOCK_VIEW_HEADER, _TXIDS, _FULL or _RAW"),
+        )),
+    }
+}
+
+/// A block with one page of its transactions, and where the next page starts.
+pub(super) fn block_page(
+    api: &Api,
+    reader: &Reader<'_>,
+    entry: &ChainEntry,
+    view: v1::BlockView,
+    first: usize,
+    size: usize,
+) -> Result<(v1::Block, Option<u32>), Status> {
+    let mut shown = reader.block(entry)?;
+    if view == v1::BlockView::Header {
+        return Ok((shown, None));
+    }
+    if view == v1::BlockView::Raw {
+        let body = reader
+            .snapshot()
+            .body(&entry.hash())
+            .map_err(internal)?
+            .unwrap_or_default();
+        shown.raw = body.into();
+        return Ok((shown, None));
+    }
+    if entry.transaction_count == 0 {
+        return Ok((shown, None));
+    }
+    let block = schema::expect_block(reader.snapshot(), &entry.hash()).map_err(internal)?;
+    let mut bytes = 0;
+    let mut next = None;
+    for (index, transaction) in block.transactions.iter().enumerate().skip(first) {
+        if index - first >= size || bytes > PAGE_BYTES_MAX {
+            next = u32::try_from(index).ok();
+            break;
+        }
+        let txid = transaction.txid(&api.chain.genesis_hash);
+        shown.txids.push(txid.to_string());
+        if view == v1::BlockView::Full {
+            // The readable fields and the raw bytes take about three times the size.
+            bytes += transaction.size() * 3;
+            shown
+                .transactions
+                .push(api.chain.transaction(transaction, &txid));
+        }
+    }
+    Ok((shown, next))
+}
+
+fn list_blocks(
+    reader: &Reader<'_>,
+    request: &v1::ListBlocksRequest,
+) -> Result<v1::ListBlocksResponse, Status> {
+    let top = reader.tip().height.0;
+    let start = match read_token::<8>(&request.page_token)? {
+        Some(bytes) => u64::from_be_bytes(bytes).min(top),
+        None => request.start_height.unwrap_or(top).min(top),
+    };
+    let size = page_size(request.page_size, 50, 500) as u64;
+    let last = (start + 1).saturating_sub(size);
+    let blocks = (last..=start)
+        .rev()
+        .map(|height| reader.block(&reader.entry_at(Height(height))?))
+        .collect::<Result<_, _>>()?;
+    Ok(v1::ListBlocksResponse {
+        blocks,
+        next_page_token: last
+            .checked_sub(1)
+            .map_or_else(String::new, |next| token(&next.to_be_bytes())),
+    })
+}
+
+fn list_headers(
+    reader: &Reader<'_>,
+    request: &v1::ListHeadersRequest,
+) -> Result<v1::ListHeadersResponse, Status> {
+    let mut first = 0;
+    for entry in known_entries(reader, &request.known_hashes)? {
+        if schema::is_best(reader.snapshot(), &entry.hash(), entry.height).map_err(internal)? {
+            first = entry.height.0 + 1;
+            break;
+        }
+    }
+    let size = page_size(request.page_size, HEADERS_MAX, HEADERS_MAX) as u64;
+    let end = (reader.tip().height.0 + 1).min(first.saturating_add(size));
+    let headers = (first..end)
+        .map(|height| Ok(reader.header(&reader.entry_at(Height(height))?)))
+        .collect::<Result<_, Status>>()?;
+    Ok(v1::ListHeadersResponse { headers })
+}
+
+/// The entries of those hashes of a locator that the node knows, in order.
+pub(super) fn known_entries(
+    reader: &Reader<'_>,
+    hashes: &[String],
+) -> Result<Vec<ChainEntry>, Status> {
+    if hashes.len() > LOCATOR_MAX {
+        return Err(status::invalid(
+            "known_hashes",
+            format!("{} hashes, at most {LOCATOR_MAX} allowed", hashes.len()),
+        ));
+    }
+    let mut known = Vec::new();
+    for (index, text) in hashes.iter().enumerate() {
+        let hash =
+            convert::block_hash(&format!("known_hashes[{index}]"), text).map_err(bad_field)?;
+        known.extend(
+            reader
+                .entry(&hash)?
+                .filter(|entry| entry.status == schema::BlockStatus::Connected),
+        );
+    }
+    Ok(known)
+}
+
+fn list_account_transactions(
+    api: &Api,
+    reader: &Reader<'_>,
+    request: &v1::ListAccountTransactionsRequest,
+) -> Result<v1::ListAccountTransactionsResponse, Status> {
+    let address = api
+        .chain
+        .address("address", &request.address)
+        .map_err(bad_field)?;
+    let size = page_size(request.page_size, 50, 500);
+    let place_end = read_token::<12>(&request.page_token)?.unwrap_or([0xff; 12]);
+    let from = address.0.to_vec();
+    let to = [address.0.as_slice(), &place_end].concat();
+    let found = reader
+        .snapshot()
+        .range(Table::AccountTransactions, &from, &to, size + 1, true)
+        .map_err(internal)?;
+    let mut transactions = Vec::new();
+    let mut last = None;
+    for (key, _) in found.iter().take(size) {
+        let place = key
+            .get(32..)
+            .and_then(Place::from_bytes)
+            .ok_or_else(|| status::internal("the account's history is damaged"))?;
+        let (transaction, entry) = reader.mined(place)?;
+        transactions.push(account_transaction(
+            api,
+            reader,
+            &address,
+            &transaction,
+            place,
+            &entry,
+        ));
+        last = Some(place);
+    }
+    let more = found.len() > size;
+    Ok(v1::ListAccountTransactionsResponse {
+        transactions,
+        next_page_token: last
+            .filter(|_| more)
+            .map_or_else(String::new, |place| token(&place.to_bytes())),
+    })
+}
+
+fn account_transaction(
+    api: &Api,
+    reader: &Reader<'_>,
+    address: &pithead_consensus::Address,
+    transaction: &SignedTransaction,
+    place: Place,
+    entry: &ChainEntry,
+) -> v1::AccountTransaction {
+    let body = &transaction.body;
+    let txid = transaction.txid(&api.chain.genesis_hash);
+    let credit = body
+        .outputs
+        .iter()
+        .filter(|output| output.recipient == *address)
+        .map(|output| output.amount.grains())
+        .sum();
+    let debit = if body.sender == *address {
+        body.total().map_or(0, pithead_consensus::Amount::grains)
+    } else {
+        0
+    };
+    v1::AccountTransaction {
+        transaction: Some(api.chain.transaction(transaction, &txid)),
+        status: Some(reader.mined_status(place, entry)),
+        debit,
+        credit,
+    }
+}
+
+fn transaction_proof(
+    api: &Api,
+    reader: &Reader<'_>,
+    place: Place,
+) -> Result<v1::GetTransactionProofResponse, Status> {
+    let entry = reader.entry_at(place.height)?;
+    let block = schema::expect_block(reader.snapshot(), &entry.hash()).map_err(internal)?;
+    let leaves: Vec<Hash256> = block
+        .transactions
+        .iter()
+        .map(SignedTransaction::leaf_hash)
+        .collect();
+    let position = place.position as usize;
+    let damaged = || status::internal("the place of the transaction is damaged");
+    let path = merkle::audit_path(&leaves, position).ok_or_else(damaged)?;
+    let transaction = block.transactions.get(position).ok_or_else(damaged)?;
+    Ok(v1::GetTransactionProofResponse {
+        header: Some(reader.header(&entry)),
+        commitment: Some(api.chain.commitment(&entry.commitment)),
+        position: place.position,
+        transaction_count: entry.transaction_count,
+        path: path.iter().map(|hash| hash.0.to_vec().into()).collect(),
+        raw_transaction: transaction.encode().into(),
+    })
+}

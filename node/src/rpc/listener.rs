@@ -1,0 +1,250 @@
+//! Accepting connections: how many, from whom, and that each opens with the
+//! HTTP/2 preface in time. The HTTP library has no deadline for that of its
+//! own, so a silent socket would be held for ever.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// What every HTTP/2 connection opens with (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What an HTTP/1 client is told.
+const HTTP1_ANSWER: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\n\
+    content-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n\
+    This is the gRPC port of a Pithead node: it speaks HTTP/2 only.\n\
+    Try: grpcurl -plaintext HOST:PORT list\n";
+/// Accepted connections waiting for the server to take them.
+const HANDOVER_MAX: usize = 64;
+/// Pause after the system refuses to accept, such as when it is out of files.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+
+/// How many connections, and how patient.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// In all (protocol §12: 1,024).
+    pub total_max: usize,
+    /// From one IP address, or one /64 of IPv6 (protocol §12: 32).
+    pub per_ip_max: usize,
+    /// Until the whole preface has come (protocol §12: 10 s).
+    pub preface_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            total_max: 1_024,
+            per_ip_max: 32,
+            preface_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Whom an address stands for when counting: IPv4-mapped addresses are IPv4,
+/// and a /64 of IPv6 is one subscriber (protocol §12).
+#[must_use]
+pub fn counted_ip(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+        },
+    }
+}
+
+/// Open connections by address.
+#[derive(Debug, Default)]
+struct Counts {
+    total: usize,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+/// A place among the open connections; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    counts: Arc<Mutex<Counts>>,
+    ip: IpAddr,
+}
+
+impl Place {
+    fn take(counts: &Arc<Mutex<Counts>>, ip: IpAddr, limits: &ConnectionLimits) -> Option<Self> {
+        let mut open = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = open.by_ip.get(&ip).copied().unwrap_or(0);
+        if open.total >= limits.total_max || here >= limits.per_ip_max {
+            return None;
+        }
+        open.total += 1;
+        open.by_ip.insert(ip, here + 1);
+        Some(Self {
+            counts: Arc::clone(counts),
+            ip,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        open.total -= 1;
+        if let Some(here) = open.by_ip.get_mut(&self.ip) {
+            *here -= 1;
+            if *here == 0 {
+                open.by_ip.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// An accepted connection; the preface that was read is read again from it.
+#[derive(Debug)]
+pub struct Conn {
+    replay: usize,
+    stream: TcpStream,
+    remote: Option<SocketAddr>,
+    _place: Place,
+}
+
+impl Connected for Conn {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        TcpConnectInfo {
+            local_addr: self.stream.local_addr().ok(),
+            remote_addr: self.remote,
+        }
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(left) = PREFACE.get(self.replay..).filter(|left| !left.is_empty()) {
+            let count = left.len().min(buffer.remaining());
+            buffer.put_slice(left.get(..count).unwrap_or_default());
+            self.replay += count;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// The connections that `listener` accepts, each within the limits and with
+/// its preface checked. Ends when dropped.
+pub fn incoming(
+    listener: TcpListener,
+    limits: ConnectionLimits,
+) -> ReceiverStream<io::Result<Conn>> {
+    let (sender, receiver) = mpsc::channel(HANDOVER_MAX);
+    tokio::spawn(accept_all(listener, limits, sender));
+    ReceiverStream::new(receiver)
+}
+
+async fn accept_all(
+    listener: TcpListener,
+    limits: ConnectionLimits,
+    sender: mpsc::Sender<io::Result<Conn>>,
+) {
+    let counts = Arc::new(Mutex::new(Counts::default()));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = sender.closed() => return,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        let Some(place) = Place::take(&counts, counted_ip(remote.ip()), &limits) else {
+            tracing::debug!(%remote, "connection refused: too many are open");
+            continue;
+        };
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let opened = tokio::time::timeout(limits.preface_timeout, open(stream, remote, place));
+            match opened.await {
+                Ok(Ok(Some(connection))) => {
+                    // The server may have stopped meanwhile.
+                    let _ = sender.send(Ok(connection)).await;
+                }
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => tracing::debug!(%remote, %error, "connection lost"),
+                Err(_) => tracing::debug!(%remote, "no HTTP/2 preface in time"),
+            }
+        });
+    }
+}
+
+/// Reads the preface; `None` if something else came.
+async fn open(mut stream: TcpStream, remote: SocketAddr, place: Place) -> io::Result<Option<Conn>> {
+    stream.set_nodelay(true)?;
+    let mut seen = [0; PREFACE.len()];
+    let mut count = 0;
+    while let Some(rest) = seen.get_mut(count..).filter(|rest| !rest.is_empty()) {
+        let read = stream.read(rest).await?;
+        if read == 0 {
+            return Ok(None);
+        }
+        count += read;
+        if !PREFACE.starts_with(seen.get(..count).unwrap_or_default()) {
+            stream.write_all(HTTP1_ANSWER).await?;
+            stream.shutdown().await?;
+            return Ok(None);
+        }
+    }
+    Ok(Some(Conn {
+        replay: 0,
+        stream,
+        remote: Some(remote),
+        _place: place,
+    }))
+}

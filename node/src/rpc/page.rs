@@ -1,0 +1,33 @@
+//! Pages: sizes within limits, and tokens that only this server reads.
+
+use tonic::Status;
+
+use super::status;
+
+/// The size of a page: `asked`, `default` if that is 0, at most `max`.
+pub(super) fn page_size(asked: u32, default: usize, max: usize) -> usize {
+    match asked {
+        0 => default,
+        asked => (asked as usize).min(max),
+    }
+}
+
+/// Makes a token of where the next page starts.
+pub(super) fn token(next: &[u8]) -> String {
+    hex::encode(next)
+}
+
+/// Reads a token of exactly `N` bytes; `None` for the first page.
+pub(super) fn read_token<const N: usize>(token: &str) -> Result<Option<[u8; N]>, Status> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let mut bytes = [0; N];
+    hex::decode_to_slice(token, &mut bytes).map_err(|_| {
+        status::invalid(
+            "page_token",
+            "not a token of this method: send back next_page_token as it came, or none",
+        )
+    })?;
+    Ok(Some(bytes))
+}

@@ -1,0 +1,211 @@
+//! Block bodies in append-only files beside the database.
+//!
+//! A body is appended and synced before the database commit that names its
+//! place; a crash in between leaves bytes after the recorded end, which the
+//! next start cuts off.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::StoreError;
+
+/// Bytes after which a new file is begun.
+const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Where a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Location {
+    pub(super) file: u32,
+    pub(super) offset: u64,
+    pub(super) len: u32,
+}
+
+/// Where the next body goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct End {
+    pub(super) file: u32,
+    pub(super) offset: u64,
+}
+
+impl Location {
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&self.file.to_be_bytes());
+        bytes[4..12].copy_from_slice(&self.offset.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.len.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (file, rest) = bytes.split_first_chunk::<4>()?;
+        let (offset, rest) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            file: u32::from_be_bytes(*file),
+            offset: u64::from_be_bytes(*offset),
+            len: u32::from_be_bytes(rest.try_into().ok()?),
+        })
+    }
+}
+
+impl End {
+    pub(super) fn to_bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.file.to_be_bytes());
+        bytes[4..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (file, rest) = bytes.split_first_chunk::<4>()?;
+        Some(Self {
+            file: u32::from_be_bytes(*file),
+            offset: u64::from_be_bytes(rest.try_into().ok()?),
+        })
+    }
+}
+
+/// The files, the last of them open for appending.
+pub(super) struct BodyFiles {
+    dir: PathBuf,
+    writer: Mutex<Writer>,
+}
+
+struct Writer {
+    file: File,
+    end: End,
+}
+
+impl BodyFiles {
+    /// Opens the files and cuts off what follows `end`.
+    pub(super) fn open(dir: PathBuf, end: End) -> Result<Self, StoreError> {
+        fs::create_dir_all(&dir).map_err(|error| StoreError::io(&dir, error))?;
+        let path = file_path(&dir, end.file);
+        let file = open_for_append(&path)?;
+        let found = file
+            .metadata()
+            .map_err(|error| StoreError::io(&path, error))?
+            .len();
+        if found < end.offset {
+            return Err(StoreError::Damaged(format!(
+                "{} has {found} bytes, {} expected",
+                path.display(),
+                end.offset
+            )));
+        }
+        file.set_len(end.offset)
+            .map_err(|error| StoreError::io(&path, error))?;
+        let mut later = end.file + 1;
+        while file_path(&dir, later).exists() {
+            let path = file_path(&dir, later);
+            fs::remove_file(&path).map_err(|error| StoreError::io(&path, error))?;
+            later += 1;
+        }
+        Ok(Self {
+            dir,
+            writer: Mutex::new(Writer { file, end }),
+        })
+    }
+
+    /// Appends bodies and syncs them; returns their places and the new end,
+    /// which counts only once [`BodyFiles::advance`] is told of it.
+    pub(super) fn append(&self, bodies: &[&[u8]]) -> Result<(Vec<Location>, End), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a failed commit left behind is overwritten.
+        let path = file_path(&self.dir, writer.end.file);
+        writer
+            .file
+            .set_len(writer.end.offset)
+            .map_err(|error| StoreError::io(&path, error))?;
+        let mut end = writer.end;
+        let mut places = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            if end.offset >= FILE_BYTES_MAX {
+                self.sync(&writer.file, end.file)?;
+                end = End {
+                    file: end.file + 1,
+                    offset: 0,
+                };
+                let path = file_path(&self.dir, end.file);
+                writer.file = open_for_append(&path)?;
+                writer
+                    .file
+                    .set_len(0)
+                    .map_err(|error| StoreError::io(&path, error))?;
+                // The old end is in a file that is no longer open for writing.
+                writer.end = end;
+            }
+            let path = file_path(&self.dir, end.file);
+            writer
+                .file
+                .write_all(body)
+                .map_err(|error| StoreError::io(&path, error))?;
+            places.push(Location {
+                file: end.file,
+                offset: end.offset,
+                len: u32::try_from(body.len())
+                    .map_err(|_| StoreError::Damaged("a body over 4 GiB".to_owned()))?,
+            });
+            end.offset += body.len() as u64;
+        }
+        self.sync(&writer.file, end.file)?;
+        Ok((places, end))
+    }
+
+    /// The commit that names the appended bodies is on disk.
+    pub(super) fn advance(&self, end: End) {
+        self.writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .end = end;
+    }
+
+    pub(super) fn read(&self, place: Location) -> Result<Vec<u8>, StoreError> {
+        let path = file_path(&self.dir, place.file);
+        let file = File::open(&path).map_err(|error| StoreError::io(&path, error))?;
+        let mut body = vec![0; place.len as usize];
+        file.read_exact_at(&mut body, place.offset)
+            .map_err(|error| StoreError::io(&path, error))?;
+        Ok(body)
+    }
+
+    /// Copies everything up to `end` to another folder; returns the bytes.
+    pub(super) fn copy_to(&self, dir: &Path, end: End) -> Result<u64, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| StoreError::io(dir, error))?;
+        let mut total = 0;
+        for number in 0..=end.file {
+            let from = file_path(&self.dir, number);
+            let to = file_path(dir, number);
+            total += fs::copy(&from, &to).map_err(|error| StoreError::io(&from, error))?;
+        }
+        Ok(total)
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        let end = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .end;
+        u64::from(end.file) * FILE_BYTES_MAX + end.offset
+    }
+
+    fn sync(&self, file: &File, number: u32) -> Result<(), StoreError> {
+        file.sync_data()
+            .map_err(|error| StoreError::io(&file_path(&self.dir, number), error))
+    }
+}
+
+fn file_path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("bodies-{number:05}.dat"))
+}
+
+fn open_for_append(path: &Path) -> Result<File, StoreError> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(|error| StoreError::io(path, error))
+}

@@ -1,0 +1,231 @@
+//! Where the chain lives: one trait, a disk and a memory implementation.
+//!
+//! A store is a handful of ordered key-value tables, block bodies, and a log of
+//! pending transactions. It knows nothing of rules: [`schema`] gives the tables
+//! their types, `crate::chain` decides what goes in. One [`Batch`] is committed
+//! whole or not at all; readers work on snapshots and never block the writer.
+
+mod bodies;
+mod memory;
+mod overlay;
+mod redb;
+pub mod schema;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pithead_consensus::BlockHash;
+use thiserror::Error;
+
+pub use memory::MemoryStore;
+pub use overlay::Overlay;
+pub use redb::RedbStore;
+
+/// The tables, each ordered by its key's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Block hash → [`schema::ChainEntry`].
+    Entries,
+    /// Height, big-endian → hash of that block on the best chain.
+    BestChain,
+    /// Block hash → its undo record.
+    Undo,
+    /// Address → account.
+    Accounts,
+    /// Version big-endian ‖ path → node of the state tree.
+    StateNodes,
+    /// Version that superseded it, big-endian ‖ node key → nothing.
+    StaleNodes,
+    /// Txid → place in the best chain.
+    Transactions,
+    /// Address ‖ height ‖ position, both big-endian → nothing.
+    AccountTransactions,
+    /// Name → single values: schema version, genesis, tip.
+    Meta,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 9] = [
+        Self::Entries,
+        Self::BestChain,
+        Self::Undo,
+        Self::Accounts,
+        Self::StateNodes,
+        Self::StaleNodes,
+        Self::Transactions,
+        Self::AccountTransactions,
+        Self::Meta,
+    ];
+}
+
+/// A key and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// Why storage failed: never a verdict about a block (protocol §11, internal).
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Reading or writing a file failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(String),
+    /// Stored bytes are not what this program writes.
+    #[error("damaged data: {0}; start with --verify to find out more, or restore a backup")]
+    Damaged(String),
+    /// Another process has the data directory.
+    #[error(
+        "data directory {path} is in use by another pithead-node; stop that one first, or choose another --data-dir"
+    )]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The data directory was written by an incompatible version.
+    #[error(
+        "data directory {path} has schema version {found}, this program reads {expected}; use the version of pithead-node that wrote it, or start afresh in another --data-dir"
+    )]
+    WrongSchema {
+        /// The data directory.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The version of this program.
+        expected: u32,
+    },
+    /// The data directory holds another chain.
+    #[error(
+        "data directory {path} holds the chain with genesis {found}, not {expected}; choose the network it was made for, or another --data-dir"
+    )]
+    WrongGenesis {
+        /// The data directory.
+        path: PathBuf,
+        /// The genesis found.
+        found: BlockHash,
+        /// The genesis configured.
+        expected: BlockHash,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn database(error: impl std::fmt::Display) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+/// Reading the tables as they stood at one moment.
+pub trait Snapshot: Send + Sync {
+    /// The value under a key.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Up to `limit` entries with `from <= key < to`: ascending, or, if
+    /// `descending`, from the top down.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        descending: bool,
+    ) -> Result<Vec<KeyValue>, StoreError>;
+
+    /// The body of a block: its consensus encoding.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// Changes that are committed together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// New values by table and key; `None` deletes.
+    pub changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// New block bodies.
+    pub bodies: Vec<(BlockHash, Vec<u8>)>,
+}
+
+impl Batch {
+    /// Sets a value.
+    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.changes.insert((table, key.into()), Some(value.into()));
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.changes.insert((table, key.into()), None);
+    }
+}
+
+/// A pending transaction as the store keeps it across restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingRecord {
+    /// When it was accepted, Unix seconds.
+    pub received: u64,
+    /// Its consensus encoding.
+    pub raw: Vec<u8>,
+}
+
+/// A place for one chain. One writer at a time; any number of readers.
+pub trait Store: Send + Sync {
+    /// The tables as they stand now.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// Applies a batch: wholly, or not at all. It is on disk on return.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails; nothing was applied then.
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Appends to the log of pending transactions. It survives the death of
+    /// the process, though not of the machine.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError>;
+
+    /// Reads the log of pending transactions back; a torn end is left out.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    fn pending(&self) -> Result<Vec<PendingRecord>, StoreError>;
+
+    /// Replaces the log of pending transactions.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails; the old log is kept then.
+    fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError>;
+
+    /// Writes a consistent copy to a new folder; returns its bytes and the
+    /// snapshot that it holds.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the folder exists or storage fails.
+    fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError>;
+
+    /// Bytes that the store takes.
+    fn size_bytes(&self) -> u64;
+}

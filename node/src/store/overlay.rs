@@ -1,0 +1,102 @@
+//! Changes on top of a snapshot, readable before they are committed: a whole
+//! reorganisation is worked out here and then committed in one batch.
+
+use std::ops::Bound;
+
+use pithead_consensus::BlockHash;
+use pithead_consensus::state_tree::NodeSource;
+
+use super::{Batch, KeyValue, Snapshot, StoreError, Table};
+
+/// A snapshot with a batch on top.
+pub struct Overlay<'a> {
+    base: &'a dyn Snapshot,
+    batch: Batch,
+}
+
+impl<'a> Overlay<'a> {
+    /// Nothing on top of `base` yet.
+    #[must_use]
+    pub fn new(base: &'a dyn Snapshot) -> Self {
+        Self {
+            base,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Sets a value.
+    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.batch.put(table, key, value);
+    }
+
+    /// Deletes a key.
+    pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.batch.delete(table, key);
+    }
+
+    /// Adds a block body.
+    pub fn put_body(&mut self, hash: BlockHash, body: Vec<u8>) {
+        self.batch.bodies.push((hash, body));
+    }
+
+    /// The changes, ready to be committed.
+    #[must_use]
+    pub fn into_batch(self) -> Batch {
+        self.batch
+    }
+}
+
+impl Snapshot for Overlay<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.batch.changes.get(&(table, key.to_vec())) {
+            Some(change) => Ok(change.clone()),
+            None => self.base.get(table, key),
+        }
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        descending: bool,
+    ) -> Result<Vec<KeyValue>, StoreError> {
+        // The changes may hide base entries, so the base is read unlimited:
+        // overlays only range over what one block wrote.
+        let mut merged: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = self
+            .base
+            .range(table, from, to, usize::MAX, false)?
+            .into_iter()
+            .collect();
+        let bounds = (
+            Bound::Included((table, from.to_vec())),
+            Bound::Excluded((table, to.to_vec())),
+        );
+        for ((_, key), change) in self.batch.changes.range(bounds) {
+            match change {
+                Some(value) => merged.insert(key.clone(), value.clone()),
+                None => merged.remove(key),
+            };
+        }
+        Ok(if descending {
+            merged.into_iter().rev().take(limit).collect()
+        } else {
+            merged.into_iter().take(limit).collect()
+        })
+    }
+
+    fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.batch.bodies.iter().find(|(found, _)| found == hash) {
+            Some((_, body)) => Ok(Some(body.clone())),
+            None => self.base.body(hash),
+        }
+    }
+}
+
+impl NodeSource for Overlay<'_> {
+    fn node(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        self.get(Table::StateNodes, key)
+            .map_err(|error| error.to_string())
+    }
+}

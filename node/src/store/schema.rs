@@ -1,0 +1,335 @@
+//! What the tables hold: typed keys and values over any [`Snapshot`].
+
+use pithead_consensus::connect::Reward;
+use pithead_consensus::encoding::Reader;
+use pithead_consensus::state::UndoRecord;
+use pithead_consensus::state_tree::TreeVersion;
+use pithead_consensus::{
+    Account, Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader, Decode, DecodeError,
+    Encode, Hash256, Height, Txid, Work,
+};
+
+use super::{Batch, Overlay, Snapshot, StoreError, Table};
+
+/// Version of this layout; another one is refused at start.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Key in [`Table::Meta`] of the schema version.
+pub const META_SCHEMA: &[u8] = b"schema";
+/// Key in [`Table::Meta`] of the genesis hash.
+pub const META_GENESIS: &[u8] = b"genesis";
+/// Key in [`Table::Meta`] of the tip's hash.
+pub const META_TIP: &[u8] = b"tip";
+/// Key in [`Table::Meta`] of the last rank of arrival.
+pub const META_ARRIVAL: &[u8] = b"arrival";
+
+/// How far a block has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockStatus {
+    /// Its header and its body are sound; it was never connected.
+    Stored,
+    /// It was connected at least once: every rule holds.
+    Connected,
+    /// It, or an ancestor, breaks a rule.
+    Invalid,
+}
+
+/// What the store knows about a block besides its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainEntry {
+    /// Its header.
+    pub header: BlockHeader,
+    /// Its commitment.
+    pub commitment: BlockCommitment,
+    /// Its height.
+    pub height: Height,
+    /// Work of the chain up to it.
+    pub chain_work: Work,
+    /// Rank of arrival at this node.
+    pub arrival: u64,
+    /// How far it has come.
+    pub status: BlockStatus,
+    /// Number of its transactions.
+    pub transaction_count: u32,
+    /// Encoded size, bytes.
+    pub size: u32,
+    /// Set once it was connected.
+    pub outcome: Outcome,
+}
+
+/// What connecting a block led to; zero until it was connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Newly issued by it.
+    pub subsidy: Amount,
+    /// Sum of its fees.
+    pub fees: Amount,
+    /// Grains in all accounts after it.
+    pub supply: Amount,
+    /// Transactions on the chain up to it.
+    pub transactions_total: u64,
+    /// Root of the state after it.
+    pub state_root: Hash256,
+    /// Version of the state tree after it.
+    pub tree_version: TreeVersion,
+}
+
+impl ChainEntry {
+    /// Its hash.
+    #[must_use]
+    pub fn hash(&self) -> BlockHash {
+        self.header.hash()
+    }
+
+    /// What it earned its miner.
+    #[must_use]
+    pub fn reward(&self) -> Reward {
+        Reward {
+            address: self.commitment.reward_address,
+            amount: self
+                .outcome
+                .subsidy
+                .checked_add(self.outcome.fees)
+                .unwrap_or(Amount::MAX_MONEY),
+        }
+    }
+}
+
+impl Encode for ChainEntry {
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        self.header.encode_to(out);
+        self.commitment.encode_to(out);
+        out.extend_from_slice(&self.height.0.to_le_bytes());
+        out.extend_from_slice(&self.chain_work.to_be_bytes());
+        out.extend_from_slice(&self.arrival.to_le_bytes());
+        out.push(match self.status {
+            BlockStatus::Stored => 0,
+            BlockStatus::Connected => 1,
+            BlockStatus::Invalid => 2,
+        });
+        out.extend_from_slice(&self.transaction_count.to_le_bytes());
+        out.extend_from_slice(&self.size.to_le_bytes());
+        let outcome = &self.outcome;
+        for amount in [outcome.subsidy, outcome.fees, outcome.supply] {
+            out.extend_from_slice(&amount.grains().to_le_bytes());
+        }
+        out.extend_from_slice(&outcome.transactions_total.to_le_bytes());
+        out.extend_from_slice(&outcome.state_root.0);
+        out.extend_from_slice(&outcome.tree_version.to_le_bytes());
+    }
+}
+
+impl Decode for ChainEntry {
+    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            header: BlockHeader::decode_from(reader)?,
+            commitment: BlockCommitment::decode_from(reader)?,
+            height: Height(reader.u64("height")?),
+            chain_work: Work::from_be_bytes(reader.array("chain work")?),
+            arrival: reader.u64("arrival")?,
+            status: match reader.u8("status")? {
+                0 => BlockStatus::Stored,
+                1 => BlockStatus::Connected,
+                2 => BlockStatus::Invalid,
+                other => {
+                    return Err(DecodeError::BadValue {
+                        field: "status",
+                        found: u64::from(other),
+                        expected: "0 to 2",
+                    });
+                }
+            },
+            transaction_count: reader.u32("transaction count")?,
+            size: reader.u32("size")?,
+            outcome: Outcome {
+                subsidy: reader.amount("subsidy")?,
+                fees: reader.amount("fees")?,
+                supply: reader.amount("supply")?,
+                transactions_total: reader.u64("transactions total")?,
+                state_root: Hash256(reader.array("state root")?),
+                tree_version: reader.u64("tree version")?,
+            },
+        })
+    }
+}
+
+/// Where a mined transaction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Height of its block on the best chain.
+    pub height: Height,
+    /// Place in that block, from 0.
+    pub position: u32,
+}
+
+impl Place {
+    /// Height and position, big-endian, so that places sort.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&self.height.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.position.to_be_bytes());
+        bytes
+    }
+
+    /// Reads [`Place::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (height, position) = bytes.split_first_chunk::<8>()?;
+        Some(Self {
+            height: Height(u64::from_be_bytes(*height)),
+            position: u32::from_be_bytes(position.try_into().ok()?),
+        })
+    }
+}
+
+/// The key of an address's place in [`Table::AccountTransactions`].
+#[must_use]
+pub fn account_transaction_key(address: &Address, place: Place) -> Vec<u8> {
+    [address.0.as_slice(), &place.to_bytes()].concat()
+}
+
+fn decoded<T: Decode>(bytes: &[u8], what: impl std::fmt::Display) -> Result<T, StoreError> {
+    T::decode(bytes).map_err(|error| StoreError::Damaged(format!("{what}: {error}")))
+}
+
+/// The entry of a block.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn entry(from: &dyn Snapshot, hash: &BlockHash) -> Result<Option<ChainEntry>, StoreError> {
+    match from.get(Table::Entries, &hash.0)? {
+        None => Ok(None),
+        Some(bytes) => decoded(&bytes, format_args!("entry of block {hash}")).map(Some),
+    }
+}
+
+/// The entry of a block that must be there.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if it is not.
+pub fn expect_entry(from: &dyn Snapshot, hash: &BlockHash) -> Result<ChainEntry, StoreError> {
+    entry(from, hash)?.ok_or_else(|| StoreError::Damaged(format!("entry of block {hash}: missing")))
+}
+
+/// The body of a block that must be there.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if it is not.
+pub fn expect_block(from: &dyn Snapshot, hash: &BlockHash) -> Result<Block, StoreError> {
+    let bytes = from
+        .body(hash)?
+        .ok_or_else(|| StoreError::Damaged(format!("body of block {hash}: missing")))?;
+    decoded(&bytes, format_args!("body of block {hash}"))
+}
+
+/// The block at a height of the best chain.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn best_hash(from: &dyn Snapshot, height: Height) -> Result<Option<BlockHash>, StoreError> {
+    match from.get(Table::BestChain, &height.0.to_be_bytes())? {
+        None => Ok(None),
+        Some(bytes) => hash_of(&bytes).map(Some),
+    }
+}
+
+/// The hash of the tip; `None` in a new store.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn tip_hash(from: &dyn Snapshot) -> Result<Option<BlockHash>, StoreError> {
+    match from.get(Table::Meta, META_TIP)? {
+        None => Ok(None),
+        Some(bytes) => hash_of(&bytes).map(Some),
+    }
+}
+
+/// The entry of the tip.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged, or the store is new.
+pub fn tip_entry(from: &dyn Snapshot) -> Result<ChainEntry, StoreError> {
+    let hash = tip_hash(from)?.ok_or_else(|| StoreError::Damaged("no tip".to_owned()))?;
+    expect_entry(from, &hash)
+}
+
+/// Whether a block is on the best chain.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn is_best(from: &dyn Snapshot, hash: &BlockHash, height: Height) -> Result<bool, StoreError> {
+    Ok(best_hash(from, height)?.as_ref() == Some(hash))
+}
+
+/// The account at an address.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn account(from: &dyn Snapshot, address: &Address) -> Result<Account, StoreError> {
+    match from.get(Table::Accounts, &address.0)? {
+        None => Ok(Account::default()),
+        Some(bytes) => decoded(&bytes, format_args!("account {}", hex::encode(address.0))),
+    }
+}
+
+/// Sets an account; an unused one is deleted.
+pub fn put_account(into: &mut Overlay<'_>, address: &Address, account: &Account) {
+    if account.is_unused() {
+        into.delete(Table::Accounts, address.0);
+    } else {
+        into.put(Table::Accounts, address.0, account.encode());
+    }
+}
+
+/// The undo record of a block; `None` if it was pruned.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn undo(from: &dyn Snapshot, hash: &BlockHash) -> Result<Option<UndoRecord>, StoreError> {
+    match from.get(Table::Undo, &hash.0)? {
+        None => Ok(None),
+        Some(bytes) => decoded(&bytes, format_args!("undo record of block {hash}")).map(Some),
+    }
+}
+
+/// Where a transaction was mined on the best chain.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn place(from: &dyn Snapshot, txid: &Txid) -> Result<Option<Place>, StoreError> {
+    match from.get(Table::Transactions, &txid.0)? {
+        None => Ok(None),
+        Some(bytes) => Place::from_bytes(&bytes)
+            .map(Some)
+            .ok_or_else(|| StoreError::Damaged(format!("place of transaction {txid}"))),
+    }
+}
+
+/// The last rank of arrival given out.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn last_arrival(from: &dyn Snapshot) -> Result<u64, StoreError> {
+    match from.get(Table::Meta, META_ARRIVAL)? {
+        None => Ok(0),
+        Some(bytes) => bytes
+            .as_slice()
+            .try_into()
+            .map(u64::from_le_bytes)
+            .map_err(|_| StoreError::Damaged("last rank of arrival".to_owned())),
+    }
+}
+
+/// Records the schema and the genesis of a new store.
+pub fn put_identity(into: &mut Batch, genesis: &BlockHash) {
+    into.put(Table::Meta, META_SCHEMA, SCHEMA_VERSION.to_le_bytes());
+    into.put(Table::Meta, META_GENESIS, genesis.0);
+}
+
+fn hash_of(bytes: &[u8]) -> Result<BlockHash, StoreError> {
+    bytes
+        .try_into()
+        .map(BlockHash)
+        .map_err(|_| StoreError::Damaged("a block hash".to_owned()))
+}

@@ -1,0 +1,181 @@
+//! Block templates: what miners work on.
+//!
+//! A template is one block short of a reward address, an extra nonce and a
+//! nonce. It is validated in full, by the same code that connects blocks,
+//! before anyone sees it.
+
+use std::sync::Arc;
+
+use pithead_consensus::block::{BASE_VERSION, EMPTY_BLOCK_BYTES};
+use pithead_consensus::check::{BlockError, check_body};
+use pithead_consensus::connect::{ConnectContext, connect_block};
+use pithead_consensus::subsidy::subsidy;
+use pithead_consensus::{
+    Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader, CompactTarget, Hash256,
+    Height, SignedTransaction, Target, merkle,
+};
+use thiserror::Error;
+
+use crate::chain::{Chain, load_accounts, next_bits};
+use crate::mempool::Mempool;
+use crate::store::StoreError;
+use crate::store::schema;
+
+/// A block to be completed by a miner.
+#[derive(Debug, Clone)]
+pub struct BlockTemplate {
+    /// Rank of this template: a later one is higher.
+    pub id: u64,
+    /// Height of the block.
+    pub height: Height,
+    /// Its parent.
+    pub parent: BlockHash,
+    /// The parent's time: the earliest that the block may carry, Unix seconds.
+    pub time_min: u32,
+    /// When it was assembled, Unix seconds; the block's time to start with.
+    pub time: u32,
+    /// Compact target.
+    pub bits: CompactTarget,
+    /// The same as a number.
+    pub target: Target,
+    /// Root of the state after the parent.
+    pub state_root: Hash256,
+    /// Root over the transactions.
+    pub transactions_root: Hash256,
+    /// The transactions in block order.
+    pub transactions: Arc<Vec<SignedTransaction>>,
+    /// Newly issued by the block.
+    pub subsidy: Amount,
+    /// Sum of the fees.
+    pub fees: Amount,
+}
+
+impl BlockTemplate {
+    /// What the block pays its miner.
+    #[must_use]
+    pub fn reward(&self) -> Amount {
+        self.subsidy
+            .checked_add(self.fees)
+            .unwrap_or(Amount::MAX_MONEY)
+    }
+
+    /// The commitment for a miner.
+    #[must_use]
+    pub fn commitment(&self, reward_address: Address, extra_nonce: [u8; 8]) -> BlockCommitment {
+        BlockCommitment {
+            transactions_root: self.transactions_root,
+            state_root: self.state_root,
+            reward_address,
+            extra_nonce,
+        }
+    }
+
+    /// The header over a commitment, with nonce 0.
+    #[must_use]
+    pub fn header(&self, commitment: &BlockCommitment) -> BlockHeader {
+        BlockHeader {
+            version: BASE_VERSION,
+            prev: self.parent,
+            merkle_root: commitment.merkle_root(),
+            time: self.time,
+            bits: self.bits,
+            nonce: 0,
+        }
+    }
+
+    /// The whole block for a solved header.
+    #[must_use]
+    pub fn block(&self, header: BlockHeader, commitment: BlockCommitment) -> Block {
+        Block {
+            header,
+            commitment,
+            transactions: self.transactions.as_ref().clone(),
+        }
+    }
+}
+
+/// Why no template could be assembled.
+#[derive(Debug, Error)]
+pub enum TemplateError {
+    /// Storage failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The block would break a rule: a fault in this program.
+    #[error("the assembled block does not pass: {0}")]
+    Invalid(#[from] BlockError),
+}
+
+/// Assembles and validates a template on the tip; `now` is Unix seconds.
+///
+/// # Errors
+/// [`TemplateError::Invalid`] names the transaction that must leave the
+/// mempool; [`TemplateError::Store`] if storage fails.
+pub fn assemble_template(
+    chain: &Chain,
+    mempool: &Mempool,
+    id: u64,
+    now: u64,
+) -> Result<BlockTemplate, TemplateError> {
+    let snapshot = chain.store().snapshot()?;
+    let parent = chain.tip();
+    let params = chain.params();
+    let bits = next_bits(params, snapshot.as_ref(), parent)?;
+    let max_block_bytes = usize::try_from(params.max_block_bytes).unwrap_or(usize::MAX);
+    let mut failure = None;
+    let selection = mempool.select(max_block_bytes - EMPTY_BLOCK_BYTES, |address| {
+        schema::account(snapshot.as_ref(), address).unwrap_or_else(|error| {
+            failure.get_or_insert(error);
+            pithead_consensus::Account::default()
+        })
+    });
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    let leaves: Vec<Hash256> = selection
+        .transactions
+        .iter()
+        .map(|pending| pending.leaf)
+        .collect();
+    let transactions = selection
+        .transactions
+        .iter()
+        .map(|pending| pending.transaction.clone())
+        .collect();
+    // Never before the parent, whatever this machine's clock says.
+    let clock = u32::try_from(now).unwrap_or(u32::MAX);
+    let template = BlockTemplate {
+        id,
+        height: parent.height.next(),
+        parent: parent.hash(),
+        time_min: parent.header.time,
+        time: clock.max(parent.header.time),
+        bits,
+        target: bits.to_target().unwrap_or(params.pow_limit),
+        state_root: parent.outcome.state_root,
+        transactions_root: merkle::root(&leaves),
+        transactions: Arc::new(transactions),
+        subsidy: subsidy(parent.header.time),
+        fees: selection.fees,
+    };
+    validate(chain, &template)?;
+    Ok(template)
+}
+
+/// Checks everything but the proof of work, as if the block had been found.
+fn validate(chain: &Chain, template: &BlockTemplate) -> Result<(), TemplateError> {
+    let snapshot = chain.store().snapshot()?;
+    let commitment = template.commitment(Address([0; 32]), [0; 8]);
+    let header = template.header(&commitment);
+    let block = template.block(header, commitment);
+    let matured = chain.matured_reward(snapshot.as_ref(), template.height)?;
+    let accounts = load_accounts(snapshot.as_ref(), &block, matured.as_ref())?;
+    let checked = check_body(chain.params(), block, header.hash())?;
+    let context = ConnectContext {
+        params: chain.params(),
+        parent_time: chain.tip().header.time,
+        state_root: template.state_root,
+        matured_reward: matured,
+    };
+    connect_block(&context, &checked, &accounts, chain.verified())?;
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Headers, commitments and blocks.
+
+use pithead_consensus::{Amount, BlockCommitment, BlockHeader, Encode as _, Height, Target, Work};
+
+use super::{Chain, timestamp};
+use crate::v1;
+
+/// What a node knows about a block besides its header and commitment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSummary {
+    /// Number of its transactions.
+    pub transaction_count: u32,
+    /// Newly issued by it.
+    pub subsidy: Amount,
+    /// Sum of its fees.
+    pub fees: Amount,
+    /// Encoded size, bytes.
+    pub size: u32,
+    /// Whether it is on the best chain.
+    pub best_chain: bool,
+    /// Blocks from it to the tip, both counted; 0 off the best chain.
+    pub confirmations: u64,
+    /// Height of the block whose reward it pays out.
+    pub matured_reward_height: Option<u64>,
+}
+
+/// Expected hashes for a target, for display.
+#[must_use]
+pub fn work_f64(target: Target) -> f64 {
+    target.work().to_f64()
+}
+
+/// A header as the wire shows it.
+#[must_use]
+pub fn header(header: &BlockHeader, height: Height, chain_work: Work) -> v1::BlockHeader {
+    let target = header.bits.to_target().ok();
+    v1::BlockHeader {
+        hash: header.hash().to_string(),
+        height: height.0,
+        version: header.version,
+        previous_hash: header.prev.to_string(),
+        merkle_root: header.merkle_root.to_string(),
+        time: Some(timestamp(u64::from(header.time))),
+        bits: header.bits.0,
+        nonce: header.nonce,
+        target: target.map_or_else(String::new, |target| target.to_string()),
+        difficulty: target.map_or(0.0, work_f64),
+        chain_work: chain_work.to_string(),
+        raw: header.to_bytes().to_vec().into(),
+    }
+}
+
+impl Chain {
+    /// A commitment as the wire shows it.
+    #[must_use]
+    pub fn commitment(&self, commitment: &BlockCommitment) -> v1::BlockCommitment {
+        v1::BlockCommitment {
+            transactions_root: commitment.transactions_root.to_string(),
+            state_root: commitment.state_root.to_string(),
+            reward_address: self.address_text(&commitment.reward_address),
+            extra_nonce: hex::encode(commitment.extra_nonce),
+            raw: commitment.encode().into(),
+        }
+    }
+
+    /// A block without its transactions.
+    #[must_use]
+    pub fn block(
+        &self,
+        header: v1::BlockHeader,
+        commitment: &BlockCommitment,
+        summary: &BlockSummary,
+    ) -> v1::Block {
+        v1::Block {
+            header: Some(header),
+            commitment: Some(self.commitment(commitment)),
+            transaction_count: summary.transaction_count,
+            transactions: Vec::new(),
+            txids: Vec::new(),
+            subsidy: summary.subsidy.grains(),
+            fees: summary.fees.grains(),
+            size_bytes: summary.size,
+            best_chain: summary.best_chain,
+            confirmations: summary.confirmations,
+            matured_reward_height: summary.matured_reward_height,
+            raw: prost::bytes::Bytes::new(),
+        }
+    }
+}
