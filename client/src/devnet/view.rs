@@ -51,7 +51,7 @@ impl Progress {
 impl View {
     pub(super) fn new() -> Self {
         Self {
-            out: Output::new(false, ColorChoice::Auto),
+            out: Output::new(ColorChoice::Auto),
             steps: Arc::default(),
         }
     }
