@@ -33,6 +33,10 @@ pub struct Cli {
     /// Replay the whole chain, compare it with what is stored, and exit.
     #[arg(long)]
     pub verify: bool,
+    /// Stop when standard input closes: for a parent process that must not
+    /// leave the node behind, however it ends itself.
+    #[arg(long)]
+    pub stop_on_stdin_close: bool,
     /// The settings given as flags.
     #[command(flatten)]
     pub settings: Settings,
@@ -90,7 +94,7 @@ pub struct Settings {
     pub rpc_listen: Option<SocketAddr>,
     /// Allow --rpc-listen beyond loopback, in plaintext: anyone on the way can
     /// read and alter what is sent, tokens included
-    #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rpc_allow_insecure: Option<bool>,
     /// Requests a minute from one IP address; 0: no limit [default: 1000]
@@ -126,7 +130,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_token_file: Option<PathBuf>,
     /// Let anyone on this machine mine without a token
-    #[arg(long, global = true, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mine_without_token: Option<bool>,
     /// Least fee rate that is accepted, grains a byte [default: 1]

@@ -231,12 +231,12 @@ impl Node {
         now: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
-        // Taken back first, so that a transaction on both branches ends as mined.
-        for block in &update.disconnected {
+        // Taken back first, so that a transaction on both branches ends as
+        // mined; oldest first, so that each finds the key and the sequence that
+        // those before it bring.
+        for block in update.disconnected.iter().rev() {
             for transaction in &block.block().transactions {
-                if let Ok((_, changes)) = self.admit(transaction.clone(), now)? {
-                    effects.extend(changes.into_iter().map(Effect::Pending));
-                }
+                self.take_back(transaction, now, effects)?;
             }
         }
         let changes = self.settle_mempool(update)?;
@@ -249,6 +249,27 @@ impl Node {
         let (template, changes) = self.renew_template(now)?;
         effects.extend(changes.into_iter().map(Effect::Pending));
         effects.push(Effect::NewTemplate(template));
+        Ok(())
+    }
+
+    /// Puts a transaction of a disconnected block back into the mempool, and
+    /// into its log: it may be there no longer.
+    fn take_back(
+        &mut self,
+        transaction: &SignedTransaction,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), StoreError> {
+        if let Ok((admitted, changes)) = self.admit(transaction.clone(), now)? {
+            if admitted != Admitted::Duplicate {
+                self.chain.store().append_pending(&PendingRecord {
+                    received: now,
+                    raw: transaction.encode(),
+                })?;
+                self.pending_log_records += 1;
+            }
+            effects.extend(changes.into_iter().map(Effect::Pending));
+        }
         Ok(())
     }
 

@@ -1,0 +1,500 @@
+//! The synchronous core: fork choice, atomic and exact reorganisation, orphans,
+//! invalid branches, and what becomes of transactions on the way.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use pithead_consensus::check::{BlockError, NotYet};
+use pithead_consensus::{Block, Encode as _, Hash256, SignedTransaction};
+use pithead_node::chain::{AcceptError, verify};
+use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
+use pithead_node::store::schema::{self, BlockStatus};
+use pithead_node::store::{Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError};
+use support::common::chain::mine;
+use support::core::{
+    GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
+    give_all, memory, open, pay, stores, tip,
+};
+use support::{PIT, key};
+
+/// Two branches from the genesis: three blocks, and four that are better. They
+/// share some transactions, conflict in others, and each has some of its own.
+fn two_branches() -> (Vec<Block>, Vec<Block>) {
+    let file = file();
+    let pay = |from, sequence, to| pay(&file, from, sequence, to);
+    let a = branch(
+        &file,
+        &[],
+        &key(6).address,
+        &[
+            (vec![pay(0, 0, 4), pay(1, 0, 4)], 2),
+            (vec![pay(0, 1, 4)], 2),
+            (vec![pay(0, 2, 5), pay(1, 1, 0)], 2),
+        ],
+    );
+    let b = branch(
+        &file,
+        &[],
+        &key(7).address,
+        &[
+            (vec![pay(1, 0, 4), pay(0, 0, 3)], 2),
+            (vec![], 2),
+            (vec![pay(2, 0, 4)], 2),
+            (vec![pay(0, 1, 4)], 2),
+        ],
+    );
+    (a, b)
+}
+
+#[test]
+fn a_reorganisation_equals_a_replay_from_the_genesis() {
+    let genesis = file().check().unwrap();
+    let (a, b) = two_branches();
+    for (store, _dir) in stores() {
+        let mut node = open(&store, &genesis, NOW);
+        give_all(&mut node, &a, NOW);
+        assert_equals_replay(&node, &genesis, &a, NOW);
+        for block in &b[..3] {
+            assert_eq!(give(&mut node, block, NOW).unwrap(), BlockVerdict::Side);
+        }
+        assert_eq!(tip(&node), a[2].header.hash(), "as much work: first seen stays");
+        let (_, effects) = node.handle(Event::Block(Box::new(b[3].clone())), NOW);
+        let undone = effects.iter().find_map(|effect| match effect {
+            Effect::TipChanged { disconnected, .. } => Some(*disconnected),
+            _ => None,
+        });
+        assert_eq!(undone, Some(3));
+        assert_equals_replay(&node, &genesis, &b, NOW);
+        let report = verify(store.as_ref(), &genesis, |_, _| {}).unwrap();
+        assert_eq!((report.blocks, report.transactions), (4, 4));
+        // And back again, once the first branch is longer.
+        let more = branch(&file(), &a, &key(6).address, &empty(2));
+        give_all(&mut node, &more, NOW);
+        let all = [a.clone(), more].concat();
+        assert_equals_replay(&node, &genesis, &all, NOW);
+        verify(store.as_ref(), &genesis, |_, _| {}).unwrap();
+        // A restart finds the same.
+        drop(node);
+        let node = open(&store, &genesis, NOW);
+        assert_equals_replay(&node, &genesis, &all, NOW);
+    }
+}
+
+/// The permutation of `items` with this number.
+fn permutation<T: Clone>(items: &[T], mut number: usize) -> Vec<T> {
+    let mut left = items.to_vec();
+    let mut order = Vec::new();
+    while !left.is_empty() {
+        order.push(left.remove(number % left.len()));
+        number /= left.len() + 1;
+    }
+    order
+}
+
+#[test]
+fn a_fork_fed_in_every_order_ends_in_one_state() {
+    let genesis = file().check().unwrap();
+    let (a, b) = two_branches();
+    let expected = {
+        let store = memory();
+        give_all(&mut open(&store, &genesis, NOW), &b, NOW);
+        best_chain_state(&store)
+    };
+    let check = |order: &[Block]| {
+        let store = memory();
+        let mut node = open(&store, &genesis, NOW);
+        give_all(&mut node, order, NOW);
+        assert_eq!(tip(&node), b[b.len() - 1].header.hash());
+        assert!(best_chain_state(&store) == expected);
+    };
+    // Every order of three blocks of the better branch and two of the other
+    // would be 120; of all seven there are 5,040: a thirteenth of them.
+    let all = [a, b.clone()].concat();
+    for number in (0..5_040).step_by(13) {
+        check(&permutation(&all, number));
+    }
+}
+
+#[test]
+fn every_order_of_a_short_fork_ends_in_one_state_on_disk_too() {
+    let genesis = file().check().unwrap();
+    let (a, b) = two_branches();
+    let all = [&a[..1], &b[..2]].concat();
+    for number in 0..6 {
+        for (store, _dir) in stores() {
+            let mut node = open(&store, &genesis, NOW);
+            give_all(&mut node, &permutation(&all, number), NOW);
+            assert_equals_replay(&node, &genesis, &b[..2], NOW);
+        }
+    }
+}
+
+#[test]
+fn between_equal_branches_the_first_seen_stays() {
+    let genesis = file().check().unwrap();
+    let (a, b) = two_branches();
+    for (first, second) in [(&a, &b), (&b, &a)] {
+        let mut node = open(&memory(), &genesis, NOW);
+        give_all(&mut node, &first[..2], NOW);
+        give_all(&mut node, &second[..2], NOW);
+        assert_eq!(tip(&node), first[1].header.hash());
+    }
+}
+
+/// 2027-01-01 00:00:00 UTC, when the subsidy halves for the first time.
+const HALVING: u32 = 1_798_761_600;
+
+#[test]
+fn a_reorganisation_across_the_halving_pays_what_each_parents_year_says() {
+    let mut file = file();
+    file.time = HALVING - 5;
+    let genesis = file.check().unwrap();
+    let now = u64::from(HALVING) + 1_000;
+    // Parents at -5, -3, -1 and +1 seconds.
+    let a = branch(&file, &[], &key(6).address, &empty(4));
+    // Parents at -5, and then four times at +5.
+    let mut plans = empty(5);
+    plans[0].1 = 10;
+    plans[1..].iter_mut().for_each(|plan| plan.1 = 0);
+    let b = branch(&file, &[], &key(7).address, &plans);
+    let paid = |node: &Node, index: usize| {
+        let snapshot = node.chain().store().snapshot().unwrap();
+        let account = schema::account(snapshot.as_ref(), &key(index).address).unwrap();
+        account.balance.grains()
+    };
+    let allocated = 4 * support::ALLOCATION;
+    for (store, _dir) in stores() {
+        let mut node = open(&store, &genesis, now);
+        give_all(&mut node, &a, now);
+        assert_eq!(paid(&node, 6), (50 + 50 + 50 + 25) * PIT);
+        assert_eq!(node.chain().tip().outcome.supply.grains(), allocated + 175 * PIT);
+        give_all(&mut node, &b, now);
+        assert_eq!(tip(&node), b[4].header.hash());
+        assert_eq!((paid(&node, 6), paid(&node, 7)), (0, (50 + 4 * 25) * PIT));
+        assert_eq!(node.chain().tip().outcome.supply.grains(), allocated + 150 * PIT);
+        assert_equals_replay(&node, &genesis, &b, now);
+        assert_eq!(node.template(now).unwrap().subsidy.grains(), 25 * PIT);
+    }
+}
+
+#[test]
+fn matured_rewards_follow_a_reorganisation() {
+    let mut file = file();
+    file.reward_maturity = 2;
+    let genesis = file.check().unwrap();
+    let a = branch(&file, &[], &key(6).address, &empty(4));
+    let b = branch(&file, &a[..1], &key(7).address, &empty(4));
+    let b = [&a[..1], &b].concat();
+    let mut node = open(&memory(), &genesis, NOW);
+    give_all(&mut node, &a, NOW);
+    give_all(&mut node, &b[1..], NOW);
+    assert_equals_replay(&node, &genesis, &b, NOW);
+}
+
+/// Gives a block another state root, and work that fits.
+fn with_bad_state_root(mut block: Block) -> Block {
+    block.commitment.state_root = Hash256([9; 32]);
+    block.header.merkle_root = block.commitment.merkle_root();
+    block.header.nonce = 0;
+    mine(&mut block.header);
+    block
+}
+
+/// Puts a block on another parent.
+fn on_top_of(parent: &Block, mut block: Block) -> Block {
+    block.header.prev = parent.header.hash();
+    block.header.nonce = 0;
+    mine(&mut block.header);
+    block
+}
+
+#[test]
+fn an_invalid_block_within_a_heavier_branch_condemns_what_follows_it_and_no_more() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    for (store, _dir) in stores() {
+        let mut node = open(&store, &genesis, NOW);
+        let a = branch(&file, &[], &key(6).address, &empty(2));
+        give_all(&mut node, &a, NOW);
+        let before = best_chain_state(&store);
+
+        let good = branch(&file, &[], &key(7).address, &empty(4));
+        let bad = with_bad_state_root(good[1].clone());
+        let after = on_top_of(&bad, good[2].clone());
+        assert_eq!(give(&mut node, &good[0], NOW).unwrap(), BlockVerdict::Side);
+        assert_eq!(give(&mut node, &bad, NOW).unwrap(), BlockVerdict::Side);
+        match give(&mut node, &after, NOW) {
+            Err(AcceptError::InvalidAncestor { ancestor }) => {
+                assert_eq!(ancestor, bad.header.hash());
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(tip(&node), a[1].header.hash());
+        assert!(best_chain_state(&store) == before, "nothing moved");
+        // The verdict is kept, for the block and for any child of it.
+        let status = |block: &Block| {
+            let snapshot = store.snapshot().unwrap();
+            schema::entry(snapshot.as_ref(), &block.header.hash())
+                .unwrap()
+                .map(|entry| entry.status)
+        };
+        assert_eq!(status(&bad), Some(BlockStatus::Invalid));
+        assert_eq!(status(&good[0]), Some(BlockStatus::Stored));
+        let child = on_top_of(&after, good[3].clone());
+        for block in [&bad, &after, &child] {
+            let verdict = give(&mut node, block, NOW);
+            assert!(matches!(verdict, Err(AcceptError::InvalidAncestor { .. })));
+        }
+        // Its sound parent still carries other branches.
+        give_all(&mut node, &good[1..3], NOW);
+        assert_equals_replay(&node, &genesis, &good[..3], NOW);
+    }
+}
+
+#[test]
+fn an_invalid_block_on_the_tip_names_its_rule() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let mut node = open(&memory(), &genesis, NOW);
+    let bad = with_bad_state_root(branch(&file, &[], &key(7).address, &empty(1)).remove(0));
+    match give(&mut node, &bad, NOW) {
+        Err(AcceptError::Invalid(BlockError::StateRootMismatch { .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(node.chain().tip().height.0, 0);
+}
+
+#[test]
+fn a_mutated_body_does_not_poison_its_header() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let (a, _) = two_branches();
+    let mut node = open(&memory(), &genesis, NOW);
+    let mut shorter = a[0].clone();
+    shorter.transactions.pop();
+    let mut resigned = a[0].clone();
+    resigned.transactions[0] = pay(&file, 0, 0, 4);
+    let mut elsewhere = a[0].clone();
+    elsewhere.commitment.reward_address = key(3).address;
+    for mutated in [shorter, resigned, elsewhere] {
+        assert_eq!(mutated.header, a[0].header);
+        let verdict = give(&mut node, &mutated, NOW);
+        assert!(matches!(verdict, Err(AcceptError::Invalid(_))), "{verdict:?}");
+    }
+    assert_eq!(give(&mut node, &a[0], NOW).unwrap(), BlockVerdict::NewTip);
+    let again = give(&mut node, &a[0], NOW);
+    assert!(matches!(again, Err(AcceptError::Known { .. })));
+}
+
+fn submit(node: &mut Node, transaction: &SignedTransaction, now: u64) -> TransactionVerdict {
+    let event = Event::Transaction(Box::new(transaction.clone()));
+    match node.handle(event, now).0 {
+        Answer::Transaction(verdict) => verdict.unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn pending(node: &Node) -> Vec<u64> {
+    let mempool = node.mempool().read().unwrap();
+    let own = mempool.of_sender(&key(0).address);
+    own.map(|pending| pending.transaction.body.sequence).collect()
+}
+
+#[test]
+fn transactions_of_a_branch_that_is_left_wait_again_and_survive_a_restart() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    for (store, _dir) in stores() {
+        // One account's first transactions, spread over three blocks.
+        let plans: Vec<_> = (0..3)
+            .map(|sequence| (vec![pay(&file, 0, sequence, 4)], 2))
+            .collect();
+        let a = branch(&file, &[], &key(6).address, &plans);
+        let mut node = open(&store, &genesis, NOW);
+        give_all(&mut node, &a, NOW);
+        assert_eq!(submit(&mut node, &pay(&file, 0, 3, 4), NOW), TransactionVerdict::Accepted);
+        // A restart forgets mined ones: they are on the chain.
+        drop(node);
+        let mut node = open(&store, &genesis, NOW);
+        assert_eq!(pending(&node), [3]);
+        // The other branch mined the first of them too.
+        let mut plans = empty(4);
+        plans[3].0 = a[0].transactions.clone();
+        give_all(&mut node, &branch(&file, &[], &key(7).address, &plans), NOW);
+        assert_eq!(node.chain().tip().height.0, 4);
+        assert_eq!(pending(&node), [1, 2, 3]);
+        let template = node.template(NOW).unwrap();
+        assert_eq!(template.transactions.len(), 3, "all of them can be mined");
+        drop(node);
+        assert_eq!(pending(&open(&store, &genesis, NOW)), [1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_mined_rival_replaces_a_pending_transaction() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let mut node = open(&memory(), &genesis, NOW);
+    let waiting = pay(&file, 0, 0, 4);
+    submit(&mut node, &waiting, NOW);
+    let rival = pay(&file, 0, 0, 5);
+    let block = branch(&file, &[], &key(7).address, &[(vec![rival.clone()], 2)]);
+    give_all(&mut node, &block, NOW);
+    let mempool = node.mempool().read().unwrap();
+    assert!(mempool.is_empty());
+    let hash = genesis.params.genesis_hash;
+    let fate = mempool.fate(&waiting.txid(&hash)).unwrap();
+    let by = rival.txid(&hash);
+    assert_eq!(*fate, pithead_node::mempool::Fate::Replaced { by });
+}
+
+#[test]
+fn what_can_not_be_judged_yet_is_tried_again() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let mut node = open(&memory(), &genesis, NOW);
+    let ahead = u32::try_from(NOW).unwrap() + genesis.params.max_future_secs + 1 - GENESIS_TIME;
+    let block = branch(&file, &[], &key(7).address, &[(Vec::new(), ahead)]);
+    let verdict = give(&mut node, &block[0], NOW);
+    assert!(
+        matches!(verdict, Err(AcceptError::NotYet(NotYet::TimeTooFarAhead { .. }))),
+        "{verdict:?}"
+    );
+    assert_eq!(node.chain().tip().height.0, 0);
+    // A second later it is due.
+    let (_, effects) = node.handle(Event::Tick, NOW + 1);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::TipChanged { .. })));
+    assert_eq!(tip(&node), block[0].header.hash());
+
+    // A whole branch, youngest first: none is lost.
+    let blocks = branch(&file, &[], &key(6).address, &empty(5));
+    for block in blocks[1..].iter().rev() {
+        let verdict = give(&mut node, block, NOW);
+        assert!(matches!(verdict, Err(AcceptError::NotYet(NotYet::MissingParent { .. }))));
+    }
+    give_all(&mut node, &blocks[..1], NOW);
+    assert_eq!(tip(&node), blocks[4].header.hash());
+}
+
+#[test]
+fn templates_are_blocks_that_pass_and_are_renewed_when_due() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let mut node = open(&memory(), &genesis, NOW);
+    let first = node.template(NOW).unwrap();
+    assert_eq!((first.height.0, first.transactions.len()), (1, 0));
+    assert_eq!(node.template(NOW + 5).unwrap().id, first.id, "cached per tip");
+    submit(&mut node, &pay(&file, 0, 0, 4), NOW);
+    node.handle(Event::Tick, NOW + 1);
+    let second = node.template(NOW + 1).unwrap();
+    assert!(second.id > first.id);
+    assert_eq!(second.transactions.len(), 1);
+    // Nothing new: it lives until it is old.
+    node.handle(Event::Tick, NOW + 2);
+    assert_eq!(node.template(NOW + 2).unwrap().id, second.id);
+    node.handle(Event::Tick, NOW + 31);
+    assert!(node.template(NOW + 31).unwrap().id > second.id);
+    let template = node.template(NOW + 31).unwrap();
+    let commitment = template.commitment(key(7).address, [1; 8]);
+    let mut header = template.header(&commitment);
+    mine(&mut header);
+    let block = template.block(header, commitment);
+    assert_eq!(give(&mut node, &block, NOW + 31).unwrap(), BlockVerdict::NewTip);
+    assert!(chain_of(&file, &[block]).height() == 1, "the other chain agrees");
+}
+
+#[test]
+fn pending_transactions_expire() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let mut node = open(&memory(), &genesis, NOW);
+    submit(&mut node, &pay(&file, 0, 0, 4), NOW);
+    node.handle(Event::Tick, NOW + 3_600);
+    assert_eq!(pending(&node), [0]);
+    node.handle(Event::Tick, NOW + 3_601);
+    assert_eq!(pending(&node), [0; 0]);
+}
+
+/// Counts commits, and fails them when told to.
+#[derive(Default)]
+struct Watched {
+    inner: MemoryStore,
+    commits: AtomicUsize,
+    broken: AtomicBool,
+}
+
+impl Store for Watched {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.inner.snapshot()
+    }
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(StoreError::Database("the disk is full".to_owned()));
+        }
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.inner.commit(batch)
+    }
+    fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
+        self.inner.append_pending(record)
+    }
+    fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
+        self.inner.pending()
+    }
+    fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError> {
+        self.inner.rewrite_pending(records)
+    }
+    fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
+        self.inner.backup(dir)
+    }
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+}
+
+#[test]
+fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
+    let genesis = file().check().unwrap();
+    let watched = Arc::new(Watched::default());
+    let store: Arc<dyn Store> = watched.clone();
+    let mut node = open(&store, &genesis, NOW);
+    let commits = || watched.commits.swap(0, Ordering::Relaxed);
+    commits();
+    let (a, b) = two_branches();
+    for block in a.iter().chain(&b[..3]) {
+        give(&mut node, block, NOW).unwrap();
+        assert_eq!(commits(), 1);
+    }
+    // The disk fails in the middle of a reorganisation: all of it is undone.
+    let before = best_chain_state(&store);
+    watched.broken.store(true, Ordering::Relaxed);
+    let (answer, effects) = node.handle(Event::Block(Box::new(b[3].clone())), NOW);
+    assert!(matches!(answer, Answer::Block(Err(AcceptError::Internal(_)))));
+    assert!(matches!(effects.as_slice(), [Effect::Fatal(reason)] if reason.contains("disk is full")));
+    assert!(best_chain_state(&store) == before);
+    assert_eq!(tip(&node), a[2].header.hash());
+    watched.broken.store(false, Ordering::Relaxed);
+    commits();
+    assert_eq!(give(&mut node, &b[3], NOW).unwrap(), BlockVerdict::NewTip);
+    assert_eq!(commits(), 1, "three blocks down and four up are one commit");
+    assert_equals_replay(&node, &genesis, &b, NOW);
+}
+
+#[test]
+fn stored_bodies_are_the_blocks_that_came() {
+    let genesis = file().check().unwrap();
+    let (a, b) = two_branches();
+    for (store, _dir) in stores() {
+        let mut node = open(&store, &genesis, NOW);
+        give_all(&mut node, &[a.clone(), b.clone()].concat(), NOW);
+        let snapshot = store.snapshot().unwrap();
+        for block in a.iter().chain(&b) {
+            let body = snapshot.body(&block.header.hash()).unwrap().unwrap();
+            assert_eq!(body, block.encode());
+        }
+    }
+}

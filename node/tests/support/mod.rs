@@ -1,0 +1,526 @@
+//! What the tests of the node share: a network whose blocks take two hashes,
+//! and the real `pithead-node` process on it. Start with [`Network`] and
+//! [`TestNode::start`].
+
+// Every test binary compiles this and uses a part of it.
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+
+#[path = "../../../consensus/tests/common/mod.rs"]
+pub mod common;
+pub mod core;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pithead_api::v1;
+use pithead_api::v1::admin_service_client::AdminServiceClient;
+use pithead_api::v1::chain_service_client::ChainServiceClient;
+use pithead_api::v1::mining_service_client::MiningServiceClient;
+use pithead_api::v1::network_service_client::NetworkServiceClient;
+use pithead_api::v1::transaction_service_client::TransactionServiceClient;
+use pithead_consensus::genesis::GenesisFile;
+use pithead_consensus::{
+    Address, Block, BlockCommitment, BlockHash, BlockHeader, Decode as _, Encode as _, Genesis,
+    SignedTransaction,
+};
+use tempfile::TempDir;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+pub use common::key;
+
+/// Longest wait for anything that a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at what can't be awaited.
+const POLL: Duration = Duration::from_millis(10);
+/// One PIT in grains.
+pub const PIT: u64 = 100_000_000;
+/// What each of the first four test keys owns in the genesis.
+pub const ALLOCATION: u64 = 1_000 * PIT;
+/// A fee that every test transaction of ordinary size can do with.
+pub const FEE: u64 = 1_000;
+
+/// Unix seconds now.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A genesis and the file that it is in.
+pub struct Network {
+    pub file: GenesisFile,
+    pub genesis: Genesis,
+    dir: TempDir,
+}
+
+impl Network {
+    /// Blocks take two hashes and nearly stay that easy; rewards are paid at once.
+    pub fn easy() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same with changes.
+    pub fn with(change: impl FnOnce(&mut GenesisFile)) -> Self {
+        let allocations: Vec<_> = (0..4)
+            .map(|index| (key(index).address, ALLOCATION))
+            .collect();
+        let mut file = GenesisFile {
+            time: u32::try_from(now()).unwrap() - 600,
+            half_life_secs: 86_400,
+            ..common::chain::easy_network(&allocations, 0)
+        };
+        change(&mut file);
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("genesis.toml"), file.to_toml().unwrap()).unwrap();
+        Self {
+            genesis: file.check().unwrap(),
+            file,
+            dir,
+        }
+    }
+
+    /// The genesis file's path.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("genesis.toml")
+    }
+
+    /// An address as text.
+    pub fn text(&self, address: &Address) -> String {
+        address.to_text(&self.genesis.prefix)
+    }
+
+    /// Test key's address as text.
+    pub fn address(&self, index: usize) -> String {
+        self.text(&key(index).address)
+    }
+
+    /// The genesis hash.
+    pub fn hash(&self) -> BlockHash {
+        self.genesis.params.genesis_hash
+    }
+
+    /// A payment of `amount` grains from one test key to another.
+    pub fn pay(
+        &self,
+        from: usize,
+        sequence: u64,
+        to: usize,
+        amount: u64,
+        fee: u64,
+    ) -> SignedTransaction {
+        key(from).pay(&self.hash(), sequence, fee, &[(key(to).address, amount)])
+    }
+
+    /// A chain of its own, for making blocks without a node.
+    pub fn mirror(&self) -> common::chain::Chain {
+        common::chain::Chain::new(&self.file)
+    }
+}
+
+/// The program with no environment that could change it.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pithead-node"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PITHEAD_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end; one that does not end is killed and fails the
+/// test.
+pub fn run_to_end(command: &mut Command) -> Output {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            signal(id, "KILL");
+            panic!("the program was still running after {PATIENCE:?}");
+        }
+    }
+}
+
+/// The standard error of a run that has to fail.
+pub fn failure_of(command: &mut Command) -> String {
+    let output = run_to_end(command);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "it succeeded: {text}");
+    text
+}
+
+/// Sends a signal to a process that the test started.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// Shows a token with every request.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection that shows a token, or none.
+pub type Line = InterceptedService<Channel, Bearer>;
+
+/// A running `pithead-node`; killed when dropped.
+pub struct TestNode {
+    child: Child,
+    data_dir: PathBuf,
+    address: String,
+    log: Arc<Mutex<String>>,
+    channel: Channel,
+}
+
+impl TestNode {
+    /// Starts a node on `dir` and waits until it serves.
+    pub fn start(network: &Network, dir: &Path) -> Self {
+        Self::start_with(network, dir, &[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(network: &Network, dir: &Path, flags: &[&str]) -> Self {
+        let ready = dir.join("ready");
+        // A leftover of the run before would name its address.
+        let _ = std::fs::remove_file(&ready);
+        let mut command = node_command(network, dir);
+        if !flags.contains(&"--rpc-requests-per-minute") {
+            command.args(["--rpc-requests-per-minute", "0"]);
+        }
+        command.arg("--ready-file").arg(&ready).args(flags);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut stderr = child.stderr.take().unwrap();
+        let writer = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4_096];
+            while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..count]);
+                writer.lock().unwrap().push_str(&text);
+            }
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let address = loop {
+            if let Ok(text) = std::fs::read_to_string(&ready) {
+                break text.trim().to_owned();
+            }
+            let ended = child.try_wait().unwrap();
+            if ended.is_some() || Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("the node does not start: {}", log.lock().unwrap());
+            }
+            std::thread::sleep(POLL);
+        };
+        let channel = Endpoint::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect_lazy();
+        Self {
+            child,
+            data_dir: dir.to_owned(),
+            address,
+            log,
+            channel,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// IP:PORT of its API.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its connection without a token.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// The content of one of its token files.
+    pub fn token(&self, role: &str) -> String {
+        let path = self.data_dir.join(format!("{role}.token"));
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
+    /// A connection that shows this token.
+    pub fn line_with(&self, token: &str) -> Line {
+        let value = format!("Bearer {token}").parse().unwrap();
+        InterceptedService::new(self.channel(), Bearer(Some(value)))
+    }
+
+    fn line(&self, role: &str) -> Line {
+        self.line_with(&self.token(role))
+    }
+
+    /// ChainService.
+    pub fn chain(&self) -> ChainServiceClient<Channel> {
+        ChainServiceClient::new(self.channel())
+    }
+
+    /// TransactionService.
+    pub fn transactions(&self) -> TransactionServiceClient<Channel> {
+        TransactionServiceClient::new(self.channel())
+    }
+
+    /// NetworkService.
+    pub fn network(&self) -> NetworkServiceClient<Channel> {
+        NetworkServiceClient::new(self.channel())
+    }
+
+    /// MiningService with the mine token.
+    pub fn mining(&self) -> MiningServiceClient<Line> {
+        MiningServiceClient::new(self.line("mine")).max_encoding_message_size(8 << 20)
+    }
+
+    /// AdminService with the admin token.
+    pub fn admin(&self) -> AdminServiceClient<Line> {
+        AdminServiceClient::new(self.line("admin"))
+    }
+
+    /// Kills it as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it goes on: {}", self.log());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Asks it to end with SIGTERM and waits until it has.
+    pub fn terminate(mut self) -> ExitStatus {
+        signal(self.pid(), "TERM");
+        self.wait()
+    }
+
+    /// Assembles and mines a block on the node's tip, with what is pending.
+    pub async fn next_block(&self, reward: &Address, network: &Network) -> Block {
+        let template = self
+            .mining()
+            .get_block_template(v1::GetBlockTemplateRequest {
+                reward_address: network.text(reward),
+                include_transactions: true,
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        let mut header = BlockHeader::decode(&template.header).unwrap();
+        common::chain::mine(&mut header);
+        Block {
+            header,
+            commitment: BlockCommitment::decode(&template.commitment).unwrap(),
+            transactions: template
+                .transactions
+                .iter()
+                .map(|raw| SignedTransaction::decode(raw).unwrap())
+                .collect(),
+        }
+    }
+
+    /// Hands in a block.
+    pub async fn submit_block(&self, block: &Block) -> v1::SubmitBlockResponse {
+        self.mining()
+            .submit_block(v1::SubmitBlockRequest {
+                raw: block.encode().into(),
+            })
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Hands in a block that has to become the tip.
+    pub async fn extend(&self, block: &Block) {
+        let response = self.submit_block(block).await;
+        assert_eq!(
+            response.outcome(),
+            v1::SubmitOutcome::AcceptedBlock,
+            "{}",
+            response.detail
+        );
+    }
+
+    /// Mines blocks with what is pending; returns the last one's hash.
+    pub async fn mine(&self, network: &Network, count: usize) -> String {
+        let mut hash = String::new();
+        for _ in 0..count {
+            let block = self.next_block(&key(7).address, network).await;
+            hash = block.header.hash().to_string();
+            self.extend(&block).await;
+        }
+        hash
+    }
+
+    /// Submits a transaction.
+    pub async fn submit(&self, transaction: &SignedTransaction) -> v1::SubmitTransactionResponse {
+        self.submit_raw(transaction.encode()).await
+    }
+
+    /// Submits the bytes of a transaction.
+    pub async fn submit_raw(&self, raw: Vec<u8>) -> v1::SubmitTransactionResponse {
+        use v1::submit_transaction_request::Transaction;
+        self.transactions()
+            .submit_transaction(v1::SubmitTransactionRequest {
+                transaction: Some(Transaction::Raw(raw.into())),
+            })
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Submits a transaction that has to be accepted; returns its txid.
+    pub async fn accept(&self, transaction: &SignedTransaction) -> String {
+        let response = self.submit(transaction).await;
+        assert_eq!(
+            response.outcome(),
+            v1::SubmitTransactionOutcome::Accepted,
+            "{:?}",
+            response.rejection
+        );
+        response.txid
+    }
+
+    /// GetAccount of a test key.
+    pub async fn account(&self, network: &Network, index: usize) -> v1::GetAccountResponse {
+        self.chain()
+            .get_account(v1::GetAccountRequest {
+                address: network.address(index),
+            })
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// GetChainInfo.
+    pub async fn info(&self) -> v1::GetChainInfoResponse {
+        self.chain()
+            .get_chain_info(v1::GetChainInfoRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Height of the tip.
+    pub async fn height(&self) -> u64 {
+        self.info().await.tip.unwrap().height
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program on a network and a directory, with a free port.
+pub fn node_command(network: &Network, dir: &Path) -> Command {
+    let mut command = program();
+    command.arg("--genesis").arg(network.path());
+    command.arg("--data-dir").arg(dir);
+    command.args(["--rpc-listen", "127.0.0.1:0"]);
+    command
+}
+
+/// Runs `--verify` on a directory; it has to find everything in order.
+pub fn verify(network: &Network, dir: &Path) -> String {
+    let output = run_to_end(node_command(network, dir).arg("--verify"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(text.contains("everything agrees"), "{text}");
+    text
+}
+
+/// A new directory for a node's data.
+pub fn data_dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The next item of a stream, awaited with patience.
+pub async fn next<T>(stream: &mut tonic::Streaming<T>) -> T {
+    tokio::time::timeout(PATIENCE, stream.message())
+        .await
+        .expect("an item in time")
+        .expect("no error")
+        .expect("the stream goes on")
+}
+
+/// The end of a stream: nothing, or the error that it ended with.
+pub async fn end_of<T>(stream: &mut tonic::Streaming<T>) -> Option<Status> {
+    loop {
+        let item = tokio::time::timeout(PATIENCE, stream.message()).await;
+        match item.expect("an end in time") {
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(status) => return Some(status),
+        }
+    }
+}
+
+/// The reason in a status's ErrorInfo, whose domain has to be Pithead's.
+pub fn reason(status: &Status) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("an ErrorInfo");
+    assert_eq!(info.domain, "pithead");
+    info.reason.clone()
+}
+
+/// The field of a status's only violation.
+pub fn violated_field(status: &Status) -> String {
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    let details = status.get_error_details();
+    let violations = &details.bad_request().expect("a BadRequest").field_violations;
+    assert_eq!(violations.len(), 1);
+    assert!(!violations[0].description.is_empty());
+    violations[0].field.clone()
+}
