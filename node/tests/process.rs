@@ -103,7 +103,7 @@ async fn pending_transactions_survive_a_kill_and_a_clean_stop() {
     let first = node.accept(&network.pay(0, 0, 1, PIT, FEE)).await;
     node.mine(&network, 1).await;
     let second = node.accept(&network.pay(0, 1, 1, PIT, FEE)).await;
-    let waiting = node.accept(&network.pay(1, 2, 0, PIT, FEE)).await;
+    let waiting = node.accept(&network.pay(0, 3, 1, PIT, FEE)).await;
     node.kill();
     let node = TestNode::start(&network, dir.path());
     let pending = |node: &TestNode| {
