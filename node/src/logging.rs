@@ -92,6 +92,14 @@ pub fn init(format: LogFormat, filter: &str) -> Result<LogHandle, LogError> {
     Ok(LogHandle { set: Arc::new(set) })
 }
 
+/// Whether [`init`] would take this filter.
+///
+/// # Errors
+/// [`LogError::BadFilter`] says what is wrong with it.
+pub fn check_filter(filter: &str) -> Result<(), LogError> {
+    parse(filter).map(drop)
+}
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
         .parse(filter)

@@ -1,0 +1,185 @@
+//! The command line, and the settings that every source may give: what exists
+//! and what it is called. What the values mean is in [`super::Config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pithead_consensus::genesis;
+use serde::{Deserialize, Serialize};
+
+use crate::logging::LogFormat;
+
+/// Runs a Pithead node: validates, stores and serves the chain over gRPC.
+#[derive(Debug, Parser)]
+#[command(name = "pithead-node", version, about)]
+pub struct Cli {
+    /// What to do instead of running the node.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// TOML file with settings; keys are the long flags with _ for -.
+    #[arg(long, global = true, value_name = "FILE", env = "PITHEAD_NODE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Replay the whole chain, compare it with what is stored, and exit.
+    #[arg(long)]
+    pub verify: bool,
+    /// Stop when standard input closes: for a parent process that must not
+    /// leave the node behind, however it ends itself.
+    #[arg(long)]
+    pub stop_on_stdin_close: bool,
+    /// The settings given as flags.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What to do instead of running the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print the effective configuration as TOML and exit.
+    Config,
+}
+
+/// A built-in network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkName {
+    /// The network whose money is meant to be worth something.
+    Main,
+    /// For trying things out with others.
+    Test,
+    /// For a developer's own machine.
+    Dev,
+}
+
+impl NetworkName {
+    /// The network of this name.
+    pub(super) fn network(self) -> genesis::Network {
+        match self {
+            Self::Main => genesis::Network::Main,
+            Self::Test => genesis::Network::Test,
+            Self::Dev => genesis::Network::Dev,
+        }
+    }
+}
+
+/// The settings that a source may give. Every flag is also an environment
+/// variable, PITHEAD_NODE_ and its name in capitals, and a key of the file.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Built-in network to follow [default: main]
+    #[arg(long, global = true, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
+    /// Genesis file of a network of your own, instead of --network
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<PathBuf>,
+    /// Where chain, state and tokens are kept [default: ~/.local/share/pithead/NETWORK]
+    #[arg(long, global = true, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the gRPC API; port 0 takes a free one [default: 127.0.0.1:7310]
+    #[arg(long, global = true, value_name = "IP:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_listen: Option<SocketAddr>,
+    /// Allow --rpc-listen beyond loopback, in plaintext: anyone on the way can
+    /// read and alter what is sent, tokens included
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_allow_insecure: Option<bool>,
+    /// Requests a minute from one IP address; 0: no limit [default: 1000]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_requests_per_minute: Option<u32>,
+    /// Requests at once from one IP address [default: 100]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_burst: Option<u32>,
+    /// Connections in all [default: 1024]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_max_connections: Option<usize>,
+    /// Connections from one IP address [default: 32]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_max_connections_per_ip: Option<usize>,
+    /// Concurrent requests and streams of one connection [default: 32]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_max_streams: Option<u32>,
+    /// Seconds that open requests may take once the node stops [default: 5]
+    #[arg(long, global = true, value_name = "SECS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc_drain_secs: Option<u64>,
+    /// File with the token for mining [default: DATA_DIR/mine.token]
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mine_token_file: Option<PathBuf>,
+    /// File with the token for administration [default: DATA_DIR/admin.token]
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Let anyone on this machine mine without a token
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mine_without_token: Option<bool>,
+    /// Least fee rate that is accepted, grains a byte [default: 1]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_relay_fee_rate: Option<u64>,
+    /// Bytes that the mempool may hold [default: 67108864]
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mempool_bytes_max: Option<usize>,
+    /// Seconds until a pending transaction expires [default: 259200]
+    #[arg(long, global = true, value_name = "SECS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mempool_expiry_secs: Option<u64>,
+    /// Bytes of the database's cache [default: 67108864]
+    #[arg(long, global = true, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_cache_bytes: Option<usize>,
+    /// Seconds after which miners get a new template in any case [default: 30]
+    #[arg(long, global = true, value_name = "SECS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template_refresh_secs: Option<u64>,
+    /// How log lines look [default: human]
+    #[arg(long, global = true, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    /// What is logged, such as info,pithead_node=debug [default: info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_filter: Option<String>,
+    /// File to write the API's address to once it is served
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// The names of the settings, in the order of the flags.
+pub(super) const KEYS: [&str; 22] = [
+    "network",
+    "genesis",
+    "data_dir",
+    "rpc_listen",
+    "rpc_allow_insecure",
+    "rpc_requests_per_minute",
+    "rpc_burst",
+    "rpc_max_connections",
+    "rpc_max_connections_per_ip",
+    "rpc_max_streams",
+    "rpc_drain_secs",
+    "mine_token_file",
+    "admin_token_file",
+    "mine_without_token",
+    "min_relay_fee_rate",
+    "mempool_bytes_max",
+    "mempool_expiry_secs",
+    "store_cache_bytes",
+    "template_refresh_secs",
+    "log_format",
+    "log_filter",
+    "ready_file",
+];

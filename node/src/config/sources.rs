@@ -1,0 +1,238 @@
+//! The sources of settings as tables of the same keys: flags, environment and
+//! file. Each value is checked on its own here, so that an error can name the
+//! source it came from.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::ConfigError;
+use super::settings::{KEYS, Settings};
+
+/// What the names of environment variables start with.
+const ENV_PREFIX: &str = "PITHEAD_NODE_";
+/// Suggestions for a key that does not exist.
+const SUGGESTIONS_MAX: usize = 3;
+/// Characters of a stranger's text that a message repeats.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag of the command line.
+    Flag,
+    /// An environment variable.
+    Environment,
+    /// The configuration file.
+    File(PathBuf),
+    /// Nobody gave it.
+    Default,
+}
+
+impl Origin {
+    /// One word for it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File(_) => "file",
+            Self::Default => "default",
+        }
+    }
+
+    /// Where exactly `key` was given, for messages.
+    pub(super) fn place(&self, key: &str) -> Place {
+        Place(match self {
+            Self::Flag => format!("flag --{}", key.replace('_', "-")),
+            Self::Environment => {
+                format!("environment variable {ENV_PREFIX}{}", key.to_uppercase())
+            }
+            Self::File(path) => format!("configuration file {}", path.display()),
+            Self::Default => "default".to_owned(),
+        })
+    }
+}
+
+/// Where a value was given, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(String);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The settings given as flags.
+pub(super) fn flag_table(settings: &Settings) -> Result<Table, ConfigError> {
+    Table::try_from(settings).map_err(|error| ConfigError::BadValue {
+        place: Place("flags".to_owned()),
+        reason: error.to_string(),
+    })
+}
+
+/// The settings given as environment variables. An empty variable counts as not
+/// set; one that is not text is refused only if it is ours.
+pub(super) fn env_table(
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Table, ConfigError> {
+    let mut table = Table::new();
+    for (name, value) in env {
+        let Some(key) = name.to_str().and_then(|name| name.strip_prefix(ENV_PREFIX)) else {
+            continue;
+        };
+        let key = key.to_lowercase();
+        // CONFIG names the file: the command line knows it.
+        if key == "config" || value.is_empty() {
+            continue;
+        }
+        let place = Place(format!("environment variable {}", name.to_string_lossy()));
+        check_key(&key, &place)?;
+        let text = value.into_string().map_err(|_| ConfigError::BadValue {
+            place: place.clone(),
+            reason: "the value is not valid UTF-8".to_owned(),
+        })?;
+        let value = env_value(&key, text, &place)?;
+        table.insert(key, value);
+    }
+    Ok(table)
+}
+
+/// Text stays text where the key takes text; numbers and booleans are written as
+/// in TOML.
+fn env_value(key: &str, text: String, place: &Place) -> Result<Value, ConfigError> {
+    let plain = Value::String(text.clone());
+    if check_value(key, &plain, place).is_ok() {
+        return Ok(plain);
+    }
+    let typed = match (text.parse::<i64>(), text.parse::<bool>()) {
+        (Ok(number), _) => Value::Integer(number),
+        (_, Ok(flag)) => Value::Boolean(flag),
+        _ => plain,
+    };
+    check_value(key, &typed, place)?;
+    Ok(typed)
+}
+
+/// The settings given in a TOML file.
+pub(super) fn file_table(path: &Path) -> Result<Table, ConfigError> {
+    let text = read(path)?;
+    let table: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| ConfigError::BadFile {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+    let place = Origin::File(path.to_owned()).place("");
+    for (key, value) in &table {
+        check_key(key, &place)?;
+        check_value(key, value, &place)?;
+    }
+    Ok(table)
+}
+
+/// All settings of a table whose values were checked one by one.
+pub(super) fn settings_from(table: Table) -> Result<Settings, ConfigError> {
+    table
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError::BadValue {
+            place: Place("settings".to_owned()),
+            reason: error.message().to_owned(),
+        })
+}
+
+fn check_value(key: &str, value: &Value, place: &Place) -> Result<(), ConfigError> {
+    let single = Table::from_iter([(key.to_owned(), value.clone())]);
+    let parsed: Result<Settings, toml::de::Error> = single.try_into();
+    parsed.map(drop).map_err(|error| ConfigError::BadValue {
+        place: place.clone(),
+        reason: format!("{key} is {value}: {}", error.message()),
+    })
+}
+
+fn check_key(key: &str, place: &Place) -> Result<(), ConfigError> {
+    if KEYS.contains(&key) {
+        return Ok(());
+    }
+    let nearest = nearest_keys(key);
+    let suggestion = if nearest.is_empty() {
+        String::new()
+    } else {
+        format!(", did you mean {}?", nearest.join(" or "))
+    };
+    Err(ConfigError::UnknownKey {
+        place: place.clone(),
+        key: key.chars().take(SHOWN_CHARS_MAX).collect(),
+        suggestion,
+    })
+}
+
+/// The settings that a mistyped or half-remembered key may mean: those a few
+/// letters away, or else those that share most of its words.
+fn nearest_keys(key: &str) -> Vec<&'static str> {
+    let key: String = key
+        .chars()
+        .take(SHOWN_CHARS_MAX)
+        .map(|letter| if letter == '-' { '_' } else { letter })
+        .flat_map(char::to_lowercase)
+        .collect();
+    let distance_max = 1 + key.chars().count() / 4;
+    let mut close: Vec<_> = KEYS
+        .iter()
+        .map(|known| (edit_distance(known, &key), *known))
+        .filter(|(distance, _)| *distance <= distance_max)
+        .collect();
+    if close.is_empty() {
+        // More letters in common come first.
+        close = KEYS
+            .iter()
+            .map(|known| (usize::MAX - common_words(known, &key), *known))
+            .filter(|(rank, _)| *rank < usize::MAX)
+            .collect();
+    }
+    // Stable: equals stay in the order of the flags.
+    close.sort_by_key(|(distance, _)| *distance);
+    let keys = close.into_iter().map(|(_, known)| known);
+    keys.take(SUGGESTIONS_MAX).collect()
+}
+
+/// The letters in the words that two keys share. The `rpc` of nearly every key
+/// says little, so short words weigh little by themselves.
+fn common_words(a: &str, b: &str) -> usize {
+    a.split('_')
+        .filter(|word| b.split('_').any(|other| other == *word))
+        .map(str::len)
+        .sum()
+}
+
+/// Letters to insert, delete, replace or swap with their neighbour (the optimal
+/// string alignment distance).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before_last[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// A whole file as text.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::BadFile {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
