@@ -18,11 +18,15 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// What every HTTP/2 connection opens with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What an HTTP/1 client is told.
+/// What an HTTP/1 client is told (RFC 9110 §15.5.22). Its end is the end of the
+/// connection.
 const HTTP1_ANSWER: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\n\
-    content-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n\
+    upgrade: h2c\r\nconnection: upgrade, close\r\n\
+    content-type: text/plain; charset=utf-8\r\n\r\n\
     This is the gRPC port of a Pithead node: it speaks HTTP/2 only.\n\
     Try: grpcurl -plaintext HOST:PORT list\n";
+/// How much of an HTTP/1 request is read and thrown away after the answer.
+const DISCARD_BYTES_MAX: usize = 64 * 1024;
 /// Accepted connections waiting for the server to take them.
 const HANDOVER_MAX: usize = 64;
 /// Pause after the system refuses to accept, such as when it is out of files.
@@ -198,10 +202,14 @@ async fn accept_all(
         };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
+            // That connection is gone; the next one may be fine.
+            Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
-                tokio::time::sleep(ACCEPT_BACKOFF).await;
-                continue;
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_BACKOFF) => continue,
+                    () = sender.closed() => return,
+                }
             }
         };
         let Some(place) = Place::take(&counts, counted_ip(remote.ip()), &limits) else {
@@ -224,6 +232,17 @@ async fn accept_all(
     }
 }
 
+/// Errors of `accept` that say nothing about the listener.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
 /// Reads the preface; `None` if something else came.
 async fn open(mut stream: TcpStream, remote: SocketAddr, place: Place) -> io::Result<Option<Conn>> {
     stream.set_nodelay(true)?;
@@ -236,8 +255,10 @@ async fn open(mut stream: TcpStream, remote: SocketAddr, place: Place) -> io::Re
         }
         count += read;
         if !PREFACE.starts_with(seen.get(..count).unwrap_or_default()) {
-            stream.write_all(HTTP1_ANSWER).await?;
-            stream.shutdown().await?;
+            // A method's name; anything else would not understand the answer.
+            if seen.first().is_some_and(u8::is_ascii_uppercase) {
+                refuse_http1(&mut stream).await?;
+            }
             return Ok(None);
         }
     }
@@ -247,4 +268,21 @@ async fn open(mut stream: TcpStream, remote: SocketAddr, place: Place) -> io::Re
         remote: Some(remote),
         _place: place,
     }))
+}
+
+/// Tells an HTTP/1 client what this port is. The rest of its request is read
+/// first: closing with bytes unread resets the connection, and the answer could
+/// be lost with it.
+async fn refuse_http1(stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(HTTP1_ANSWER).await?;
+    stream.shutdown().await?;
+    let mut discarded = 0;
+    let mut buffer = [0; 1_024];
+    while discarded < DISCARD_BYTES_MAX {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            count => discarded += count,
+        }
+    }
+    Ok(())
 }
