@@ -29,6 +29,10 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses whose rates are remembered; the least recent goes first.
 const ADDRESSES_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
 
+/// Most requests at once that an address can be given: the limiter multiplies it
+/// by the nanoseconds between two requests, at most a minute, in 64 bits.
+const BURST_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).expect("it is not zero");
+
 /// Requests a minute for each address. Loopback mining is exempt.
 #[derive(Clone)]
 pub struct RateLimitLayer {
@@ -47,6 +51,7 @@ impl RateLimitLayer {
     pub fn new(per_minute: u32, burst: u32) -> Self {
         let limiter = NonZeroU32::new(per_minute).map(|per_minute| {
             let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+            let burst = burst.min(BURST_MAX);
             Arc::new(Limiter {
                 quota: Quota::per_minute(per_minute).allow_burst(burst),
                 by_ip: Mutex::new(LruCache::new(ADDRESSES_MAX)),
@@ -116,7 +121,8 @@ where
                 .uri()
                 .path()
                 .starts_with("/pithead.v1.MiningService/");
-            if mining && counted_ip(ip).is_loopback() {
+            // Not the counted address: a /64 that holds ::1 is not loopback.
+            if mining && ip.to_canonical().is_loopback() {
                 None
             } else {
                 limiter.wait(ip)
@@ -125,7 +131,8 @@ where
         match wait {
             None => Box::pin(self.inner.call(request)),
             Some(wait) => {
-                let seconds = wait.as_secs_f64();
+                // Rounded up: who waits as long as told is let in.
+                let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
                 let answer = status::retry_after(
                     "RATE_LIMITED",
                     format!("too many requests from your address: wait {seconds:.1} s"),
