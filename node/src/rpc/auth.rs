@@ -1,8 +1,8 @@
 //! Roles: who may call what, and the token files that open the closed ones.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +17,8 @@ use super::status;
 
 /// Bytes of a token; the file holds them as hex.
 const TOKEN_BYTES: usize = 32;
+/// Characters of a token.
+const TOKEN_CHARS: usize = 2 * TOKEN_BYTES;
 
 /// What a method is for, and so who may call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,14 +52,36 @@ pub fn role_of_method(path: &str) -> Option<Role> {
     }
 }
 
-/// A token file could not be read or written.
+/// Why the tokens can't be used.
 #[derive(Debug, Error)]
-#[error("token file {path}: {source}")]
-pub struct TokenError {
-    /// The file.
-    pub path: PathBuf,
-    /// What the system says.
-    pub source: io::Error,
+pub enum TokenError {
+    /// A token file could not be read or written.
+    #[error("token file {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is there, but it holds something else. It is not overwritten: it
+    /// may be somebody's.
+    #[error(
+        "token file {path} holds something else than a token of {TOKEN_CHARS} hex digits: remove it, or name another file"
+    )]
+    NotAToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The same token would open mining and administration.
+    #[error(
+        "the token files {mine} and {admin} hold the same token, so every miner could administer the node: remove one of them and start again"
+    )]
+    SameToken {
+        /// The file for mining.
+        mine: PathBuf,
+        /// The file for administration.
+        admin: PathBuf,
+    },
 }
 
 /// The tokens of the closed roles and where they are written.
@@ -78,32 +102,40 @@ impl Tokens {
     /// working when the node restarts.
     ///
     /// # Errors
-    /// [`TokenError`] if a file can't be read or written.
+    /// [`TokenError`] if a file can't be read or written, holds something
+    /// else, or both hold the same token.
     pub fn write(mine: &Path, admin: &Path) -> Result<Self, TokenError> {
-        Ok(Self {
+        let tokens = Self {
             mine: Arc::new(Token::load_or_create(mine)?),
             admin: Arc::new(Token::load_or_create(admin)?),
-        })
+        };
+        if tokens.mine.is(&tokens.admin.value) {
+            return Err(TokenError::SameToken {
+                mine: mine.to_owned(),
+                admin: admin.to_owned(),
+            });
+        }
+        Ok(tokens)
     }
 }
 
 impl Token {
     fn load_or_create(path: &Path) -> Result<Self, TokenError> {
-        let failed = |source| TokenError {
+        let failed = |source| TokenError::Io {
             path: path.to_owned(),
             source,
         };
-        match fs::read_to_string(path) {
-            Ok(text) if is_token(text.trim()) => {
-                restrict(path).map_err(failed)?;
-                return Ok(Self {
-                    value: text.trim().to_owned(),
+        if let Some(text) = read_existing(path).map_err(failed)? {
+            if !is_token(&text) {
+                return Err(TokenError::NotAToken {
                     path: path.to_owned(),
                 });
             }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
+            restrict(path).map_err(failed)?;
+            return Ok(Self {
+                value: text,
+                path: path.to_owned(),
+            });
         }
         let mut bytes = [0; TOKEN_BYTES];
         rand::rng().fill_bytes(&mut bytes);
@@ -118,16 +150,35 @@ impl Token {
     /// Takes the same time wherever the first difference is.
     fn is(&self, shown: &str) -> bool {
         let (a, b) = (self.value.as_bytes(), shown.as_bytes());
-        a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+        let diff = a.iter().zip(b).fold(0, |diff, (a, b)| diff | (a ^ b));
+        a.len() == b.len() && std::hint::black_box(diff) == 0
     }
 }
 
-fn is_token(text: &str) -> bool {
-    text.len() == 2 * TOKEN_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+/// A token file's content without the line's end; `None` if there is no such
+/// file, or nothing in it.
+fn read_existing(path: &Path) -> io::Result<Option<String>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    // Enough to see that it is no token; the path may be of anything.
+    file.take(4 * TOKEN_CHARS as u64).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+    Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
+fn is_token(text: &str) -> bool {
+    text.len() == TOKEN_CHARS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Takes the file away from others, if they have it.
 fn restrict(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
+    if fs::metadata(path)?.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
 }
 
@@ -174,26 +225,48 @@ impl AuthLayer {
         };
         let (role, token) = needed;
         let file = token.path.display();
-        let shown = request
-            .headers()
-            .get(http::header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
-        match shown {
-            None => Err(status::unauthenticated(
+        match bearer(request.headers()) {
+            Bearer::None => Err(status::unauthenticated(
                 "TOKEN_REQUIRED",
                 format!(
                     "this method needs the {role} token: send the metadata \"authorization: Bearer TOKEN\" with the content of {file} on the node's machine"
                 ),
             )),
-            Some(shown) if token.is(shown) || self.tokens.admin.is(shown) => Ok(()),
-            Some(_) => Err(status::permission_denied(
+            Bearer::Malformed => Err(status::unauthenticated(
+                "TOKEN_MALFORMED",
+                format!(
+                    "the metadata authorization is not \"Bearer TOKEN\" with a token of {TOKEN_CHARS} hex digits: the {role} token is in {file} on the node's machine"
+                ),
+            )),
+            Bearer::Token(shown) if token.is(shown) || self.tokens.admin.is(shown) => Ok(()),
+            Bearer::Token(_) => Err(status::permission_denied(
                 "TOKEN_REFUSED",
                 format!(
                     "the token shown is not the {role} token; it is in {file} on the node's machine"
                 ),
             )),
         }
+    }
+}
+
+/// What a request shows.
+enum Bearer<'a> {
+    None,
+    Malformed,
+    Token(&'a str),
+}
+
+/// The token of an authorization header; its scheme is of any case (RFC 9110
+/// §11.1).
+fn bearer(headers: &http::HeaderMap) -> Bearer<'_> {
+    let Some(value) = headers.get(http::header::AUTHORIZATION) else {
+        return Bearer::None;
+    };
+    match value.to_str().ok().and_then(|value| value.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && is_token(token) => {
+            Bearer::Token(token)
+        }
+        _ => Bearer::Malformed,
     }
 }
 
