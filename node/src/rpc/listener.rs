@@ -195,6 +195,7 @@ async fn accept_all(
     sender: mpsc::Sender<io::Result<Conn>>,
 ) {
     let counts = Arc::new(Mutex::new(Counts::default()));
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -205,13 +206,18 @@ async fn accept_all(
             // That connection is gone; the next one may be fine.
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed");
+                // Once: it goes on until files are closed.
+                if !failing {
+                    tracing::warn!(%error, "accepting a connection failed");
+                }
+                failing = true;
                 tokio::select! {
                     () = tokio::time::sleep(ACCEPT_BACKOFF) => continue,
                     () = sender.closed() => return,
                 }
             }
         };
+        failing = false;
         let Some(place) = Place::take(&counts, counted_ip(remote.ip()), &limits) else {
             tracing::debug!(%remote, "connection refused: too many are open");
             continue;
