@@ -28,7 +28,8 @@ pub(crate) enum WalletCommand {
     },
     /// Take in a private key: PEM, PKCS#8 (encrypted or not) or PKCS#1.
     Import(ImportArgs),
-    /// Write the private key as PKCS#8 PEM, encrypted with the wallet's passphrase.
+    /// Write the private key as PKCS#8 PEM, encrypted with the wallet's passphrase, for OpenSSL and
+    /// other programs.
     Export(ExportArgs),
 }
 
@@ -251,7 +252,7 @@ fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<()> {
         Some(passphrase) => Some(passphrase),
         None => Some(args.passphrase.for_new("the exported file")?),
     };
-    let text = key.to_pem(passphrase.as_ref())?;
+    let text = key.to_portable_pem(passphrase.as_ref())?;
     match &args.out {
         Some(path) => write_export(context, path, &wallet, text.as_bytes()),
         None => Ok(context.out.line(text.trim_end())?),

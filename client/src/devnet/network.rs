@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use pithead_client::{Client, DEFAULT_NODE_URL};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::scenario::Made;
 use super::view::View;
@@ -90,6 +90,8 @@ impl Layout {
 struct Process {
     name: String,
     child: Child,
+    /// Held open; kept apart from the child, whose `wait` would close it.
+    stdin: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -166,7 +168,6 @@ impl Network {
             format!(" --node {url}")
         }
     }
-
 }
 
 impl Processes {
@@ -196,10 +197,13 @@ impl Processes {
     pub(super) async fn end(mut self, timeout: Duration) {
         self.0.reverse();
         for process in &mut self.0 {
-            drop(process.child.stdin.take());
+            drop(process.stdin.take());
         }
         for process in &mut self.0 {
-            if tokio::time::timeout(timeout, process.child.wait()).await.is_err() {
+            if tokio::time::timeout(timeout, process.child.wait())
+                .await
+                .is_err()
+            {
                 // It had its time; what it acknowledged is on disk.
                 let _ = process.child.kill().await;
             }
@@ -265,7 +269,7 @@ fn spawn(name: &str, mut command: Command, layout: &Layout) -> Result<Process> {
         .append(true)
         .open(&log)
         .with_context(|| format!("writing {}", log.display()))?;
-    let child = command
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(file)
@@ -276,6 +280,7 @@ fn spawn(name: &str, mut command: Command, layout: &Layout) -> Result<Process> {
         .with_context(|| format!("starting {name}"))?;
     Ok(Process {
         name: name.to_owned(),
+        stdin: child.stdin.take(),
         child,
         log,
     })

@@ -2,7 +2,7 @@
 //! the miners' wallet pays everyone. Every step is checked against what the
 //! chain must say then; one that does not hold ends it with an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -33,8 +33,8 @@ const BLOCKS: u64 = 3;
 const MINER_WALLET: &str = "miner";
 /// Longest wait for one step; a block is due every two seconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(300);
-/// Blocks of the table at the end.
-const TABLE_BLOCKS: u32 = 500;
+/// Blocks read at a time.
+const BLOCKS_PER_PAGE: u32 = 500;
 
 /// The wallets of the network.
 pub(super) struct Made {
@@ -196,7 +196,6 @@ pub(super) async fn greet(network: &Network, view: &View) -> Result<()> {
 
 /// What every step works with.
 struct Stage<'a> {
-    network: &'a Network,
     client: &'a Client,
     made: &'a Made,
     chain: Chain,
@@ -210,7 +209,6 @@ pub(super) async fn run(network: &Network, made: &Made, view: &View) -> Result<(
     let client = network.client();
     let info = client.chain_info().await?;
     let mut stage = Stage {
-        network,
         client,
         chain: Chain::of(&info, None)?,
         made,
@@ -218,8 +216,9 @@ pub(super) async fn run(network: &Network, made: &Made, view: &View) -> Result<(
         expected: BTreeMap::new(),
     };
     stage.funded().await?;
+    let before = info.tip.map_or_else(String::new, |tip| tip.hash);
     let sent = stage.everyone_pays().await?;
-    stage.mine_blocks(&sent).await?;
+    stage.mine_blocks(before, &sent).await?;
     stage.balances("Balances after the payments").await?;
     stage.mine_until_earned().await?;
     stage.miner_pays_everyone().await?;
@@ -230,8 +229,9 @@ pub(super) async fn run(network: &Network, made: &Made, view: &View) -> Result<(
 impl Stage<'_> {
     /// Step: every wallet has its funds from the genesis.
     async fn funded(&mut self) -> Result<()> {
-        self.view
-            .step(&format!("Funding {WALLETS} wallets with {FUNDS} PIT each, in the genesis"));
+        self.view.step(&format!(
+            "Funding {WALLETS} wallets with {FUNDS} PIT each, in the genesis"
+        ));
         let funds: Amount = FUNDS.parse()?;
         for (name, key) in &self.made.wallets {
             let balance = self.balance(&key.address()).await?;
@@ -248,8 +248,9 @@ impl Stage<'_> {
 
     /// Step: everyone pays a random other. Returns the txids.
     async fn everyone_pays(&mut self) -> Result<Vec<String>> {
-        self.view
-            .step(&format!("Every wallet sends {PAYMENT} PIT to a random other"));
+        self.view.step(&format!(
+            "Every wallet sends {PAYMENT} PIT to a random other"
+        ));
         let amount: Amount = PAYMENT.parse()?;
         let mut txids = Vec::new();
         let mut lines = Vec::new();
@@ -272,32 +273,21 @@ impl Stage<'_> {
     }
 
     /// Step: blocks are mined until the payments are in and three have passed.
-    async fn mine_blocks(&self, txids: &[String]) -> Result<()> {
+    /// `from` is a block from before the payments: none is missed.
+    async fn mine_blocks(&self, from: String, txids: &[String]) -> Result<()> {
         self.view.step(&format!(
             "Mining until all payments are in a block and {BLOCKS} more blocks have come"
         ));
         let mut left = BLOCKS;
-        let mut open: std::collections::BTreeSet<&str> =
-            txids.iter().map(String::as_str).collect();
-        // Blocks may have come while the payments were made.
-        let mut mined_before = Vec::new();
-        for txid in txids {
-            let status = self.client.transaction(txid).await?.status;
-            if status.is_some_and(|status| status.state() == v1::TransactionState::Mined) {
-                mined_before.push(txid.as_str());
-            }
-        }
-        for txid in mined_before {
-            open.remove(txid);
-        }
-        self.follow(|block| {
-            for txid in &block.txids {
-                open.remove(txid.as_str());
-            }
+        let mut open: BTreeSet<&str> = txids.iter().map(String::as_str).collect();
+        self.follow(vec![from], |block| {
             if open.is_empty() {
                 left = left.saturating_sub(1);
             }
-            left == 0
+            for txid in &block.txids {
+                open.remove(txid.as_str());
+            }
+            open.is_empty() && left == 0
         })
         .await?;
         self.view
@@ -348,7 +338,7 @@ impl Stage<'_> {
         ));
         let goal: Amount = EARNINGS.parse()?;
         while self.balance(&self.made.miner.address()).await? < goal {
-            self.follow(|_| true).await?;
+            self.follow(Vec::new(), |_| true).await?;
         }
         let earned = self.balance(&self.made.miner.address()).await?;
         self.view.done(format!("they have earned {earned} PIT"));
@@ -394,19 +384,10 @@ impl Stage<'_> {
     /// Step: the chain, and that the money adds up.
     async fn show_chain(&self) -> Result<()> {
         self.view.step("The chain");
-        let request = v1::ListBlocksRequest {
-            page_size: TABLE_BLOCKS,
-            ..v1::ListBlocksRequest::default()
-        };
-        let listed = self
-            .client
-            .read(|| {
-                let (mut chain, request) = (self.client.chain(), request.clone());
-                async move { chain.list_blocks(request).await }
-            })
-            .await?;
-        self.view.chain(&listed.blocks);
         let info = self.client.chain_info().await?;
+        let tip = info.tip.clone().unwrap_or_default();
+        let blocks = self.blocks_down_from(tip.height).await?;
+        self.view.chain(&blocks);
         let workers = self
             .client
             .call(
@@ -415,20 +396,42 @@ impl Stage<'_> {
                     .get_node_info(v1::GetNodeInfoRequest {}),
             )
             .await?;
-        let tip = info.tip.clone().unwrap_or_default();
-        // Matured at once on a dev network: the supply is the allocation and
-        // one subsidy a block; fees only change hands.
-        let funds: Amount = FUNDS.parse()?;
-        let allocated = funds.grains() * WALLETS as u64;
-        let issued = info.supply - allocated.min(info.supply);
+        // Rewards are paid at once on a dev network, so the supply is the
+        // allocation and every block's subsidy; fees only change hands.
+        let allocated = FUNDS.parse::<Amount>()?.grains() * WALLETS as u64;
+        let issued: u64 = blocks.iter().map(|block| block.subsidy).sum();
         ensure!(
-            issued == info.next_subsidy * tip.height,
-            "the supply of {} grains is not the allocation and {} subsidies",
-            info.supply,
-            tip.height
+            info.supply == allocated + issued,
+            "the supply of {} grains is not the allocation of {allocated} and subsidies of {issued}",
+            info.supply
         );
         self.view.summary(&info, workers.worker_count, issued);
         Ok(())
+    }
+
+    /// All blocks from a height down to the genesis.
+    async fn blocks_down_from(&self, height: u64) -> Result<Vec<v1::Block>> {
+        let mut blocks = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = v1::ListBlocksRequest {
+                page_size: BLOCKS_PER_PAGE,
+                page_token,
+                start_height: Some(height),
+            };
+            let page = self
+                .client
+                .read(|| {
+                    let (mut chain, request) = (self.client.chain(), request.clone());
+                    async move { chain.list_blocks(request).await }
+                })
+                .await?;
+            blocks.extend(page.blocks);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(blocks);
+            }
+        }
     }
 
     async fn pay(&self, transfer: &Transfer, key: &SigningKey) -> Result<(String, Amount)> {
@@ -465,12 +468,16 @@ impl Stage<'_> {
         Ok(Amount::from_grains(account.balance)?)
     }
 
-    /// Shows blocks as they come until `enough` says so.
-    async fn follow(&self, mut enough: impl FnMut(&v1::Block) -> bool) -> Result<()> {
+    /// Shows blocks as they come, after a known one or from now on, until
+    /// `enough` says so.
+    async fn follow(
+        &self,
+        known: Vec<String>,
+        mut enough: impl FnMut(&v1::Block) -> bool,
+    ) -> Result<()> {
         let mut events = self
-            .network
-            .client()
-            .subscribe_chain(Vec::new(), v1::BlockView::Txids)
+            .client
+            .subscribe_chain(known, v1::BlockView::Txids)
             .await?;
         let following = async {
             while let Some(event) = self.client.next(&mut events).await? {

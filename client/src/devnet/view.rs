@@ -10,7 +10,7 @@ use pithead_consensus::Amount;
 
 use super::network::{Layout, Network};
 use super::scenario::Made;
-use crate::output::{BOLD, Column, DIM, GREEN, Output, ColorChoice, RED, table};
+use crate::output::{BOLD, ColorChoice, Column, DIM, GREEN, Output, RED, table};
 use crate::show;
 
 /// Blocks shown from each end of a long chain.
@@ -51,7 +51,7 @@ impl Progress {
 impl View {
     pub(super) fn new() -> Self {
         Self {
-            out: Output::new(false, ColorChoice::Auto),
+            out: Output::new(ColorChoice::Auto),
             steps: Arc::default(),
         }
     }
@@ -120,9 +120,9 @@ impl View {
             Column::Right("PIT"),
             Column::Left("txid"),
         ];
-        let rows = lines
-            .iter()
-            .map(|(from, to, txid)| vec![from.clone(), to.clone(), amount.to_owned(), txid.clone()]);
+        let rows = lines.iter().map(|(from, to, txid)| {
+            vec![from.clone(), to.clone(), amount.to_owned(), txid.clone()]
+        });
         self.line(&table(&columns, rows));
     }
 
@@ -158,9 +158,8 @@ impl View {
         let gap = count > 2 * BLOCKS_SHOWN_EACH_END + 1;
         let mut rows = Vec::new();
         for (index, block) in newest_first.iter().rev().enumerate() {
-            let hidden = gap
-                && index >= BLOCKS_SHOWN_EACH_END
-                && index < count - BLOCKS_SHOWN_EACH_END;
+            let hidden =
+                gap && index >= BLOCKS_SHOWN_EACH_END && index < count - BLOCKS_SHOWN_EACH_END;
             if hidden {
                 if index == BLOCKS_SHOWN_EACH_END {
                     let left_out = count - 2 * BLOCKS_SHOWN_EACH_END;
@@ -207,9 +206,14 @@ impl View {
             format!("pithead{flag} watch"),
             format!("pithead{flag} {wallets} balance"),
             format!("pithead{flag} {wallets} send --from miner --to {name}=2.5 --wait"),
-            format!("pithead{flag} workers --token-file {}", layout.mine_token().display()),
+            format!(
+                "pithead{flag} workers --token-file {}",
+                layout.mine_token().display()
+            ),
             format!("grpcurl -plaintext {host} list pithead.v1.ChainService"),
-            format!("grpcurl -plaintext -d '{{\"address\":\"{address}\"}}' {host} pithead.v1.ChainService/GetAccount"),
+            format!(
+                "grpcurl -plaintext -d '{{\"address\":\"{address}\"}}' {host} pithead.v1.ChainService/GetAccount"
+            ),
             format!("grpcurl -plaintext {host} pithead.v1.ChainService/SubscribeChain"),
             format!(
                 "grpcurl -plaintext -H \"authorization: Bearer $(cat {})\" {host} pithead.v1.MiningService/ListWorkers",
@@ -217,10 +221,20 @@ impl View {
             ),
         ];
         if kept {
-            lines.push(format!("pithead devnet --data-dir {}", layout.folder().display()));
+            lines.push(format!(
+                "pithead devnet --data-dir {}",
+                layout.folder().display()
+            ));
         }
-        self.line(&self.out.paint(&[BOLD], "The network keeps running until Ctrl-C."));
-        self.line(&format!("API: {url}   logs: {}", layout.log("node").display()));
+        self.line(
+            &self
+                .out
+                .paint(&[BOLD], "The network keeps running until Ctrl-C."),
+        );
+        self.line(&format!(
+            "API: {url}   logs: {}",
+            layout.log("node").display()
+        ));
         self.line("Try, in another terminal (the programs are in target/release/ of a clone):");
         for line in lines {
             self.line(&format!("  {line}"));
@@ -230,7 +244,11 @@ impl View {
     }
 
     pub(super) fn log_end(&self, name: &str, lines: &[&str]) {
-        self.line(&self.out.paint(&[RED], &format!("End of the log of {name}:")));
+        self.line(
+            &self
+                .out
+                .paint(&[RED], &format!("End of the log of {name}:")),
+        );
         for line in lines {
             self.line(&format!("  {line}"));
         }

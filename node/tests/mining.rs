@@ -1,0 +1,364 @@
+//! Mining over the API: work as it comes, every answer to a solution and to a
+//! block, and what the node remembers of each miner.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use pithead_api::v1;
+use pithead_api::v1::SubmitOutcome as Outcome;
+use pithead_consensus::block::VERSION_ROLL_MASK;
+use pithead_consensus::{Block, BlockCommitment, BlockHeader, Decode as _, Target};
+use pithead_node::store::MemoryStore;
+use pithead_node::workers::{Judged, Moment, Solution, WorkBook, WorkerId};
+use support::{FEE, Network, PIT, TestNode, common, data_dir, key, next, now, violated_field};
+use tempfile::TempDir;
+
+type Work = tonic::Streaming<v1::SubscribeWorkResponse>;
+
+fn start(network: &Network) -> (TestNode, TempDir) {
+    let dir = data_dir();
+    (TestNode::start(network, dir.path()), dir)
+}
+
+async fn subscribe(node: &TestNode, network: &Network, worker: &str) -> Work {
+    node.mining()
+        .subscribe_work(v1::SubscribeWorkRequest {
+            reward_address: network.address(7),
+            worker: worker.to_owned(),
+            agent: "tests/1".to_owned(),
+        })
+        .await
+        .unwrap()
+        .into_inner()
+}
+
+fn target(bytes: &[u8]) -> Target {
+    Target::from_le_bytes(bytes.try_into().unwrap())
+}
+
+/// The header of a piece of work with the miner's part of the extra nonce.
+fn header_of(work: &v1::SubscribeWorkResponse, extra: [u8; 4]) -> (BlockHeader, BlockCommitment) {
+    let mut header = BlockHeader::decode(&work.header).unwrap();
+    let mut commitment = BlockCommitment::decode(&work.commitment).unwrap();
+    commitment.extra_nonce[4..].copy_from_slice(&extra);
+    header.merkle_root = commitment.merkle_root();
+    (header, commitment)
+}
+
+/// The first nonce whose hash meets the block target, or the first that misses
+/// the share target.
+fn solve(work: &v1::SubscribeWorkResponse, meets: bool) -> v1::SubmitSolutionRequest {
+    let (mut header, _) = header_of(work, [0; 4]);
+    let limit = target(if meets { &work.target } else { &work.share_target });
+    while limit.is_met_by(&header.hash()) != meets {
+        header.nonce += 1;
+    }
+    v1::SubmitSolutionRequest {
+        work_id: work.work_id.clone(),
+        extra_nonce: vec![0; 4].into(),
+        time: header.time,
+        nonce: header.nonce,
+        version: 0,
+        first_hash_ms: Some(3),
+    }
+}
+
+async fn answer(node: &TestNode, solution: &v1::SubmitSolutionRequest) -> v1::SubmitSolutionResponse {
+    let response = node.mining().submit_solution(solution.clone()).await;
+    response.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn work_comes_at_once_and_again_at_every_tip() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let mut stream = subscribe(&node, &network, "one").await;
+    let first = next(&mut stream).await;
+    assert!(first.clean);
+    assert_eq!((first.height, first.transaction_count), (1, 0));
+    assert_eq!((first.reward, first.fees), (50 * PIT, 0));
+    assert_eq!(first.version_mask, VERSION_ROLL_MASK);
+    let (header, commitment) = header_of(&first, [0; 4]);
+    assert_eq!(header.prev, network.hash());
+    assert_eq!(commitment.reward_address, key(7).address);
+    assert_eq!(header.to_bytes().as_slice(), first.header);
+    let times = |work: &v1::SubscribeWorkResponse| {
+        let seconds = |time: &Option<prost_types::Timestamp>| time.as_ref().unwrap().seconds;
+        (seconds(&work.min_time), seconds(&work.max_time))
+    };
+    assert_eq!(times(&first).0, i64::from(network.file.time));
+    assert!(times(&first).1 >= now() as i64);
+
+    node.mine(&network, 1).await;
+    let second = next(&mut stream).await;
+    assert!(second.clean, "work for the old tip is stale");
+    assert_eq!(second.height, 2);
+    assert_ne!(second.work_id, first.work_id);
+
+    // A pending transaction leads to new work on the same tip.
+    node.accept(&network.pay(0, 0, 1, PIT, FEE)).await;
+    let third = next(&mut stream).await;
+    assert!(!third.clean, "the work before still counts");
+    assert_eq!((third.height, third.transaction_count), (2, 1));
+    assert_eq!((third.fees, third.reward), (FEE, 50 * PIT + FEE));
+}
+
+#[tokio::test]
+async fn no_two_subscribers_search_the_same_space() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let mut prefixes = std::collections::BTreeSet::new();
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        // The very same miner, five times.
+        let mut stream = subscribe(&node, &network, "same").await;
+        let work = next(&mut stream).await;
+        prefixes.insert(work.commitment[96..100].to_vec());
+        assert_eq!(work.commitment[100..], [0; 4], "the miner's part is left free");
+        streams.push(stream);
+    }
+    assert_eq!(prefixes.len(), 5);
+}
+
+#[tokio::test]
+async fn every_solution_gets_its_answer() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let mut stream = subscribe(&node, &network, "one").await;
+    let work = next(&mut stream).await;
+
+    let miss = answer(&node, &solve(&work, false)).await;
+    assert_eq!(miss.outcome(), Outcome::HighHash, "{}", miss.detail);
+    let good = solve(&work, true);
+    for time in [network.file.time - 1, u32::try_from(now()).unwrap() + 3_600] {
+        let late = v1::SubmitSolutionRequest { time, ..good.clone() };
+        assert_eq!(answer(&node, &late).await.outcome(), Outcome::BadTime);
+    }
+    let version = v1::SubmitSolutionRequest {
+        version: 0x6000_0000,
+        ..good.clone()
+    };
+    assert_eq!(answer(&node, &version).await.outcome(), Outcome::Invalid);
+    let unknown = v1::SubmitSolutionRequest {
+        work_id: "no such work".to_owned(),
+        ..good.clone()
+    };
+    assert_eq!(answer(&node, &unknown).await.outcome(), Outcome::UnknownWork);
+    let short = v1::SubmitSolutionRequest {
+        extra_nonce: vec![0; 3].into(),
+        ..good.clone()
+    };
+    let status = node.mining().submit_solution(short).await.unwrap_err();
+    assert_eq!(violated_field(&status), "extra_nonce");
+
+    let found = answer(&node, &good).await;
+    assert_eq!(found.outcome(), Outcome::AcceptedBlock, "{}", found.detail);
+    assert_eq!(found.block_hash, node.info().await.tip.unwrap().hash);
+    let again = answer(&node, &good).await;
+    assert_eq!(again.outcome(), Outcome::Duplicate);
+    assert_eq!(again.block_hash, found.block_hash);
+
+    // Another block for the same work comes second.
+    let (mut header, _) = header_of(&work, [1; 4]);
+    common::chain::mine(&mut header);
+    let second = v1::SubmitSolutionRequest {
+        extra_nonce: vec![1; 4].into(),
+        nonce: header.nonce,
+        ..good.clone()
+    };
+    let side = answer(&node, &second).await;
+    assert_eq!(side.outcome(), Outcome::AcceptedSide, "{}", side.detail);
+    assert_eq!(side.block_hash, header.hash().to_string());
+
+    // Rolled version bits and a later time make another valid block.
+    let work = next(&mut stream).await;
+    let (mut header, _) = header_of(&work, [0; 4]);
+    header.version |= VERSION_ROLL_MASK & 0x0000_2000;
+    header.time += 1;
+    common::chain::mine(&mut header);
+    let rolled = v1::SubmitSolutionRequest {
+        work_id: work.work_id.clone(),
+        time: header.time,
+        nonce: header.nonce,
+        version: header.version,
+        ..good.clone()
+    };
+    assert_eq!(answer(&node, &rolled).await.outcome(), Outcome::AcceptedBlock);
+
+    let workers = node.mining().list_workers(v1::ListWorkersRequest {}).await;
+    let workers = workers.unwrap().into_inner().workers;
+    assert_eq!(workers.len(), 1);
+    let worker = &workers[0];
+    assert_eq!((worker.name.as_str(), worker.agent.as_str()), ("one", "tests/1"));
+    assert_eq!(worker.reward_address, network.address(7));
+    assert!(worker.connected);
+    assert_eq!((worker.accepted_blocks, worker.side_blocks), (2, 1));
+    assert_eq!(worker.accepted_shares, 3);
+    // High hash, two bad times, bad version, duplicate.
+    assert_eq!((worker.stale, worker.rejected), (0, 5));
+    assert_eq!(worker.first_hash_ms, Some(3));
+    assert!(worker.hash_rate > 0.0);
+    assert!(worker.remote_address.starts_with("127.0.0.1:"));
+    assert_eq!(node.info().await.tip.unwrap().height, 2);
+}
+
+#[tokio::test]
+async fn workers_are_listed_connected_ones_first() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let mut gone = subscribe(&node, &network, "a-gone").await;
+    let mut here = subscribe(&node, &network, "here").await;
+    next(&mut gone).await;
+    next(&mut here).await;
+    let info = || async {
+        let answer = node.network().get_node_info(v1::GetNodeInfoRequest {}).await;
+        answer.unwrap().into_inner()
+    };
+    assert_eq!(info().await.worker_count, 2);
+    drop(gone);
+    // The node learns of it from the connection, a moment later.
+    while info().await.worker_count != 1 {
+        tokio::task::yield_now().await;
+    }
+    let list = node.mining().list_workers(v1::ListWorkersRequest {}).await;
+    let list = list.unwrap().into_inner().workers;
+    let named: Vec<_> = list.iter().map(|worker| (worker.name.as_str(), worker.connected)).collect();
+    assert_eq!(named, [("here", true), ("a-gone", false)]);
+}
+
+#[tokio::test]
+async fn every_block_gets_its_answer() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let mut mirror = network.mirror();
+    let first = mirror.assemble(vec![network.pay(0, 0, 1, PIT, FEE)], key(7).address, 2);
+    mirror.connect(first.clone()).unwrap();
+    let second = mirror.assemble(Vec::new(), key(7).address, 2);
+
+    let outcome = |block: Block| {
+        let node = &node;
+        async move { node.submit_block(&block).await.outcome() }
+    };
+    assert_eq!(outcome(second.clone()).await, Outcome::NotSynced, "its parent is missing");
+    let mut missed = first.clone();
+    while missed.header.bits.to_target().unwrap().is_met_by(&missed.header.hash()) {
+        missed.header.nonce += 1;
+    }
+    assert_eq!(outcome(missed).await, Outcome::HighHash);
+    let mut mutated = first.clone();
+    mutated.transactions.clear();
+    assert_eq!(outcome(mutated).await, Outcome::Invalid);
+    let mut early = first.clone();
+    early.header.time = network.file.time - 1;
+    common::chain::mine(&mut early.header);
+    assert_eq!(outcome(early).await, Outcome::BadTime);
+    let mut ahead = network.mirror().assemble(Vec::new(), key(7).address, 2);
+    ahead.header.time = u32::try_from(now()).unwrap() + 3_600;
+    common::chain::mine(&mut ahead.header);
+    assert_eq!(outcome(ahead).await, Outcome::BadTime);
+
+    assert_eq!(outcome(first.clone()).await, Outcome::AcceptedBlock);
+    assert_eq!(node.height().await, 2, "the waiting child followed its parent");
+    assert_eq!(outcome(first).await, Outcome::Duplicate);
+    let side = network.mirror().assemble(Vec::new(), key(6).address, 2);
+    assert_eq!(outcome(side).await, Outcome::AcceptedSide);
+    let response = node
+        .mining()
+        .submit_block(v1::SubmitBlockRequest {
+            raw: vec![0; 10].into(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(response.outcome(), Outcome::Invalid);
+    assert!(response.block_hash.is_empty() && !response.detail.is_empty());
+}
+
+#[tokio::test]
+async fn requests_for_work_are_checked() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let field = |address: String, worker: String| {
+        let mut mining = node.mining();
+        async move {
+            let request = v1::SubscribeWorkRequest {
+                reward_address: address,
+                worker,
+                agent: String::new(),
+            };
+            let status = mining.subscribe_work(request).await.unwrap_err();
+            violated_field(&status)
+        }
+    };
+    let good = network.address(7);
+    assert_eq!(field(String::new(), String::new()).await, "reward_address");
+    let mut typo = good.clone();
+    typo.pop();
+    assert_eq!(field(typo, String::new()).await, "reward_address");
+    let main = pithead_consensus::AddressPrefix::new("pit").unwrap();
+    let foreign = key(7).address.to_text(&main);
+    assert_eq!(field(foreign, String::new()).await, "reward_address");
+    assert_eq!(field(good.clone(), "x".repeat(65)).await, "worker");
+    assert_eq!(field(good, "a\nb".to_owned()).await, "worker");
+}
+
+#[test]
+fn shares_are_told_from_blocks_and_stale_ones_from_both() {
+    // A network whose blocks need far more hashes than a share does.
+    let mut file = support::core::file();
+    file.bits = 0x1c00_ffff;
+    let genesis = file.check().unwrap();
+    let store: std::sync::Arc<dyn pithead_node::store::Store> =
+        std::sync::Arc::new(MemoryStore::new());
+    let now = support::core::NOW;
+    let template = support::core::open(&store, &genesis, now).template(now).unwrap();
+    let worker = WorkerId {
+        name: "one".to_owned(),
+        reward_address: key(7).address,
+    };
+    let book = || {
+        let mut book = WorkBook::default();
+        let subscription = book.subscribe(worker.clone(), "tests/1".into(), "here".into(), now);
+        let work = book.hand_out(&subscription, template.clone(), now);
+        (book, work)
+    };
+    let (mut first, work) = book();
+    assert!(work.share_target > template.target);
+    let mut header = template.header(&work.commitment);
+    while !work.share_target.is_met_by(&header.hash()) {
+        header.nonce += 1;
+    }
+    let solution = Solution {
+        work_id: work.work_id,
+        extra_nonce: [0; 4],
+        time: header.time,
+        nonce: header.nonce,
+        version: 0,
+        first_hash_ms: None,
+    };
+    let moment = Moment {
+        tip: template.parent,
+        now,
+        max_future_secs: genesis.params.max_future_secs,
+    };
+    let judged = first.judge(&solution, &moment);
+    assert!(matches!(judged, Judged::Share(hash) if hash == header.hash()));
+    let judged = first.judge(&solution, &moment);
+    assert!(matches!(judged, Judged::Duplicate(hash) if hash == header.hash()));
+    let record = first.workers()[0].1.clone();
+    assert_eq!((record.accepted_shares, record.stale, record.rejected), (1, 0, 1));
+    // At least ten seconds count, so one early share is no boast.
+    let proven = work.share_target.work().to_f64() / 10.0;
+    assert!((record.hash_rate(now) - proven).abs() < 1.0);
+
+    // The same share, but a new tip was faster.
+    let (mut second, _) = book();
+    let moment = Moment {
+        tip: header.hash(),
+        ..moment
+    };
+    let judged = second.judge(&solution, &moment);
+    assert!(matches!(judged, Judged::Stale(hash) if hash == header.hash()));
+    assert_eq!(second.workers()[0].1.stale, 1);
+}
