@@ -47,17 +47,26 @@ async fn chain_info_is_what_the_genesis_and_the_tip_say() {
     assert_eq!(info.address_prefix, "dpit");
     assert_eq!(info.genesis_hash, network.hash().to_string());
     assert_eq!(info.tip.as_ref().unwrap().hash, info.genesis_hash);
-    assert_eq!(info.tip.as_ref().unwrap().raw, network.genesis.block.header.to_bytes().to_vec());
+    assert_eq!(
+        info.tip.as_ref().unwrap().raw,
+        network.genesis.block.header.to_bytes().to_vec()
+    );
     assert_eq!((info.supply, info.next_subsidy), (4 * ALLOCATION, 50 * PIT));
     assert_eq!(info.next_bits, network.file.bits);
     assert!((info.next_difficulty - 2.0).abs() < 0.01);
     let parameters = info.parameters.unwrap();
-    assert_eq!(parameters.block_interval_secs, network.file.block_interval_secs);
+    assert_eq!(
+        parameters.block_interval_secs,
+        network.file.block_interval_secs
+    );
     assert_eq!(parameters.half_life_secs, network.file.half_life_secs);
     assert_eq!(parameters.max_block_bytes, network.file.max_block_bytes);
     assert_eq!(parameters.pow_limit_bits, network.file.pow_limit_bits);
     assert_eq!(parameters.reward_maturity, 2);
-    assert_eq!((parameters.max_outputs, parameters.max_data_bytes), (255, 1_024));
+    assert_eq!(
+        (parameters.max_outputs, parameters.max_data_bytes),
+        (255, 1_024)
+    );
 
     node.accept(&network.pay(0, 0, 1, PIT, FEE)).await;
     node.mine(&network, 3).await;
@@ -78,17 +87,29 @@ async fn accounts_show_what_is_confirmed_and_what_is_pending() {
     let network = Network::easy();
     let (node, _dir) = start(&network);
     let never = node.account(&network, 6).await;
-    assert_eq!((never.balance, never.sequence, never.next_sequence), (0, 0, 0));
+    assert_eq!(
+        (never.balance, never.sequence, never.next_sequence),
+        (0, 0, 0)
+    );
     assert!(never.public_key.is_empty());
     node.accept(&network.pay(0, 0, 1, PIT, FEE)).await;
     let sender = node.account(&network, 0).await;
-    assert_eq!((sender.balance, sender.pending_balance), (ALLOCATION, ALLOCATION - PIT - FEE));
+    assert_eq!(
+        (sender.balance, sender.pending_balance),
+        (ALLOCATION, ALLOCATION - PIT - FEE)
+    );
     assert_eq!((sender.sequence, sender.next_sequence), (0, 1));
     let recipient = node.account(&network, 1).await;
-    assert_eq!((recipient.balance, recipient.pending_balance), (ALLOCATION, ALLOCATION + PIT));
+    assert_eq!(
+        (recipient.balance, recipient.pending_balance),
+        (ALLOCATION, ALLOCATION + PIT)
+    );
     let hash = node.mine(&network, 1).await;
     let sender = node.account(&network, 0).await;
-    assert_eq!((sender.balance, sender.sequence), (ALLOCATION - PIT - FEE, 1));
+    assert_eq!(
+        (sender.balance, sender.sequence),
+        (ALLOCATION - PIT - FEE, 1)
+    );
     assert_eq!(sender.public_key, key(0).public.modulus().to_vec());
     assert_eq!((sender.height, sender.block_hash), (1, hash));
 
@@ -158,7 +179,10 @@ async fn blocks_are_found_by_hash_height_and_tag() {
         page_token: "xyz".to_owned(),
         ..Default::default()
     };
-    assert_eq!(violated_field(&block_error(&node, page).await), "page_token");
+    assert_eq!(
+        violated_field(&block_error(&node, page).await),
+        "page_token"
+    );
 }
 
 #[tokio::test]
@@ -183,11 +207,22 @@ async fn long_answers_come_in_pages() {
         let answer = answer.unwrap().into_inner();
         assert_eq!(answer.total_count, 7);
         assert_eq!(answer.transactions.len(), size, "page {page}");
-        found.extend(answer.transactions.into_iter().map(|each| each.transaction.unwrap().txid));
+        found.extend(
+            answer
+                .transactions
+                .into_iter()
+                .map(|each| each.transaction.unwrap().txid),
+        );
         token = answer.next_page_token;
     }
     assert!(token.is_empty());
-    assert_eq!(found.iter().cloned().collect::<std::collections::BTreeSet<_>>(), txids);
+    assert_eq!(
+        found
+            .iter()
+            .cloned()
+            .collect::<std::collections::BTreeSet<_>>(),
+        txids
+    );
 
     node.mine(&network, 5).await;
     // The transactions of block 1, three a page.
@@ -241,8 +276,18 @@ async fn long_answers_come_in_pages() {
             page_token: token,
             start_height: None,
         };
-        let answer = node.chain().list_blocks(request).await.unwrap().into_inner();
-        found.extend(answer.blocks.into_iter().map(|block| block.header.unwrap().height));
+        let answer = node
+            .chain()
+            .list_blocks(request)
+            .await
+            .unwrap()
+            .into_inner();
+        found.extend(
+            answer
+                .blocks
+                .into_iter()
+                .map(|block| block.header.unwrap().height),
+        );
         token = answer.next_page_token;
         if token.is_empty() {
             break;
@@ -254,7 +299,12 @@ async fn long_answers_come_in_pages() {
         page_token: String::new(),
         start_height: Some(1),
     };
-    let answer = node.chain().list_blocks(request).await.unwrap().into_inner();
+    let answer = node
+        .chain()
+        .list_blocks(request)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer.blocks.len(), 2);
     assert!(answer.next_page_token.is_empty());
     let headers = |known_hashes: Vec<String>, page_size: u32| {
@@ -298,7 +348,10 @@ async fn a_transaction_is_proven_against_its_header() {
         let mut chain = node.chain();
         async move {
             let request = v1::GetTransactionProofRequest { txid };
-            chain.get_transaction_proof(request).await.map(tonic::Response::into_inner)
+            chain
+                .get_transaction_proof(request)
+                .await
+                .map(tonic::Response::into_inner)
         }
     };
     let txid = payments[3].txid(&network.hash()).to_string();
@@ -325,7 +378,12 @@ async fn a_transaction_is_proven_against_its_header() {
     assert_eq!(commitment.merkle_root().to_string(), header.merkle_root);
 
     let request = v1::GetTransactionRequest { txid };
-    let found = node.chain().get_transaction(request).await.unwrap().into_inner();
+    let found = node
+        .chain()
+        .get_transaction(request)
+        .await
+        .unwrap()
+        .into_inner();
     let status = found.status.unwrap();
     assert_eq!(status.state(), v1::TransactionState::Mined);
     assert_eq!((status.block_hash, status.position), (header.hash, 3));
@@ -336,7 +394,10 @@ async fn a_transaction_is_proven_against_its_header() {
         txid: "00".repeat(32),
     };
     let status = node.chain().get_transaction(request).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status)), (Code::NotFound, "TRANSACTION_NOT_FOUND".into()));
+    assert_eq!(
+        (status.code(), reason(&status)),
+        (Code::NotFound, "TRANSACTION_NOT_FOUND".into())
+    );
 }
 
 fn order(network: &Network) -> v1::BuildTransactionRequest {
@@ -385,7 +446,12 @@ async fn a_built_transaction_is_signed_and_submitted_in_parts() {
         sequence: Some(9),
         ..order(&network)
     };
-    let built = node.transactions().build_transaction(given).await.unwrap().into_inner();
+    let built = node
+        .transactions()
+        .build_transaction(given)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((built.fee, built.sequence), (5_000, 9));
     assert!(!built.public_key_required);
 }
@@ -401,26 +467,61 @@ async fn orders_that_can_not_be_built_name_their_field() {
         ..good.clone()
     };
     let cases = [
-        ("sender", v1::BuildTransactionRequest { sender: String::new(), ..good.clone() }),
+        (
+            "sender",
+            v1::BuildTransactionRequest {
+                sender: String::new(),
+                ..good.clone()
+            },
+        ),
         ("outputs", with_outputs(Vec::new())),
         ("outputs", with_outputs(vec![output.clone(); 256])),
         (
             "outputs[1].amount",
-            with_outputs(vec![output.clone(), v1::TransactionOutput { amount: 0, ..output.clone() }]),
+            with_outputs(vec![
+                output.clone(),
+                v1::TransactionOutput {
+                    amount: 0,
+                    ..output.clone()
+                },
+            ]),
         ),
         (
             "outputs[0].recipient",
-            with_outputs(vec![v1::TransactionOutput { recipient: "?".into(), ..output.clone() }]),
+            with_outputs(vec![v1::TransactionOutput {
+                recipient: "?".into(),
+                ..output.clone()
+            }]),
         ),
-        ("data", v1::BuildTransactionRequest { data: vec![0; 1_025].into(), ..good.clone() }),
-        ("fee", v1::BuildTransactionRequest { fee: Some(u64::MAX), ..good.clone() }),
+        (
+            "data",
+            v1::BuildTransactionRequest {
+                data: vec![0; 1_025].into(),
+                ..good.clone()
+            },
+        ),
+        (
+            "fee",
+            v1::BuildTransactionRequest {
+                fee: Some(u64::MAX),
+                ..good.clone()
+            },
+        ),
     ];
     for (field, request) in cases {
-        let status = node.transactions().build_transaction(request).await.unwrap_err();
+        let status = node
+            .transactions()
+            .build_transaction(request)
+            .await
+            .unwrap_err();
         assert_eq!(violated_field(&status), field);
     }
     let request = v1::SubmitTransactionRequest { transaction: None };
-    let status = node.transactions().submit_transaction(request).await.unwrap_err();
+    let status = node
+        .transactions()
+        .submit_transaction(request)
+        .await
+        .unwrap_err();
     assert_eq!(violated_field(&status), "transaction");
 }
 
@@ -448,7 +549,10 @@ async fn the_node_tells_what_it_is() {
     assert_eq!(validators.approval_quorum, 2);
     assert_eq!(validators.validators.len(), 2);
     assert_eq!(validators.validators[1].address, network.address(1));
-    assert_eq!(validators.validators[1].public_key, key(1).public.modulus().to_vec());
+    assert_eq!(
+        validators.validators[1].public_key,
+        key(1).public.modulus().to_vec()
+    );
 }
 
 #[tokio::test]
@@ -459,7 +563,12 @@ async fn a_dev_node_mines_by_itself_and_no_other_does() {
         count,
         reward_address: network.address(7),
     };
-    let mined = node.admin().mine_blocks(request(3)).await.unwrap().into_inner();
+    let mined = node
+        .admin()
+        .mine_blocks(request(3))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!((mined.height, mined.block_hashes.len()), (3, 3));
     assert_eq!(mined.block_hashes[2], node.info().await.tip.unwrap().hash);
     assert_eq!(node.account(&network, 7).await.balance, 150 * PIT);
@@ -467,7 +576,10 @@ async fn a_dev_node_mines_by_itself_and_no_other_does() {
         let status = node.admin().mine_blocks(request(count)).await.unwrap_err();
         assert_eq!(violated_field(&status), "count");
     }
-    let unnamed = v1::MineBlocksRequest { count: 1, reward_address: String::new() };
+    let unnamed = v1::MineBlocksRequest {
+        count: 1,
+        reward_address: String::new(),
+    };
     let status = node.admin().mine_blocks(unnamed).await.unwrap_err();
     assert_eq!(violated_field(&status), "reward_address");
 
@@ -476,7 +588,10 @@ async fn a_dev_node_mines_by_itself_and_no_other_does() {
         file.allocations.clear();
     });
     let (node, _dir) = start(&other);
-    let request = v1::MineBlocksRequest { count: 1, reward_address: other.address(7) };
+    let request = v1::MineBlocksRequest {
+        count: 1,
+        reward_address: other.address(7),
+    };
     let status = node.admin().mine_blocks(request).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(reason(&status), "NOT_A_DEV_NETWORK");
@@ -488,20 +603,48 @@ async fn what_is_not_served_yet_says_so() {
     let (node, _dir) = start(&network);
     let (mut chain, mut net, mut admin) = (node.chain(), node.network(), node.admin());
     let statuses = [
-        chain.get_account_proof(v1::GetAccountProofRequest::default()).await.unwrap_err(),
-        chain.list_approvals(v1::ListApprovalsRequest::default()).await.unwrap_err(),
-        net.list_peers(v1::ListPeersRequest::default()).await.unwrap_err(),
-        net.list_evidence(v1::ListEvidenceRequest::default()).await.unwrap_err(),
-        admin.add_peer(v1::AddPeerRequest::default()).await.unwrap_err(),
-        admin.remove_peer(v1::RemovePeerRequest::default()).await.unwrap_err(),
-        admin.ban_peer(v1::BanPeerRequest::default()).await.unwrap_err(),
-        admin.unban_peer(v1::UnbanPeerRequest::default()).await.unwrap_err(),
-        admin.list_bans(v1::ListBansRequest::default()).await.unwrap_err(),
+        chain
+            .get_account_proof(v1::GetAccountProofRequest::default())
+            .await
+            .unwrap_err(),
+        chain
+            .list_approvals(v1::ListApprovalsRequest::default())
+            .await
+            .unwrap_err(),
+        net.list_peers(v1::ListPeersRequest::default())
+            .await
+            .unwrap_err(),
+        net.list_evidence(v1::ListEvidenceRequest::default())
+            .await
+            .unwrap_err(),
+        admin
+            .add_peer(v1::AddPeerRequest::default())
+            .await
+            .unwrap_err(),
+        admin
+            .remove_peer(v1::RemovePeerRequest::default())
+            .await
+            .unwrap_err(),
+        admin
+            .ban_peer(v1::BanPeerRequest::default())
+            .await
+            .unwrap_err(),
+        admin
+            .unban_peer(v1::UnbanPeerRequest::default())
+            .await
+            .unwrap_err(),
+        admin
+            .list_bans(v1::ListBansRequest::default())
+            .await
+            .unwrap_err(),
     ];
     for status in statuses {
         assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
         assert_eq!(reason(&status), "NOT_SERVED_YET");
-        assert!(status.message().contains("not served by this version"), "{status:?}");
+        assert!(
+            status.message().contains("not served by this version"),
+            "{status:?}"
+        );
     }
 }
 
@@ -517,22 +660,43 @@ async fn closed_roles_need_their_token() {
     }
     let mine = |line| {
         let mut client = v1::mining_service_client::MiningServiceClient::new(line);
-        async move { client.list_workers(v1::ListWorkersRequest {}).await.map(drop) }
+        async move {
+            client
+                .list_workers(v1::ListWorkersRequest {})
+                .await
+                .map(drop)
+        }
     };
     let log = |line| {
         let mut client = v1::admin_service_client::AdminServiceClient::new(line);
         let filter = "info".to_owned();
-        async move { client.set_log_filter(v1::SetLogFilterRequest { filter }).await.map(drop) }
+        async move {
+            client
+                .set_log_filter(v1::SetLogFilterRequest { filter })
+                .await
+                .map(drop)
+        }
     };
     let mut open = v1::mining_service_client::MiningServiceClient::new(node.channel());
-    let status = open.list_workers(v1::ListWorkersRequest {}).await.unwrap_err();
+    let status = open
+        .list_workers(v1::ListWorkersRequest {})
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert_eq!(reason(&status), "TOKEN_REQUIRED");
-    assert!(status.message().contains("mine.token"), "{}", status.message());
+    assert!(
+        status.message().contains("mine.token"),
+        "{}",
+        status.message()
+    );
     let mut open = v1::admin_service_client::AdminServiceClient::new(node.channel());
     let status = open.stop(v1::StopRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
-    assert!(status.message().contains("admin.token"), "{}", status.message());
+    assert!(
+        status.message().contains("admin.token"),
+        "{}",
+        status.message()
+    );
     for wrong in ["", "abc", &"0".repeat(64)] {
         let status = mine(node.line_with(wrong)).await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied);
@@ -552,7 +716,10 @@ async fn closed_roles_need_their_token() {
     let mut open = v1::mining_service_client::MiningServiceClient::new(node.channel());
     open.list_workers(v1::ListWorkersRequest {}).await.unwrap();
     let mut open = v1::admin_service_client::AdminServiceClient::new(node.channel());
-    assert!(open.stop(v1::StopRequest {}).await.is_err(), "administration stays closed");
+    assert!(
+        open.stop(v1::StopRequest {}).await.is_err(),
+        "administration stays closed"
+    );
 }
 
 #[test]
@@ -585,15 +752,27 @@ async fn health_is_told_per_service() {
     let network = Network::easy();
     let (node, _dir) = start(&network);
     let mut health = HealthClient::new(node.channel());
-    for service in ["", "pithead.v1.ChainService", "pithead.v1.TransactionService",
-        "pithead.v1.MiningService", "pithead.v1.NetworkService", "pithead.v1.AdminService"]
-    {
-        let request = HealthCheckRequest { service: service.to_owned() };
+    for service in [
+        "",
+        "pithead.v1.ChainService",
+        "pithead.v1.TransactionService",
+        "pithead.v1.MiningService",
+        "pithead.v1.NetworkService",
+        "pithead.v1.AdminService",
+    ] {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
         let answer = health.check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
     }
-    let request = HealthCheckRequest { service: "other".to_owned() };
-    assert_eq!(health.check(request).await.unwrap_err().code(), Code::NotFound);
+    let request = HealthCheckRequest {
+        service: "other".to_owned(),
+    };
+    assert_eq!(
+        health.check(request).await.unwrap_err().code(),
+        Code::NotFound
+    );
 }
 
 #[tokio::test]
@@ -605,19 +784,34 @@ async fn every_service_takes_and_sends_compressed_messages() {
     let network = Network::easy();
     let (node, _dir) = start(&network);
     for encoding in [CompressionEncoding::Gzip, CompressionEncoding::Zstd] {
-        let mut chain = node.chain().send_compressed(encoding).accept_compressed(encoding);
-        let answer = chain.get_chain_info(v1::GetChainInfoRequest {}).await.unwrap();
+        let mut chain = node
+            .chain()
+            .send_compressed(encoding)
+            .accept_compressed(encoding);
+        let answer = chain
+            .get_chain_info(v1::GetChainInfoRequest {})
+            .await
+            .unwrap();
         let used = answer.metadata().get("grpc-encoding").cloned();
         assert!(used.is_some(), "the answer is compressed");
         let mut transactions = node.transactions().send_compressed(encoding);
-        transactions.get_mempool_info(v1::GetMempoolInfoRequest {}).await.unwrap();
+        transactions
+            .get_mempool_info(v1::GetMempoolInfoRequest {})
+            .await
+            .unwrap();
         let mut mining = node.mining().send_compressed(encoding);
-        mining.list_workers(v1::ListWorkersRequest {}).await.unwrap();
+        mining
+            .list_workers(v1::ListWorkersRequest {})
+            .await
+            .unwrap();
         let mut net = node.network().send_compressed(encoding);
         net.get_node_info(v1::GetNodeInfoRequest {}).await.unwrap();
         let mut admin = node.admin().send_compressed(encoding);
         let filter = "info".to_owned();
-        admin.set_log_filter(v1::SetLogFilterRequest { filter }).await.unwrap();
+        admin
+            .set_log_filter(v1::SetLogFilterRequest { filter })
+            .await
+            .unwrap();
         let mut health = HealthClient::new(node.channel())
             .send_compressed(encoding)
             .accept_compressed(encoding);
@@ -629,12 +823,19 @@ async fn every_service_takes_and_sends_compressed_messages() {
             host: String::new(),
             message_request: Some(MessageRequest::ListServices(String::new())),
         };
-        let answers = reflection.server_reflection_info(tokio_stream::once(list)).await;
-        let answer: ServerReflectionResponse = support::next(&mut answers.unwrap().into_inner()).await;
+        let answers = reflection
+            .server_reflection_info(tokio_stream::once(list))
+            .await;
+        let answer: ServerReflectionResponse =
+            support::next(&mut answers.unwrap().into_inner()).await;
         let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
             panic!("a list of services");
         };
-        let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+        let names: Vec<_> = list
+            .service
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
         for service in ["Chain", "Transaction", "Mining", "Network", "Admin"] {
             let name = format!("pithead.v1.{service}Service");
             assert!(names.contains(&name.as_str()), "{name} in {names:?}");

@@ -62,7 +62,11 @@ fn a_reorganisation_equals_a_replay_from_the_genesis() {
         for block in &b[..3] {
             assert_eq!(give(&mut node, block, NOW).unwrap(), BlockVerdict::Side);
         }
-        assert_eq!(tip(&node), a[2].header.hash(), "as much work: first seen stays");
+        assert_eq!(
+            tip(&node),
+            a[2].header.hash(),
+            "as much work: first seen stays"
+        );
         let (_, effects) = node.handle(Event::Block(Box::new(b[3].clone())), NOW);
         let undone = effects.iter().find_map(|effect| match effect {
             Effect::TipChanged { disconnected, .. } => Some(*disconnected),
@@ -179,11 +183,17 @@ fn a_reorganisation_across_the_halving_pays_what_each_parents_year_says() {
         let mut node = open(&store, &genesis, now);
         give_all(&mut node, &a, now);
         assert_eq!(paid(&node, 6), (50 + 50 + 50 + 25) * PIT);
-        assert_eq!(node.chain().tip().outcome.supply.grains(), allocated + 175 * PIT);
+        assert_eq!(
+            node.chain().tip().outcome.supply.grains(),
+            allocated + 175 * PIT
+        );
         give_all(&mut node, &b, now);
         assert_eq!(tip(&node), b[4].header.hash());
         assert_eq!((paid(&node, 6), paid(&node, 7)), (0, (50 + 4 * 25) * PIT));
-        assert_eq!(node.chain().tip().outcome.supply.grains(), allocated + 150 * PIT);
+        assert_eq!(
+            node.chain().tip().outcome.supply.grains(),
+            allocated + 150 * PIT
+        );
         assert_equals_replay(&node, &genesis, &b, now);
         assert_eq!(node.template(now).unwrap().subsidy.grains(), 25 * PIT);
     }
@@ -291,7 +301,10 @@ fn a_mutated_body_does_not_poison_its_header() {
     for mutated in [shorter, resigned, elsewhere] {
         assert_eq!(mutated.header, a[0].header);
         let verdict = give(&mut node, &mutated, NOW);
-        assert!(matches!(verdict, Err(AcceptError::Invalid(_))), "{verdict:?}");
+        assert!(
+            matches!(verdict, Err(AcceptError::Invalid(_))),
+            "{verdict:?}"
+        );
     }
     assert_eq!(give(&mut node, &a[0], NOW).unwrap(), BlockVerdict::NewTip);
     let again = give(&mut node, &a[0], NOW);
@@ -309,7 +322,8 @@ fn submit(node: &mut Node, transaction: &SignedTransaction, now: u64) -> Transac
 fn pending(node: &Node) -> Vec<u64> {
     let mempool = node.mempool().read().unwrap();
     let own = mempool.of_sender(&key(0).address);
-    own.map(|pending| pending.transaction.body.sequence).collect()
+    own.map(|pending| pending.transaction.body.sequence)
+        .collect()
 }
 
 #[test]
@@ -324,7 +338,10 @@ fn transactions_of_a_branch_that_is_left_wait_again_and_survive_a_restart() {
         let a = branch(&file, &[], &key(6).address, &plans);
         let mut node = open(&store, &genesis, NOW);
         give_all(&mut node, &a, NOW);
-        assert_eq!(submit(&mut node, &pay(&file, 0, 3, 4), NOW), TransactionVerdict::Accepted);
+        assert_eq!(
+            submit(&mut node, &pay(&file, 0, 3, 4), NOW),
+            TransactionVerdict::Accepted
+        );
         // A restart forgets mined ones: they are on the chain.
         drop(node);
         let mut node = open(&store, &genesis, NOW);
@@ -369,20 +386,30 @@ fn what_can_not_be_judged_yet_is_tried_again() {
     let block = branch(&file, &[], &key(7).address, &[(Vec::new(), ahead)]);
     let verdict = give(&mut node, &block[0], NOW);
     assert!(
-        matches!(verdict, Err(AcceptError::NotYet(NotYet::TimeTooFarAhead { .. }))),
+        matches!(
+            verdict,
+            Err(AcceptError::NotYet(NotYet::TimeTooFarAhead { .. }))
+        ),
         "{verdict:?}"
     );
     assert_eq!(node.chain().tip().height.0, 0);
     // A second later it is due.
     let (_, effects) = node.handle(Event::Tick, NOW + 1);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::TipChanged { .. })));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::TipChanged { .. }))
+    );
     assert_eq!(tip(&node), block[0].header.hash());
 
     // A whole branch, youngest first: none is lost.
     let blocks = branch(&file, &[], &key(6).address, &empty(5));
     for block in blocks[1..].iter().rev() {
         let verdict = give(&mut node, block, NOW);
-        assert!(matches!(verdict, Err(AcceptError::NotYet(NotYet::MissingParent { .. }))));
+        assert!(matches!(
+            verdict,
+            Err(AcceptError::NotYet(NotYet::MissingParent { .. }))
+        ));
     }
     give_all(&mut node, &blocks[..1], NOW);
     assert_eq!(tip(&node), blocks[4].header.hash());
@@ -395,7 +422,11 @@ fn templates_are_blocks_that_pass_and_are_renewed_when_due() {
     let mut node = open(&memory(), &genesis, NOW);
     let first = node.template(NOW).unwrap();
     assert_eq!((first.height.0, first.transactions.len()), (1, 0));
-    assert_eq!(node.template(NOW + 5).unwrap().id, first.id, "cached per tip");
+    assert_eq!(
+        node.template(NOW + 5).unwrap().id,
+        first.id,
+        "cached per tip"
+    );
     submit(&mut node, &pay(&file, 0, 0, 4), NOW);
     node.handle(Event::Tick, NOW + 1);
     let second = node.template(NOW + 1).unwrap();
@@ -411,8 +442,14 @@ fn templates_are_blocks_that_pass_and_are_renewed_when_due() {
     let mut header = template.header(&commitment);
     mine(&mut header);
     let block = template.block(header, commitment);
-    assert_eq!(give(&mut node, &block, NOW + 31).unwrap(), BlockVerdict::NewTip);
-    assert!(chain_of(&file, &[block]).height() == 1, "the other chain agrees");
+    assert_eq!(
+        give(&mut node, &block, NOW + 31).unwrap(),
+        BlockVerdict::NewTip
+    );
+    assert!(
+        chain_of(&file, &[block]).height() == 1,
+        "the other chain agrees"
+    );
 }
 
 #[test]
@@ -480,8 +517,13 @@ fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
     let before = best_chain_state(&store);
     watched.broken.store(true, Ordering::Relaxed);
     let (answer, effects) = node.handle(Event::Block(Box::new(b[3].clone())), NOW);
-    assert!(matches!(answer, Answer::Block(Err(AcceptError::Internal(_)))));
-    assert!(matches!(effects.as_slice(), [Effect::Fatal(reason)] if reason.contains("disk is full")));
+    assert!(matches!(
+        answer,
+        Answer::Block(Err(AcceptError::Internal(_)))
+    ));
+    assert!(
+        matches!(effects.as_slice(), [Effect::Fatal(reason)] if reason.contains("disk is full"))
+    );
     assert!(best_chain_state(&store) == before);
     assert_eq!(tip(&node), a[2].header.hash());
     watched.broken.store(false, Ordering::Relaxed);

@@ -37,9 +37,15 @@ async fn http_1_is_told_what_this_port_speaks() {
     let network = Network::easy();
     let (node, _dir) = start(&network, &[]);
     let mut stream = TcpStream::connect(node.address()).await.unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
     let answer = String::from_utf8(read_all(&mut stream).await).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 426 Upgrade Required\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 426 Upgrade Required\r\n"),
+        "{answer}"
+    );
     assert!(answer.contains("grpcurl -plaintext"), "{answer}");
 }
 
@@ -65,7 +71,10 @@ async fn a_connection_without_its_preface_is_cut() {
     let mut bytes = [0; 32];
     connection.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nand more");
-    assert_eq!(ConnectionLimits::default().preface_timeout, Duration::from_secs(10));
+    assert_eq!(
+        ConnectionLimits::default().preface_timeout,
+        Duration::from_secs(10)
+    );
 }
 
 #[tokio::test]
@@ -82,7 +91,11 @@ async fn connections_of_one_address_are_limited() {
     open.clear();
     let deadline = std::time::Instant::now() + PATIENCE;
     let mut chain = node.chain();
-    while chain.get_chain_info(v1::GetChainInfoRequest {}).await.is_err() {
+    while chain
+        .get_chain_info(v1::GetChainInfoRequest {})
+        .await
+        .is_err()
+    {
         assert!(std::time::Instant::now() < deadline);
         tokio::task::yield_now().await;
     }
@@ -115,10 +128,16 @@ async fn too_many_requests_are_told_when_to_come_back() {
     assert_eq!(reason(&status), "RATE_LIMITED");
     let details = status.get_error_details();
     let delay = details.retry_info().unwrap().retry_delay.unwrap();
-    assert!(delay > Duration::ZERO && delay <= Duration::from_secs(60), "{delay:?}");
+    assert!(
+        delay > Duration::ZERO && delay <= Duration::from_secs(60),
+        "{delay:?}"
+    );
     // Mining from this machine is exempt.
     for _ in 0..20 {
-        node.mining().list_workers(v1::ListWorkersRequest {}).await.unwrap();
+        node.mining()
+            .list_workers(v1::ListWorkersRequest {})
+            .await
+            .unwrap();
     }
 }
 
@@ -131,7 +150,11 @@ async fn oversize_messages_are_refused_but_blocks_may_be_large() {
         data: vec![0; 70 * 1024].into(),
         ..Default::default()
     };
-    let status = node.transactions().build_transaction(request).await.unwrap_err();
+    let status = node
+        .transactions()
+        .build_transaction(request)
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     // The same size is no trouble where a block is expected …
     let submit = |size: usize| {
@@ -155,7 +178,10 @@ async fn streams_of_one_connection_are_limited() {
     let (node, _dir) = start(&network, &["--rpc-max-streams", "2"]);
     let mut streams = Vec::new();
     for _ in 0..2 {
-        let answer = node.chain().subscribe_chain(v1::SubscribeChainRequest::default()).await;
+        let answer = node
+            .chain()
+            .subscribe_chain(v1::SubscribeChainRequest::default())
+            .await;
         let mut stream = answer.unwrap().into_inner();
         next(&mut stream).await;
         streams.push(stream);
@@ -169,9 +195,15 @@ async fn streams_of_one_connection_are_limited() {
     let endpoint = Endpoint::from_shared(format!("http://{}", node.address())).unwrap();
     let channel = endpoint.connect().await.unwrap();
     let mut elsewhere = v1::chain_service_client::ChainServiceClient::new(channel);
-    elsewhere.get_chain_info(v1::GetChainInfoRequest {}).await.unwrap();
+    elsewhere
+        .get_chain_info(v1::GetChainInfoRequest {})
+        .await
+        .unwrap();
     streams.pop();
-    tokio::time::timeout(PATIENCE, third).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, third)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -179,12 +211,18 @@ async fn methods_and_services_that_do_not_exist_are_unimplemented() {
     let network = Network::easy();
     let (node, _dir) = start(&network, &[]);
     let mut grpc = tonic::client::Grpc::new(node.channel());
-    for path in ["/pithead.v1.ChainService/Nothing", "/pithead.v1.Nothing/Get"] {
+    for path in [
+        "/pithead.v1.ChainService/Nothing",
+        "/pithead.v1.Nothing/Get",
+    ] {
         grpc.ready().await.unwrap();
         let codec: tonic_prost::ProstCodec<v1::GetChainInfoRequest, v1::GetChainInfoResponse> =
             tonic_prost::ProstCodec::default();
         let request = tonic::Request::new(v1::GetChainInfoRequest {});
-        let status = grpc.unary(request, path.parse().unwrap(), codec).await.unwrap_err();
+        let status = grpc
+            .unary(request, path.parse().unwrap(), codec)
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
     }
 }
@@ -194,10 +232,14 @@ async fn garbage_after_the_preface_hurts_nobody_else() {
     let network = Network::easy();
     let (node, _dir) = start(&network, &[]);
     let mut stream = TcpStream::connect(node.address()).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .unwrap();
     stream.write_all(&[0xff; 4_096]).await.unwrap();
     read_all(&mut stream).await;
     // Bytes that are no message of the method.
     assert_eq!(node.submit_raw(vec![0xff; 300]).await.txid, "");
-    node.extend(&node.next_block(&key(7).address, &network).await).await;
+    node.extend(&node.next_block(&key(7).address, &network).await)
+        .await;
 }

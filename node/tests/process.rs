@@ -109,7 +109,8 @@ async fn pending_transactions_survive_a_kill_and_a_clean_stop() {
     let pending = |node: &TestNode| {
         let mut client = node.transactions();
         async move {
-            let answer = client.list_pending_transactions(v1::ListPendingTransactionsRequest::default());
+            let answer =
+                client.list_pending_transactions(v1::ListPendingTransactionsRequest::default());
             let mut txids: Vec<_> = answer
                 .await
                 .unwrap()
@@ -248,11 +249,17 @@ fn unknown_and_malformed_settings_are_refused() {
     assert!(said.contains("there is no setting \"rpc_port\""), "{said}");
     assert!(said.contains("did you mean"), "{said}");
     let said = with_file("rpc_burst = \"many\"\n");
-    assert!(said.contains("rpc_burst") && said.contains("node.toml"), "{said}");
+    assert!(
+        said.contains("rpc_burst") && said.contains("node.toml"),
+        "{said}"
+    );
     let said = with_file("rpc_burst = = 1\n");
     assert!(said.contains("node.toml"), "{said}");
     let said = with_file("rpc_burst = 0\n");
-    assert!(said.contains("rpc_burst is 0, at least 1 expected"), "{said}");
+    assert!(
+        said.contains("rpc_burst is 0, at least 1 expected"),
+        "{said}"
+    );
     let said = with_file("network = \"dev\"\ngenesis = \"g.toml\"\ndata_dir = \"d\"\n");
     assert!(said.contains("exclude each other"), "{said}");
     let said = failure_of(program().args(["config", "--config", "/nonexistent/node.toml"]));
@@ -289,7 +296,10 @@ fn the_nearest_source_of_a_setting_wins() {
         "rpc_max_connections = 1 # file",
         "rpc_drain_secs = 5 # default",
     ] {
-        assert!(printed.lines().any(|found| found == line), "{line}: {printed}");
+        assert!(
+            printed.lines().any(|found| found == line),
+            "{line}: {printed}"
+        );
     }
     // What was printed is a file that says the same.
     let again = dir.path().join("printed.toml");
@@ -403,7 +413,11 @@ async fn a_backup_taken_while_mining_is_a_chain_of_its_own() {
     let tip = copy.info().await.tip.unwrap();
     assert_eq!((tip.height, tip.hash), (backup.height, backup.block_hash));
     assert_eq!(copy.account(&network, 5).await.balance, PIT);
-    assert_ne!(copy.token("mine"), node.token("mine"), "tokens are not copied");
+    assert_ne!(
+        copy.token("mine"),
+        node.token("mine"),
+        "tokens are not copied"
+    );
     copy.mine(&network, 1).await;
 }
 

@@ -35,7 +35,12 @@ pub fn file() -> GenesisFile {
 /// A payment of one PIT under a genesis.
 pub fn pay(file: &GenesisFile, from: usize, sequence: u64, to: usize) -> SignedTransaction {
     let genesis = file.check().unwrap().params.genesis_hash;
-    key(from).pay(&genesis, sequence, super::FEE, &[(key(to).address, super::PIT)])
+    key(from).pay(
+        &genesis,
+        sequence,
+        super::FEE,
+        &[(key(to).address, super::PIT)],
+    )
 }
 
 /// What one block of a branch holds, and how long after its parent it comes.
@@ -96,7 +101,15 @@ pub fn open(store: &Arc<dyn Store>, genesis: &Genesis, now: u64) -> Node {
         growth_percent: 1,
     };
     let path = Path::new("test");
-    Node::open(Arc::clone(store), genesis.clone(), path, limits, policy, now).unwrap()
+    Node::open(
+        Arc::clone(store),
+        genesis.clone(),
+        path,
+        limits,
+        policy,
+        now,
+    )
+    .unwrap()
 }
 
 /// Hands a block to a node.

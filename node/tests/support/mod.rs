@@ -398,7 +398,11 @@ impl TestNode {
             .await
             .unwrap()
             .into_inner();
-        let ready = pending.transactions.iter().filter(|each| each.ready).count();
+        let ready = pending
+            .transactions
+            .iter()
+            .filter(|each| each.ready)
+            .count();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let request = v1::GetBlockTemplateRequest {
@@ -548,7 +552,10 @@ pub fn reason(status: &Status) -> String {
 pub fn violated_field(status: &Status) -> String {
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
     let details = status.get_error_details();
-    let violations = &details.bad_request().expect("a BadRequest").field_violations;
+    let violations = &details
+        .bad_request()
+        .expect("a BadRequest")
+        .field_violations;
     assert_eq!(violations.len(), 1);
     assert!(!violations[0].description.is_empty());
     violations[0].field.clone()
