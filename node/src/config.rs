@@ -272,7 +272,15 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names the source, the key and what is expected.
     pub fn load(cli: &Cli) -> Result<(Self, String), ConfigError> {
-        let env = std::env::vars().filter(|(name, _)| name.starts_with(ENV_PREFIX));
+        // Not `vars`: that panics on any variable that is not UTF-8.
+        let env = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                Some((
+                    name.into_string().ok()?,
+                    value.to_string_lossy().into_owned(),
+                ))
+            })
+            .filter(|(name, _)| name.starts_with(ENV_PREFIX));
         Self::load_from(cli, env)
     }
 

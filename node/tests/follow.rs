@@ -37,6 +37,7 @@ async fn step(stream: &mut Steps) -> (char, String, String) {
 /// Mines blocks on a node one by one; returns their hashes.
 async fn mine(node: &TestNode, network: &Network, count: usize, reward: usize) -> Vec<String> {
     let mut hashes = Vec::new();
+    node.settle(network).await;
     for _ in 0..count {
         let block = node.next_block(&key(reward).address, network).await;
         node.extend(&block).await;

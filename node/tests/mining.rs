@@ -34,7 +34,7 @@ async fn subscribe(node: &TestNode, network: &Network, worker: &str) -> Work {
 }
 
 fn target(bytes: &[u8]) -> Target {
-    Target::from_le_bytes(bytes.try_into().unwrap())
+    Target::from_le_bytes(bytes.try_into().unwrap()).unwrap()
 }
 
 /// The header of a piece of work with the miner's part of the extra nonce.

@@ -340,7 +340,7 @@ impl TestNode {
         self.wait()
     }
 
-    /// Assembles and mines a block on the node's tip, with what is pending.
+    /// Mines a block on the node's present template.
     pub async fn next_block(&self, reward: &Address, network: &Network) -> Block {
         let template = self
             .mining()
@@ -386,9 +386,42 @@ impl TestNode {
         );
     }
 
+    /// Waits until the template holds whatever could be mined: the node looks
+    /// for new transactions once a second.
+    pub async fn settle(&self, network: &Network) {
+        let pending = self
+            .transactions()
+            .list_pending_transactions(v1::ListPendingTransactionsRequest {
+                page_size: 1_000,
+                ..Default::default()
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        let ready = pending
+            .transactions
+            .iter()
+            .filter(|each| each.ready)
+            .count();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let request = v1::GetBlockTemplateRequest {
+                reward_address: network.address(7),
+                include_transactions: false,
+            };
+            let template = self.mining().get_block_template(request).await.unwrap();
+            if template.into_inner().transaction_count as usize >= ready {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the template does not follow");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Mines blocks with what is pending; returns the last one's hash.
     pub async fn mine(&self, network: &Network, count: usize) -> String {
         let mut hash = String::new();
+        self.settle(network).await;
         for _ in 0..count {
             let block = self.next_block(&key(7).address, network).await;
             hash = block.header.hash().to_string();
