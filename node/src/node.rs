@@ -31,6 +31,8 @@ pub enum Event {
     Block(Box<Block>),
     /// A transaction came in.
     Transaction(Box<SignedTransaction>),
+    /// Someone wants a template that has everything pending in it.
+    FreshTemplate,
     /// A second has passed: look at what depends on time.
     Tick,
 }
@@ -42,6 +44,8 @@ pub enum Answer {
     Block(Result<BlockVerdict, AcceptError>),
     /// To a transaction.
     Transaction(Result<TransactionVerdict, RejectedTransaction>),
+    /// To the wish for a template.
+    Template(Result<Arc<BlockTemplate>, StoreError>),
     /// Nothing to say.
     None,
 }
@@ -185,6 +189,7 @@ impl Node {
             Event::Transaction(transaction) => {
                 Answer::Transaction(self.handle_transaction(*transaction, now, &mut effects))
             }
+            Event::FreshTemplate => Answer::Template(self.fresh_template(now, &mut effects)),
             Event::Tick => {
                 self.handle_tick(now, &mut effects);
                 Answer::None
@@ -378,6 +383,22 @@ impl Node {
         }
         if let Err(error) = self.log_slack_check() {
             effects.push(Effect::Fatal(error.to_string()));
+        }
+    }
+
+    fn fresh_template(
+        &mut self,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Arc<BlockTemplate>, StoreError> {
+        match &self.template {
+            Some(template) if !self.mempool_changed => Ok(Arc::clone(template)),
+            _ => {
+                let (template, changes) = self.renew_template(now)?;
+                effects.extend(changes.into_iter().map(Effect::Pending));
+                effects.push(Effect::NewTemplate(Arc::clone(&template)));
+                Ok(template)
+            }
         }
     }
 
