@@ -429,3 +429,56 @@ fn an_empty_directory_has_nothing_to_verify() {
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("nothing to verify"));
 }
+
+#[tokio::test]
+async fn verify_fails_on_altered_data_and_says_what_to_do() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let node = TestNode::start(&network, dir.path());
+    node.mine(&network, 2).await;
+    assert!(node.terminate().success());
+    {
+        use pithead_node::store::{Batch, RedbStore, Store as _, Table};
+        let store = RedbStore::open(dir.path(), 4 << 20).unwrap();
+        let mut batch = Batch::default();
+        batch.delete(Table::Accounts, key(7).address.0);
+        store.commit(&batch).unwrap();
+    }
+    let said = failure_of(node_command(&network, dir.path()).arg("--verify"));
+    assert!(said.contains("accounts differ"), "{said}");
+    assert!(said.contains("hint: restore a backup"), "{said}");
+}
+
+#[test]
+fn an_environment_that_is_not_utf_8_does_no_harm() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let mut command = program();
+    command
+        .args(["config", "--data-dir", "d"])
+        .env("UNRELATED", odd);
+    assert!(run_to_end(&mut command).status.success());
+    let said = failure_of(command.env("PITHEAD_NODE_RPC_BURST", odd));
+    assert!(said.contains("PITHEAD_NODE_RPC_BURST"), "{said}");
+}
+
+#[tokio::test]
+async fn logs_are_lines_of_json_when_asked_for() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let mut node = TestNode::start_with(&network, dir.path(), &["--log-format", "json"]);
+    let hash = node.mine(&network, 1).await;
+    signal(node.pid(), "TERM");
+    assert!(node.wait().success());
+    let log = node.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    let tip = lines
+        .iter()
+        .find(|line| line["message"] == "new tip")
+        .unwrap();
+    assert_eq!((&tip["height"], &tip["hash"]), (&1.into(), &hash.into()));
+    assert_eq!(tip["level"], "INFO");
+}

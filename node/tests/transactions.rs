@@ -72,7 +72,7 @@ async fn every_rule_refuses_what_breaks_it() {
     });
     refused(&node, none.encode(), Rule::BadOutputs).await;
     let many = signed(TransactionBody {
-        outputs: vec![body(0).outputs[0].clone(); 256],
+        outputs: vec![body(0).outputs[0]; 256],
         ..body(0)
     });
     refused(&node, many.encode(), Rule::BadOutputs).await;
@@ -345,7 +345,7 @@ async fn the_mempool_can_be_followed() {
     assert_eq!(events[1], (other.clone(), State::Pending, none()));
     assert_eq!(events[2], (other, State::Replaced, better.clone()));
     assert_eq!(events[3], (better.clone(), State::Pending, none()));
-    let mut mined = vec![events[4].clone(), events[5].clone()];
+    let mut mined = [events[4].clone(), events[5].clone()];
     mined.sort_by_key(|event| event.0 != to_five);
     assert_eq!(mined[0], (to_five.clone(), State::Mined, none()));
     assert_eq!(mined[1], (better, State::Mined, none()));
