@@ -710,7 +710,7 @@ async fn closed_roles_need_their_token() {
 
     // Tokens outlive a restart, so that miners elsewhere go on.
     let before = (node.token("mine"), node.token("admin"));
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
     let node = TestNode::start_with(&network, dir.path(), &["--mine-without-token"]);
     assert_eq!((node.token("mine"), node.token("admin")), before);
     let mut open = v1::mining_service_client::MiningServiceClient::new(node.channel());

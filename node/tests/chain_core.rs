@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pithead_consensus::check::{BlockError, NotYet};
-use pithead_consensus::{Block, Encode as _, Hash256, SignedTransaction};
-use pithead_node::chain::{AcceptError, verify};
+use pithead_consensus::{Amount, Block, Encode as _, Hash256, SignedTransaction};
+use pithead_node::chain::{AcceptError, VerifyError, verify};
 use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
 use pithead_node::store::schema::{self, BlockStatus};
-use pithead_node::store::{Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError};
+use pithead_node::store::{Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError, Table};
 use support::common::chain::mine;
 use support::core::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
@@ -546,4 +546,83 @@ fn stored_bodies_are_the_blocks_that_came() {
             assert_eq!(body, block.encode());
         }
     }
+}
+
+#[test]
+fn a_replay_finds_whatever_was_altered() {
+    let genesis = file().check().unwrap();
+    let (a, _) = two_branches();
+    let altered = |alter: &dyn Fn(&dyn Snapshot, &mut Batch)| {
+        let store = memory();
+        give_all(&mut open(&store, &genesis, NOW), &a, NOW);
+        verify(store.as_ref(), &genesis, |_, _| {}).unwrap();
+        let mut batch = Batch::default();
+        alter(store.snapshot().unwrap().as_ref(), &mut batch);
+        store.commit(&batch).unwrap();
+        verify(store.as_ref(), &genesis, |_, _| {}).unwrap_err()
+    };
+    let hash = a[1].header.hash();
+
+    let error = altered(&|from, batch| {
+        let address = key(4).address;
+        let mut account = schema::account(from, &address).unwrap();
+        account.balance = account
+            .balance
+            .checked_add(Amount::from_grains(1).unwrap())
+            .unwrap();
+        batch.put(Table::Accounts, address.0, account.encode());
+    });
+    assert!(
+        matches!(error, VerifyError::AccountsDiffer { .. }),
+        "{error}"
+    );
+    let error = altered(&|_, batch| batch.delete(Table::Accounts, key(4).address.0));
+    assert!(
+        matches!(error, VerifyError::AccountsDiffer { .. }),
+        "{error}"
+    );
+
+    let with_entry = |change: &dyn Fn(&mut schema::ChainEntry)| {
+        altered(&|from, batch| {
+            let mut entry = schema::expect_entry(from, &hash).unwrap();
+            change(&mut entry);
+            batch.put(Table::Entries, hash.0, entry.encode());
+        })
+    };
+    let error = with_entry(&|entry| entry.outcome.state_root = Hash256([9; 32]));
+    assert!(
+        matches!(
+            error,
+            VerifyError::Differs {
+                what: "state root",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = with_entry(&|entry| entry.outcome.supply = Amount::ZERO);
+    assert!(matches!(error, VerifyError::Differs { .. }), "{error}");
+    let error = with_entry(&|entry| entry.chain_work = pithead_consensus::Work::ZERO);
+    assert!(
+        matches!(
+            error,
+            VerifyError::Differs {
+                what: "chain work",
+                ..
+            }
+        ),
+        "{error}"
+    );
+
+    let error = altered(&|_, batch| {
+        let mut block = a[1].clone();
+        block.transactions.clear();
+        batch.bodies.push((hash, block.encode()));
+    });
+    assert!(matches!(error, VerifyError::BadBlock { .. }), "{error}");
+    let error = altered(&|_, batch| batch.delete(Table::BestChain, 2u64.to_be_bytes()));
+    assert!(
+        matches!(error, VerifyError::Store(StoreError::Damaged(_))),
+        "{error}"
+    );
 }

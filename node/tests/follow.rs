@@ -141,7 +141,7 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
     let block = block.block.unwrap();
     assert!(!block.best_chain);
     assert_eq!(block.confirmations, 0);
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
     support::verify(&network, dir.path());
 }
 

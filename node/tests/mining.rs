@@ -18,7 +18,9 @@ type Work = tonic::Streaming<v1::SubscribeWorkResponse>;
 
 fn start(network: &Network) -> (TestNode, TempDir) {
     let dir = data_dir();
-    (TestNode::start(network, dir.path()), dir)
+    // New work only for the reasons that a test gives.
+    let flags = ["--template-refresh-secs", "600"];
+    (TestNode::start_with(network, dir.path(), &flags), dir)
 }
 
 async fn subscribe(node: &TestNode, network: &Network, worker: &str) -> Work {

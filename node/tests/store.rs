@@ -263,3 +263,36 @@ fn a_backup_holds_what_was_there_and_never_overwrites() {
     assert_bodies(&copied, 3..=3);
     assert_bodies(&store, 1..=2);
 }
+
+#[test]
+fn bodies_go_on_in_a_new_file_when_one_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = reopen(dir.path()).unwrap();
+    let size = |number: u8| (33 << 20) + usize::from(number);
+    // The fourth ends beyond 128 MiB, so the fifth begins a file.
+    for numbers in [vec![1], vec![2, 3, 4, 5], vec![6]] {
+        let mut batch = Batch::default();
+        for number in numbers {
+            let body = vec![number; size(number)];
+            batch.bodies.push((BlockHash([number; 32]), body));
+        }
+        store.commit(&batch).unwrap();
+    }
+    let assert_all = |store: &RedbStore| {
+        let snapshot = store.snapshot().unwrap();
+        for number in 1..=6 {
+            let body = snapshot.body(&BlockHash([number; 32])).unwrap().unwrap();
+            assert_eq!(body.len(), size(number));
+            assert!(body.iter().all(|byte| *byte == number));
+        }
+    };
+    assert_all(&store);
+    let second = dir.path().join("blocks/bodies-00001.dat");
+    let len = std::fs::metadata(&second).unwrap().len();
+    assert_eq!(len, (size(5) + size(6)) as u64);
+    drop(store);
+    let store = reopen(dir.path()).unwrap();
+    put_body(&store, 7);
+    assert_all(&store);
+    assert_bodies(&store, 7..=7);
+}

@@ -212,8 +212,14 @@ impl TestNode {
         // A leftover of the run before would name its address.
         let _ = std::fs::remove_file(&ready);
         let mut command = node_command(network, dir);
-        if !flags.contains(&"--rpc-requests-per-minute") {
-            command.args(["--rpc-requests-per-minute", "0"]);
+        // Tests ask often, and do not wait for a small fee to be worth a template.
+        for default in [
+            ["--rpc-requests-per-minute", "0"],
+            ["--template-refresh-secs", "1"],
+        ] {
+            if !flags.contains(&default[0]) {
+                command.args(default);
+            }
         }
         command.arg("--ready-file").arg(&ready).args(flags);
         let mut child = command
@@ -322,22 +328,23 @@ impl TestNode {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    /// Waits for its end. Not by blocking: the test's own connections have to
+    /// see that the node closes them.
+    pub async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "it goes on: {}", self.log());
-            std::thread::sleep(POLL);
+            tokio::time::sleep(POLL).await;
         }
     }
 
     /// Asks it to end with SIGTERM and waits until it has.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub async fn terminate(mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
-        self.wait()
+        self.wait().await
     }
 
     /// Mines a block on the node's present template.
