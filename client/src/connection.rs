@@ -163,6 +163,13 @@ impl Client {
         &self.url
     }
 
+    /// The same connection with more or less patience.
+    #[must_use]
+    pub fn with_request_timeout(mut self, request_timeout: Duration) -> Self {
+        self.request_timeout = request_timeout;
+        self
+    }
+
     /// The generated client of ChainService.
     #[must_use]
     pub fn chain(&self) -> ChainServiceClient<Transport> {

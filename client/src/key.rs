@@ -13,10 +13,12 @@ use pithead_consensus::{
     Address, BlockHash, PublicKey, Signature, SignedTransaction, TransactionBody,
 };
 use rsa::pkcs1::DecodeRsaPrivateKey as _;
+use rsa::pkcs8::pkcs5::pbes2;
 use rsa::pkcs8::{
     DecodePrivateKey as _, DecodePublicKey as _, EncodePrivateKey as _, EncodePublicKey as _,
     LineEnding,
 };
+use rsa::rand_core::{OsRng, RngCore as _};
 use rsa::traits::PublicKeyParts as _;
 use rsa::{BigUint, RsaPrivateKey, RsaPublicKey};
 use thiserror::Error;
@@ -26,6 +28,19 @@ use zeroize::Zeroizing;
 const KEY_BITS: usize = 2048;
 /// The public exponent of every key (protocol §2).
 const EXPONENT: u32 = 65_537;
+
+/// What guessing a passphrase costs: scrypt's N and p; r is 8.
+#[derive(Debug, Clone, Copy)]
+struct ScryptCost {
+    n: u64,
+    p: u16,
+}
+
+/// For keys that are kept here: 128 MiB for each guess.
+const SCRYPT_KEPT: ScryptCost = ScryptCost { n: 1 << 17, p: 1 };
+/// For keys that other programs are to read: OpenSSL gives scrypt no more than
+/// 32 MiB. OWASP's password storage recommendations count both as equal.
+const SCRYPT_PORTABLE: ScryptCost = ScryptCost { n: 1 << 14, p: 5 };
 
 /// PEM label of an encrypted key.
 const LABEL_ENCRYPTED: &str = "ENCRYPTED PRIVATE KEY";
@@ -118,7 +133,7 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::Failed`] if the system gives no randomness.
     pub fn generate() -> Result<Self, KeyError> {
-        let private = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, KEY_BITS)
+        let private = RsaPrivateKey::new(&mut OsRng, KEY_BITS)
             .map_err(|error| KeyError::Failed(error.to_string()))?;
         Self::of(private)
     }
@@ -172,21 +187,62 @@ impl SigningKey {
         pem_block(text, LABEL_ENCRYPTED).is_some()
     }
 
-    /// Writes the key as PKCS#8 PEM: encrypted (PBES2 with scrypt, N = 2^17,
-    /// and AES-256-CBC) if there is a passphrase.
+    /// Writes the key as PKCS#8 PEM for keeping: encrypted (PBES2 with scrypt at
+    /// its strongest and AES-256-CBC) if there is a passphrase.
     ///
     /// # Errors
     /// [`KeyError::Failed`] if the system gives no randomness.
     pub fn to_pem(&self, passphrase: Option<&Passphrase>) -> Result<Zeroizing<String>, KeyError> {
-        let written = match passphrase {
-            Some(passphrase) => self.private.to_pkcs8_encrypted_pem(
-                &mut rsa::rand_core::OsRng,
-                passphrase.bytes(),
-                LineEnding::LF,
-            ),
-            None => self.private.to_pkcs8_pem(LineEnding::LF),
+        self.write_pem(passphrase, SCRYPT_KEPT)
+    }
+
+    /// Writes the key as PKCS#8 PEM for other programs: as [`Self::to_pem`], but
+    /// within the 32 MiB that OpenSSL allows scrypt.
+    ///
+    /// # Errors
+    /// [`KeyError::Failed`] if the system gives no randomness.
+    pub fn to_portable_pem(
+        &self,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Zeroizing<String>, KeyError> {
+        self.write_pem(passphrase, SCRYPT_PORTABLE)
+    }
+
+    fn write_pem(
+        &self,
+        passphrase: Option<&Passphrase>,
+        cost: ScryptCost,
+    ) -> Result<Zeroizing<String>, KeyError> {
+        let failed = |error: &dyn fmt::Display| KeyError::Failed(error.to_string());
+        let plain = self
+            .private
+            .to_pkcs8_der()
+            .map_err(|error| failed(&error))?;
+        let Some(passphrase) = passphrase else {
+            return plain
+                .to_pem(LABEL_PLAIN, LineEnding::LF)
+                .map_err(|error| failed(&error));
         };
-        written.map_err(|error| KeyError::Failed(error.to_string()))
+        let (mut salt, mut iv) = ([0u8; 16], [0u8; 16]);
+        let fill = |bytes: &mut [u8]| OsRng.try_fill_bytes(bytes).map_err(|error| failed(&error));
+        fill(&mut salt)?;
+        fill(&mut iv)?;
+        let parameters = pbes2::Parameters {
+            kdf: pbes2::Kdf::Scrypt(pbes2::ScryptParams {
+                salt: &salt,
+                cost_parameter: cost.n,
+                block_size: 8,
+                parallelization: cost.p,
+                key_length: None,
+            }),
+            encryption: pbes2::EncryptionScheme::Aes256Cbc { iv: &iv },
+        };
+        let encrypted = rsa::pkcs8::PrivateKeyInfo::try_from(plain.as_bytes())
+            .and_then(|info| info.encrypt_with_params(parameters, passphrase.bytes()))
+            .map_err(|error| failed(&error))?;
+        encrypted
+            .to_pem(LABEL_ENCRYPTED, LineEnding::LF)
+            .map_err(|error| failed(&error))
     }
 
     /// The public key as PEM (SubjectPublicKeyInfo).

@@ -1,8 +1,9 @@
 //! Wallets: a folder with one file per named key.
 //!
 //! A file is `NAME.pem`, mode 0600: the private key as PKCS#8, encrypted unless
-//! the owner insisted otherwise, then the public key. So the address can be had
-//! without the passphrase, and OpenSSL reads the file as it is.
+//! the owner insisted otherwise, then the public key: so the address can be had
+//! without the passphrase. To hand a key to another program, export it: what is
+//! kept here takes more memory to open than OpenSSL allows.
 
 use std::fmt;
 use std::fs;

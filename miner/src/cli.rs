@@ -106,6 +106,11 @@ pub struct MineArgs {
     /// Write the summary at the end as one JSON object to standard output
     #[arg(long)]
     pub json_stats: bool,
+
+    /// Stop when standard input closes: for a parent process that must not
+    /// leave the miner behind, however it ends itself
+    #[arg(long)]
+    pub stop_on_stdin_close: bool,
 }
 
 /// How to measure.

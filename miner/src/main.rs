@@ -3,6 +3,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -63,7 +64,12 @@ fn run_miner(args: MineArgs) -> anyhow::Result<()> {
         .build()
         .context("can't start the runtime")?;
     let summary = runtime.block_on(async {
-        let stop = stop_on_signals()?;
+        let (sender, stop) = watch::channel(false);
+        let sender = Arc::new(sender);
+        stop_on_signals(Arc::clone(&sender))?;
+        if args.stop_on_stdin_close {
+            stop_when_stdin_closes(sender)?;
+        }
         anyhow::Ok(mine(config, console, stop).await?)
     })?;
     let text = if args.json_stats {
@@ -96,8 +102,7 @@ fn start_log(args: &MineArgs, console: &Console) -> anyhow::Result<()> {
 
 /// Turns true at the first Ctrl-C or SIGTERM. The second one ends the process
 /// at once.
-fn stop_on_signals() -> anyhow::Result<watch::Receiver<bool>> {
-    let (sender, receiver) = watch::channel(false);
+fn stop_on_signals(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .context("can't listen for SIGTERM")?;
@@ -120,7 +125,21 @@ fn stop_on_signals() -> anyhow::Result<watch::Receiver<bool>> {
             }
         }
     });
-    Ok(receiver)
+    Ok(())
+}
+
+/// Turns true at the end of standard input, which a thread of its own reads: a
+/// blocking read there would hold up the runtime's end.
+fn stop_when_stdin_closes(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()> {
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            // An error is an end, too.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            sender.send_replace(true);
+        })
+        .context("can't watch standard input")?;
+    Ok(())
 }
 
 fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {

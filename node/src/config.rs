@@ -20,6 +20,9 @@ use crate::logging::LogFormat;
 /// What the names of environment variables start with.
 const ENV_PREFIX: &str = "PITHEAD_NODE_";
 
+/// How alike an unknown key must be to a known one to suggest that, 0 to 1.
+const LIKENESS_MIN: f64 = 0.8;
+
 /// Runs a Pithead node: validates, stores and serves the chain over gRPC.
 #[derive(Debug, Parser)]
 #[command(name = "pithead-node", version, about)]
@@ -33,6 +36,10 @@ pub struct Cli {
     /// Replay the whole chain, compare it with what is stored, and exit.
     #[arg(long)]
     pub verify: bool,
+    /// Stop when standard input closes: for a parent process that must not
+    /// leave the node behind, however it ends itself.
+    #[arg(long)]
+    pub stop_on_stdin_close: bool,
     /// The settings given as flags.
     #[command(flatten)]
     pub settings: Settings,
@@ -515,23 +522,15 @@ fn check_key(key: &str, origin: &str) -> Result<(), ConfigError> {
     }
     let nearest = KEYS
         .iter()
-        .map(|known| (common_letters(known, key), known))
-        .max()
-        .filter(|(score, _)| *score > 0)
+        .map(|known| (strsim::jaro_winkler(known, key), known))
+        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, known)| format!(", did you mean {known:?}?"));
     Err(ConfigError::UnknownKey {
         origin: origin.to_owned(),
         key: key.chars().take(80).collect(),
         suggestion: nearest.unwrap_or_default(),
     })
-}
-
-/// How many words of two keys are alike, weighted by their length.
-fn common_letters(a: &str, b: &str) -> usize {
-    a.split('_')
-        .filter(|word| b.split(['_', '-']).any(|other| other == *word))
-        .map(str::len)
-        .sum()
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

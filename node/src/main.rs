@@ -55,7 +55,11 @@ fn run() -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(run_node(config, genesis, store, log))
+    let stop = Arc::new(Notify::new());
+    if cli.stop_on_stdin_close {
+        stop_when_stdin_closes(Arc::clone(&stop))?;
+    }
+    runtime.block_on(run_node(config, genesis, store, log, stop))
 }
 
 fn verify(store: &dyn Store, genesis: &Genesis) -> Result<ExitCode> {
@@ -90,6 +94,7 @@ async fn run_node(
     genesis: Genesis,
     store: Arc<dyn Store>,
     log: LogHandle,
+    stop: Arc<Notify>,
 ) -> Result<ExitCode> {
     let clock = system_clock();
     let node = Node::open(
@@ -127,7 +132,6 @@ async fn run_node(
         })?;
     let address = listener.local_addr().context("asking for the address")?;
     let tokens = Tokens::write(&config.mine_token_file, &config.admin_token_file)?;
-    let stop = Arc::new(Notify::new());
     let options = ServeOptions {
         engine: engine.clone(),
         log,
@@ -178,10 +182,25 @@ async fn run_node(
             Ok(ExitCode::SUCCESS)
         }
         Some(reason) => {
-            error!(%reason, "stopped: nothing that was acknowledged is lost");
+            error!(%reason, "stopped: every accepted block is on disk");
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Reads standard input to its end on a thread of its own: a blocking read
+/// there would hold up the runtime's end.
+fn stop_when_stdin_closes(stop: Arc<Notify>) -> Result<()> {
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            // An error is an end, too.
+            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            info!("standard input closed: stopping");
+            stop.notify_one();
+        })
+        .context("watching standard input")?;
+    Ok(())
 }
 
 /// Writes the file whole, so that whoever waits for it never reads half.

@@ -33,6 +33,8 @@ pub enum Event {
     Block(Box<Block>),
     /// A transaction came in.
     Transaction(Box<SignedTransaction>),
+    /// Someone wants a template that has everything pending in it.
+    FreshTemplate,
     /// A second has passed: look at what depends on time.
     Tick,
 }
@@ -44,6 +46,8 @@ pub enum Answer {
     Block(Result<BlockVerdict, AcceptError>),
     /// To a transaction.
     Transaction(Result<TransactionVerdict, RejectedTransaction>),
+    /// To the wish for a template.
+    Template(Result<Arc<BlockTemplate>, StoreError>),
     /// Nothing to say.
     None,
 }
@@ -193,6 +197,7 @@ impl Node {
             Event::Transaction(transaction) => {
                 Answer::Transaction(self.handle_transaction(*transaction, now, &mut effects))
             }
+            Event::FreshTemplate => Answer::Template(self.fresh_template(now, &mut effects)),
             Event::Tick => {
                 self.handle_tick(now, &mut effects);
                 Answer::None
@@ -386,6 +391,22 @@ impl Node {
         }
         if let Err(error) = self.log_slack_check() {
             effects.push(Effect::Fatal(error.to_string()));
+        }
+    }
+
+    fn fresh_template(
+        &mut self,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Arc<BlockTemplate>, StoreError> {
+        match &self.template {
+            Some(template) if !self.mempool_changed => Ok(Arc::clone(template)),
+            _ => {
+                let (template, changes) = self.renew_template(now)?;
+                effects.extend(changes.into_iter().map(Effect::Pending));
+                effects.push(Effect::NewTemplate(Arc::clone(&template)));
+                Ok(template)
+            }
         }
     }
 

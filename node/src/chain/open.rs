@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use pithead_consensus::{
-    Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work, state_tree,
-};
+use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
 
 use super::Chain;
 use super::connect::write_tree;
@@ -84,11 +82,8 @@ pub(super) fn write_genesis(
     for (address, account) in &accounts {
         schema::put_account(overlay, address, account);
     }
-    let state_root = if accounts.is_empty() {
-        state_tree::EMPTY_ROOT
-    } else {
-        write_tree(overlay, 0, &accounts)?
-    };
+    // Also without allocations: version 1 of the tree builds on version 0.
+    let state_root = write_tree(overlay, 0, &accounts)?;
     let supply = Amount::sum(genesis.allocations.values().copied())
         .map_err(|error| StoreError::Damaged(error.to_string()))?;
     let entry = ChainEntry {

@@ -1,0 +1,154 @@
+//! The subcommands of `pithead`, one file each, and the options that all share.
+
+mod context;
+mod passphrase;
+
+mod wallet;
+
+mod account;
+mod balance;
+mod send;
+mod wait;
+
+mod block;
+mod chain;
+mod mempool;
+mod tx;
+mod watch;
+
+mod completions;
+mod mine;
+mod node;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use pithead_client::{DEFAULT_NODE_URL, ExpectedNetwork};
+
+use self::context::Context;
+use crate::devnet;
+use crate::output::ColorChoice;
+
+/// Wallets, payments and queries on a Pithead chain.
+///
+/// Keys stay on this machine: transactions are built and signed here, and a node
+/// only ever sees the signed bytes. New here? `pithead devnet` runs a whole chain
+/// with miners and payments to look at.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pithead",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+#[command(after_help = "Examples:
+  pithead wallet new alice              make a key and its address
+  pithead balance                       what all wallets have
+  pithead send alice bob 1.5 --wait     pay, and wait until it is mined
+  pithead send alice bob=1 carol=0.25   pay several in one transaction
+  pithead chain                         the network and its last blocks
+  pithead watch                         every new block as it comes
+
+Exit status: 0 done, 1 failed, 2 called wrongly.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalArgs {
+    /// The node to ask.
+    #[arg(long, global = true, value_name = "URL", env = "PITHEAD_NODE", default_value = DEFAULT_NODE_URL)]
+    pub(crate) node: String,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Folder of the wallets [default: pithead/wallets in the user's data folder].
+    #[arg(long, global = true, value_name = "DIR", env = "PITHEAD_WALLET_DIR")]
+    pub(crate) wallet_dir: Option<PathBuf>,
+    /// Refuse a node of any other network: a name (main, test, dev) or a genesis hash.
+    #[arg(long, global = true, value_name = "NAME|HASH", env = "PITHEAD_NETWORK")]
+    pub(crate) network: Option<ExpectedNetwork>,
+    /// Token file of the node, for `workers` and `mine-blocks` [default: where a node on this machine keeps it].
+    #[arg(long, global = true, value_name = "FILE", env = "PITHEAD_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// When to colour.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub(crate) color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, list, show, import and export wallets.
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
+    /// Show what wallets or addresses have.
+    Balance(balance::BalanceArgs),
+    /// Pay one recipient or many.
+    Send(send::SendArgs),
+    /// Show a transaction and where it stands.
+    Tx(tx::TxArgs),
+    /// Show a block.
+    Block(block::BlockArgs),
+    /// Show the network and its last blocks.
+    Chain(chain::ChainArgs),
+    /// Show an account, and what it sent and received.
+    Account(account::AccountArgs),
+    /// Show the transactions that wait to be mined.
+    Mempool(mempool::MempoolArgs),
+    /// Follow the chain: a line for every block, until interrupted.
+    Watch(watch::WatchArgs),
+    /// Show what node this is.
+    Node,
+    /// Show the miners that work for this node (needs its mine token).
+    Workers,
+    /// Have a node of a dev network mine blocks at once (needs its admin token).
+    MineBlocks(mine::MineArgs),
+    /// Run a whole network on this machine, with a demonstration.
+    Devnet(devnet::DevnetArgs),
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the command.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let context = Context::new(cli.global);
+    match cli.command {
+        Command::Devnet(args) => return devnet::run(args).await,
+        Command::Wallet(command) => wallet::run(&context, command).await,
+        Command::Balance(args) => balance::run(&context, args).await,
+        Command::Send(args) => send::run(&context, args).await,
+        Command::Tx(args) => tx::run(&context, args).await,
+        Command::Block(args) => block::run(&context, args).await,
+        Command::Chain(args) => chain::run(&context, args).await,
+        Command::Account(args) => account::run(&context, args).await,
+        Command::Mempool(args) => mempool::run(&context, args).await,
+        Command::Watch(args) => watch::run(&context, args).await,
+        Command::Node => node::run(&context).await,
+        Command::Workers => node::run_workers(&context).await,
+        Command::MineBlocks(args) => mine::run(&context, args).await,
+        Command::Completions(args) => completions::run(&context, &args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,138 @@
+//! `pithead node` and `pithead workers`: the node, and who mines for it.
+
+use pithead_api::v1;
+
+use super::context::{Context, Role, short_named};
+use crate::output::{Column, note, table};
+use crate::show::{bytes, duration, hash_rate, iso, si};
+
+pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
+    let client = context.connect().await?;
+    let info = client
+        .read(|| {
+            let mut network = client.network();
+            async move { network.get_node_info(v1::GetNodeInfoRequest {}).await }
+        })
+        .await?;
+    let uptime = info.uptime.map_or(0, |uptime| uptime.seconds);
+    if context.json() {
+        return context.out.json(&serde_json::json!({
+            "url": client.url(),
+            "agent": info.agent,
+            "network": info.network,
+            "genesis_hash": info.genesis_hash,
+            "protocol_version": info.protocol_version,
+            "height": info.height,
+            "syncing": info.syncing,
+            "peer_count": info.peer_count,
+            "worker_count": info.worker_count,
+            "uptime_secs": uptime,
+            "time": iso(info.time.as_ref()),
+            "data_bytes": info.data_bytes,
+            "process_id": info.process_id,
+        }));
+    }
+    Ok(context.out.fields(&[
+        ("node", client.url().to_owned()),
+        ("agent", info.agent),
+        ("network", info.network),
+        ("genesis", info.genesis_hash),
+        ("protocol", format!("version {}", info.protocol_version)),
+        ("height", info.height.to_string()),
+        (
+            "syncing",
+            if info.syncing { "yes" } else { "no" }.to_owned(),
+        ),
+        ("peers", info.peer_count.to_string()),
+        ("miners", info.worker_count.to_string()),
+        ("up for", duration(uptime)),
+        ("its time", iso(info.time.as_ref())),
+        ("on disk", bytes(info.data_bytes)),
+        ("process id", info.process_id.to_string()),
+    ])?)
+}
+
+pub(crate) async fn run_workers(context: &Context) -> anyhow::Result<()> {
+    let (client, chain) = context.connect_as(Role::Mine).await?;
+    let answer = client
+        .read(|| {
+            let mut mining = client.mining();
+            async move { mining.list_workers(v1::ListWorkersRequest {}).await }
+        })
+        .await?;
+    if context.json() {
+        return context.out.json(&serde_json::json!({
+            "total_hash_rate": answer.total_hash_rate,
+            "workers": answer.workers.iter().map(worker_json).collect::<Vec<_>>(),
+        }));
+    }
+    if answer.workers.is_empty() {
+        return Ok(context
+            .out
+            .line("no miner has worked for this node since it started: run `pithead-miner`")?);
+    }
+    let names = context.names(&chain);
+    let columns = [
+        Column::Left("worker"),
+        Column::Left("reward to"),
+        Column::Left("connected"),
+        Column::Right("blocks"),
+        Column::Right("side"),
+        Column::Right("shares"),
+        Column::Right("stale"),
+        Column::Right("rejected"),
+        Column::Right("hash rate"),
+        Column::Right("first hash"),
+        Column::Left("last share"),
+        Column::Left("from"),
+    ];
+    let rows = answer.workers.iter().map(|worker| {
+        vec![
+            worker.name.clone(),
+            short_named(&names, &worker.reward_address),
+            if worker.connected { "yes" } else { "no" }.to_owned(),
+            worker.accepted_blocks.to_string(),
+            worker.side_blocks.to_string(),
+            worker.accepted_shares.to_string(),
+            worker.stale.to_string(),
+            worker.rejected.to_string(),
+            hash_rate(worker.hash_rate),
+            worker
+                .first_hash_ms
+                .map_or_else(String::new, |milliseconds| format!("{milliseconds} ms")),
+            iso(worker.last_share_time.as_ref()),
+            worker.remote_address.clone(),
+        ]
+    });
+    context.out.line(table(&columns, rows))?;
+    note(format!(
+        "{} in all, {} hashes a share at most",
+        hash_rate(answer.total_hash_rate),
+        si(answer
+            .workers
+            .iter()
+            .map(|worker| worker.share_difficulty)
+            .fold(0.0, f64::max)),
+    ));
+    Ok(())
+}
+
+fn worker_json(worker: &v1::Worker) -> serde_json::Value {
+    serde_json::json!({
+        "name": worker.name,
+        "reward_address": worker.reward_address,
+        "agent": worker.agent,
+        "connected": worker.connected,
+        "accepted_blocks": worker.accepted_blocks,
+        "side_blocks": worker.side_blocks,
+        "accepted_shares": worker.accepted_shares,
+        "stale": worker.stale,
+        "rejected": worker.rejected,
+        "hash_rate": worker.hash_rate,
+        "share_difficulty": worker.share_difficulty,
+        "connected_time": iso(worker.connected_time.as_ref()),
+        "last_share_time": iso(worker.last_share_time.as_ref()),
+        "first_hash_ms": worker.first_hash_ms,
+        "remote_address": worker.remote_address,
+    })
+}

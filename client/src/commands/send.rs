@@ -1,0 +1,401 @@
+//! `pithead send`: payments, to one recipient or to many in one transaction.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use pithead_client::{Chain, Client, FeeChoice, PreparedTransfer, Submitted, Transfer, Wallet};
+use pithead_consensus::Amount;
+use pithead_consensus::transaction::MAX_DATA_BYTES;
+use serde::Serialize;
+
+use super::context::{Context, named};
+use super::passphrase::PassphraseArgs;
+use super::wait::{Confirmations, WaitOutcome, wait_until};
+use crate::output::note;
+use crate::report::{Advised, UsageError};
+use crate::show::{Money, StatusJson, counted};
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+#[command(override_usage = "pithead send FROM TO AMOUNT [OPTIONS]
+       pithead send FROM TO=AMOUNT... [OPTIONS]
+       pithead send --from FROM --to TO=AMOUNT [--to TO=AMOUNT]... [OPTIONS]")]
+#[command(after_help = "Examples:
+  pithead send alice bob 1.5
+  pithead send alice bob=1 carol=0.25 --data 'rent for May' --wait
+  pithead send --from alice --to dpit1…=10 --fee-rate 5 --yes")]
+pub(crate) struct SendArgs {
+    /// FROM, then TO and AMOUNT, or any number of TO=AMOUNT. FROM is a wallet, TO a wallet or an
+    /// address, AMOUNT in PIT.
+    #[arg(value_name = "FROM TO AMOUNT")]
+    words: Vec<String>,
+    /// The wallet that pays.
+    #[arg(long, value_name = "WALLET")]
+    from: Option<String>,
+    /// A recipient and what it gets, in PIT; may be given up to 255 times.
+    #[arg(long, value_name = "TO=AMOUNT")]
+    to: Vec<Payment>,
+    /// Attach this text.
+    #[arg(long, value_name = "TEXT", group = "payload")]
+    data: Option<String>,
+    /// Attach these bytes, in hex.
+    #[arg(long, value_name = "HEX", group = "payload")]
+    data_hex: Option<String>,
+    /// Attach the content of this file (1,024 bytes at most).
+    #[arg(long, value_name = "FILE", group = "payload")]
+    data_file: Option<PathBuf>,
+    /// Pay exactly this fee [default: what the node estimates].
+    #[arg(long, value_name = "PIT", conflicts_with = "fee_rate")]
+    fee: Option<Amount>,
+    /// Pay this many grains for each byte.
+    #[arg(long, value_name = "GRAINS")]
+    fee_rate: Option<u64>,
+    /// Use this sequence: that of a pending payment replaces it, at a higher fee.
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
+    /// Wait until it is mined; =N: until it has N confirmations; =final: until it can't be undone.
+    #[arg(long, value_name = "N|final", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    wait: Option<Confirmations>,
+    /// Don't ask before sending.
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
+}
+
+/// A recipient and an amount, as written: `bob=1.5`.
+#[derive(Debug, Clone)]
+struct Payment {
+    to: String,
+    amount: Amount,
+}
+
+impl FromStr for Payment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (to, amount) = text
+            .rsplit_once('=')
+            .ok_or("expected TO=AMOUNT, such as bob=1.5")?;
+        if to.is_empty() {
+            return Err("the recipient before the = is missing".to_owned());
+        }
+        let amount = parse_amount(amount)?;
+        Ok(Self {
+            to: to.to_owned(),
+            amount,
+        })
+    }
+}
+
+fn parse_amount(text: &str) -> Result<Amount, String> {
+    let amount: Amount = text
+        .parse()
+        .map_err(|error: pithead_consensus::amount::ParseAmountError| error.to_string())?;
+    if amount == Amount::ZERO {
+        return Err("the amount is zero: pay at least 0.00000001 PIT".to_owned());
+    }
+    Ok(amount)
+}
+
+/// Who pays whom, from either way of writing it.
+fn payments(args: &SendArgs) -> Result<(String, Vec<Payment>), UsageError> {
+    let mut words = args.words.iter().map(String::as_str);
+    let from = match &args.from {
+        Some(from) => from.as_str(),
+        None => words
+            .next()
+            .ok_or_else(|| UsageError("who pays? write: pithead send FROM TO AMOUNT".to_owned()))?,
+    };
+    let words: Vec<&str> = words.collect();
+    let mut payments = args.to.clone();
+    match words.as_slice() {
+        [to, amount] if !to.contains('=') && !amount.contains('=') => {
+            let amount = parse_amount(amount).map_err(UsageError)?;
+            payments.push(Payment {
+                to: (*to).to_owned(),
+                amount,
+            });
+        }
+        words => {
+            for word in words {
+                let payment = word
+                    .parse()
+                    .map_err(|error| UsageError(format!("{word:?}: {error}")))?;
+                payments.push(payment);
+            }
+        }
+    }
+    if payments.is_empty() {
+        return Err(UsageError(
+            "who is to be paid? write: pithead send FROM TO AMOUNT, or FROM TO=AMOUNT..."
+                .to_owned(),
+        ));
+    }
+    Ok((from.to_owned(), payments))
+}
+
+fn data(args: &SendArgs) -> anyhow::Result<Vec<u8>> {
+    if let Some(text) = &args.data {
+        return Ok(text.clone().into_bytes());
+    }
+    if let Some(digits) = &args.data_hex {
+        let digits = digits.strip_prefix("0x").unwrap_or(digits);
+        return hex::decode(digits)
+            .map_err(|error| UsageError(format!("--data-hex: {error}")).into());
+    }
+    if let Some(path) = &args.data_file {
+        let fail = |what: String| anyhow::anyhow!("{}: {what}", path.display());
+        let size = std::fs::metadata(path)
+            .map_err(|error| fail(error.to_string()))?
+            .len();
+        if size > MAX_DATA_BYTES as u64 {
+            return Err(fail(format!(
+                "a transaction carries at most {MAX_DATA_BYTES} bytes of data, not {size}"
+            )));
+        }
+        return std::fs::read(path).map_err(|error| fail(error.to_string()));
+    }
+    Ok(Vec::new())
+}
+
+#[derive(Debug, Serialize)]
+struct SentJson {
+    txid: String,
+    network: String,
+    from: String,
+    sender: String,
+    outputs: Vec<SentOutputJson>,
+    amount: Money,
+    fee: Money,
+    sequence: u64,
+    size_bytes: usize,
+    duplicate: bool,
+    replaced_txid: Option<String>,
+    status: Option<StatusJson>,
+    balance: Money,
+    pending_balance: Money,
+}
+
+#[derive(Debug, Serialize)]
+struct SentOutputJson {
+    recipient: String,
+    name: Option<String>,
+    amount: Money,
+}
+
+pub(crate) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<()> {
+    let (from, payments) = payments(&args)?;
+    let data = data(&args)?;
+    let (client, chain, _) = context.connect_to_chain().await?;
+    let wallet = context.wallet(&chain, &from)?;
+    let mut transfer = Transfer {
+        data,
+        sequence: args.sequence,
+        fee: match (args.fee, args.fee_rate) {
+            (Some(fee), _) => FeeChoice::Exactly(fee),
+            (None, Some(rate)) => FeeChoice::RatePerByte(rate),
+            (None, None) => FeeChoice::Estimate,
+        },
+        ..Transfer::new()
+    };
+    for payment in &payments {
+        transfer = transfer.pay(context.resolve(&chain, &payment.to)?, payment.amount);
+    }
+    let prepared = transfer.prepare(&client, &chain, wallet.address()).await?;
+    let names = context.names(&chain);
+    if !args.yes {
+        confirm(&wallet, &prepared, &names)?;
+    }
+    let key = args.passphrase.unlock(&wallet)?;
+    let signed = prepared.clone().sign(&key)?;
+    let sent = signed.submit(&client).await;
+    let sent = sent.map_err(|error| maybe_sent(error, &signed.txid().to_string()))?;
+    if !context.json() {
+        told(context, &prepared, &sent)?;
+    }
+    let status = match args.wait {
+        None => None,
+        Some(wanted) => Some(settled(context, &client, &sent, wanted).await?),
+    };
+    finish(
+        context,
+        &client,
+        &chain,
+        &wallet,
+        &prepared,
+        &sent,
+        status.as_ref(),
+        &names,
+    )
+    .await
+}
+
+/// When the connection breaks over a submission, the node may have it or not.
+fn maybe_sent(error: pithead_client::TransferError, txid: &str) -> anyhow::Error {
+    match &error {
+        pithead_client::TransferError::Client(lost) if lost.is_disconnect() => Advised {
+            error: format!("{error}; the payment may have arrived all the same"),
+            hint: format!("before you send it again, check with `pithead tx {txid}`"),
+        }
+        .into(),
+        _ => error.into(),
+    }
+}
+
+/// Shows what is about to be signed and asks whether that is meant.
+fn confirm(
+    wallet: &Wallet,
+    prepared: &PreparedTransfer,
+    names: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Advised {
+            error: "nothing was sent: there is no terminal to ask for your consent".to_owned(),
+            hint: "add --yes to send without being asked".to_owned(),
+        }
+        .into());
+    }
+    let chain = &prepared.chain;
+    let mut text = format!(
+        "Payment on the network {} from {}:\n",
+        chain.network, wallet.name
+    );
+    for output in &prepared.body.outputs {
+        let address = chain.address_text(&output.recipient);
+        text.push_str(&format!(
+            "  {:>18} PIT to {}\n",
+            output.amount,
+            named(names, &address)
+        ));
+    }
+    text.push_str(&format!("  {:>18} PIT fee\n", prepared.body.fee));
+    let left = prepared
+        .body
+        .total()
+        .and_then(|total| prepared.available.checked_sub(total));
+    if let Some(left) = left {
+        text.push_str(&format!("  {left:>18} PIT will be left\n"));
+    }
+    let mut terminal = std::io::stderr();
+    write!(terminal, "{text}Send it? [y/N] ")?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if !matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        anyhow::bail!("nothing was sent");
+    }
+    Ok(())
+}
+
+fn told(context: &Context, prepared: &PreparedTransfer, sent: &Submitted) -> anyhow::Result<()> {
+    let outputs = prepared.body.outputs.len() as u64;
+    let mut fields = vec![
+        ("txid   ", sent.txid.to_string()),
+        (
+            "amount",
+            format!(
+                "{} PIT to {}",
+                prepared.amounts(),
+                counted(outputs, "recipient")
+            ),
+        ),
+        (
+            "fee",
+            format!(
+                "{} PIT ({} bytes)",
+                prepared.body.fee,
+                prepared.body.signed_size()
+            ),
+        ),
+    ];
+    if let Some(replaced) = &sent.replaced {
+        fields.push(("replaces", replaced.clone()));
+    }
+    if sent.duplicate {
+        fields.push(("note", "the node had this transaction already".to_owned()));
+    }
+    Ok(context.out.fields(&fields)?)
+}
+
+async fn settled(
+    context: &Context,
+    client: &Client,
+    sent: &Submitted,
+    wanted: Confirmations,
+) -> anyhow::Result<pithead_api::v1::TransactionStatus> {
+    let txid = sent.txid.to_string();
+    let quiet = context.json();
+    match wait_until(client, &txid, wanted, quiet).await? {
+        WaitOutcome::Reached(status) => Ok(status),
+        WaitOutcome::Lost(status) => Err(Advised {
+            error: format!(
+                "the payment was not mined: {}",
+                crate::show::status_sentence(&status)
+            ),
+            hint: "its money is still in the account; send again if it is still due".to_owned(),
+        }
+        .into()),
+    }
+}
+
+#[allow(clippy::too_many_arguments, reason = "it reports on all of them once")]
+async fn finish(
+    context: &Context,
+    client: &Client,
+    chain: &Chain,
+    wallet: &Wallet,
+    prepared: &PreparedTransfer,
+    sent: &Submitted,
+    status: Option<&pithead_api::v1::TransactionStatus>,
+    names: &BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let sender = chain.address_text(&wallet.address());
+    let account = client.account(&sender).await?;
+    if !context.json() {
+        let left = match status {
+            Some(_) => crate::show::pit_unit(account.balance),
+            None => format!(
+                "{} PIT once it is mined",
+                crate::show::pit(account.pending_balance)
+            ),
+        };
+        return Ok(context
+            .out
+            .fields(&[("balance", format!("{left} ({})", wallet.name))])?);
+    }
+    let outputs = prepared.body.outputs.iter().map(|output| {
+        let recipient = chain.address_text(&output.recipient);
+        SentOutputJson {
+            name: names.get(&recipient).cloned(),
+            recipient,
+            amount: output.amount.into(),
+        }
+    });
+    context.out.json(&SentJson {
+        txid: sent.txid.to_string(),
+        network: chain.network.clone(),
+        from: wallet.name.to_string(),
+        sender,
+        outputs: outputs.collect(),
+        amount: prepared.amounts().into(),
+        fee: prepared.body.fee.into(),
+        sequence: prepared.body.sequence,
+        size_bytes: prepared.body.signed_size(),
+        duplicate: sent.duplicate,
+        replaced_txid: sent.replaced.clone(),
+        status: status.map(Into::into),
+        balance: account.balance.into(),
+        pending_balance: account.pending_balance.into(),
+    })
+}
+
+/// Says that something is under way, unless programs read the result.
+pub(crate) fn progress(quiet: bool, text: &str) {
+    if !quiet {
+        note(text);
+    }
+}

@@ -1,0 +1,267 @@
+//! What a devnet shows on the terminal.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use pithead_api::v1;
+use pithead_consensus::Amount;
+
+use super::network::{Layout, Network};
+use super::scenario::Made;
+use crate::output::{BOLD, ColorChoice, Column, DIM, GREEN, Output, RED, table};
+use crate::show;
+
+/// Blocks shown from each end of a long chain.
+const BLOCKS_SHOWN_EACH_END: usize = 12;
+
+/// Writes to standard output. A closed pipe is no reason to stop the network.
+#[derive(Clone)]
+pub(super) struct View {
+    out: Output,
+    steps: Arc<AtomicUsize>,
+}
+
+/// An account, as the tables show it.
+pub(super) struct Balance {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) balance: Amount,
+    pub(super) sequence: u64,
+}
+
+/// How far a long piece of work has come.
+pub(super) struct Progress(Option<ProgressBar>);
+
+impl Progress {
+    pub(super) fn tick(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl View {
+    pub(super) fn new() -> Self {
+        Self {
+            out: Output::new(ColorChoice::Auto),
+            steps: Arc::default(),
+        }
+    }
+
+    pub(super) fn line(&self, text: &str) {
+        let _ = self.out.line(text);
+    }
+
+    pub(super) fn banner(&self, layout: &Layout, miners: u32, kept: bool, resumed: bool) {
+        let processes = if miners == 1 { "process" } else { "processes" };
+        let title = "Pithead devnet";
+        self.line(&format!(
+            "{}: a chain of its own on this machine, with one node and {miners} miner {processes}",
+            self.out.paint(&[BOLD], title)
+        ));
+        let fate = match (kept, resumed) {
+            (true, true) => "it goes on where it was",
+            (true, false) => "kept",
+            (false, _) => "removed at the end; keep it with --data-dir",
+        };
+        self.line(&format!("Data: {} ({fate})", layout.folder().display()));
+    }
+
+    pub(super) fn step(&self, title: &str) {
+        let number = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
+        self.line("");
+        self.line(&self.out.paint(&[BOLD], &format!("{number}. {title}")));
+    }
+
+    pub(super) fn done(&self, result: impl AsRef<str>) {
+        let mark = self.out.paint(&[GREEN], "✓");
+        self.line(&format!("  {mark} {}", result.as_ref()));
+    }
+
+    /// A bar on a terminal, nothing elsewhere.
+    pub(super) fn progress(&self, total: usize) -> Progress {
+        if !std::io::stderr().is_terminal() {
+            return Progress(None);
+        }
+        let bar = ProgressBar::new(total as u64);
+        if let Ok(style) = ProgressStyle::with_template("  {bar:30} {pos}/{len} keys") {
+            bar.set_style(style);
+        }
+        Progress(Some(bar))
+    }
+
+    pub(super) fn block(&self, block: &v1::Block) {
+        let header = block.header.clone().unwrap_or_default();
+        let transactions = match block.transaction_count {
+            1 => "1 transaction".to_owned(),
+            count => format!("{count} transactions"),
+        };
+        self.line(&format!(
+            "  block {:>4}  {}  {:<16} difficulty {}",
+            header.height,
+            header.hash,
+            transactions,
+            show::si(header.difficulty)
+        ));
+    }
+
+    pub(super) fn payments(&self, lines: &[(String, String, String)], amount: &str) {
+        let columns = [
+            Column::Left("from"),
+            Column::Left("to"),
+            Column::Right("PIT"),
+            Column::Left("txid"),
+        ];
+        let rows = lines.iter().map(|(from, to, txid)| {
+            vec![from.clone(), to.clone(), amount.to_owned(), txid.clone()]
+        });
+        self.line(&table(&columns, rows));
+    }
+
+    pub(super) fn balances(&self, rows: &[Balance]) {
+        let columns = [
+            Column::Left("wallet"),
+            Column::Left("address"),
+            Column::Right("sent"),
+            Column::Right("balance / PIT"),
+        ];
+        let rows = rows.iter().map(|row| {
+            vec![
+                row.name.clone(),
+                row.address.clone(),
+                row.sequence.to_string(),
+                PaddedPit(row.balance).to_string(),
+            ]
+        });
+        self.line(&table(&columns, rows));
+    }
+
+    /// The chain, oldest first; the middle of a long one is left out.
+    pub(super) fn chain(&self, newest_first: &[v1::Block]) {
+        let columns = [
+            Column::Right("height"),
+            Column::Left("hash"),
+            Column::Left("time"),
+            Column::Right("txs"),
+            Column::Right("fees / PIT"),
+            Column::Right("difficulty"),
+        ];
+        let count = newest_first.len();
+        let gap = count > 2 * BLOCKS_SHOWN_EACH_END + 1;
+        let mut rows = Vec::new();
+        for (index, block) in newest_first.iter().rev().enumerate() {
+            let hidden =
+                gap && index >= BLOCKS_SHOWN_EACH_END && index < count - BLOCKS_SHOWN_EACH_END;
+            if hidden {
+                if index == BLOCKS_SHOWN_EACH_END {
+                    let left_out = count - 2 * BLOCKS_SHOWN_EACH_END;
+                    rows.push(vec!["…".to_owned(), format!("{left_out} more blocks")]);
+                }
+                continue;
+            }
+            let header = block.header.clone().unwrap_or_default();
+            rows.push(vec![
+                header.height.to_string(),
+                header.hash.clone(),
+                show::iso(header.time.as_ref()),
+                block.transaction_count.to_string(),
+                show::pit(block.fees),
+                show::si(header.difficulty),
+            ]);
+        }
+        self.line(&table(&columns, rows));
+    }
+
+    pub(super) fn summary(&self, info: &v1::GetChainInfoResponse, workers: u32, issued: u64) {
+        let tip = info.tip.clone().unwrap_or_default();
+        self.done(format!(
+            "{} blocks, {} transactions, {workers} miners at {} together",
+            tip.height,
+            info.transaction_count,
+            show::hash_rate(info.network_hash_rate),
+        ));
+        self.done(format!(
+            "supply {}: the allocations and {} of subsidies, to the grain",
+            show::pit_unit(info.supply),
+            show::pit_unit(issued)
+        ));
+        self.line("");
+    }
+
+    pub(super) fn next_steps(&self, layout: &Layout, url: &str, made: &Made, kept: bool) {
+        let flag = Network::node_flag(url);
+        let (name, address) = made.example();
+        let host = url.trim_start_matches("http://");
+        let wallets = format!("--wallet-dir {}", layout.wallets().display());
+        let mut lines = vec![
+            format!("pithead{flag} chain"),
+            format!("pithead{flag} watch"),
+            format!("pithead{flag} {wallets} balance"),
+            format!("pithead{flag} {wallets} send --from miner --to {name}=2.5 --wait"),
+            format!(
+                "pithead{flag} workers --token-file {}",
+                layout.mine_token().display()
+            ),
+            format!("grpcurl -plaintext {host} list pithead.v1.ChainService"),
+            format!(
+                "grpcurl -plaintext -d '{{\"address\":\"{address}\"}}' {host} pithead.v1.ChainService/GetAccount"
+            ),
+            format!("grpcurl -plaintext {host} pithead.v1.ChainService/SubscribeChain"),
+            format!(
+                "grpcurl -plaintext -H \"authorization: Bearer $(cat {})\" {host} pithead.v1.MiningService/ListWorkers",
+                layout.mine_token().display()
+            ),
+        ];
+        if kept {
+            lines.push(format!(
+                "pithead devnet --data-dir {}",
+                layout.folder().display()
+            ));
+        }
+        self.line(
+            &self
+                .out
+                .paint(&[BOLD], "The network keeps running until Ctrl-C."),
+        );
+        self.line(&format!(
+            "API: {url}   logs: {}",
+            layout.log("node").display()
+        ));
+        self.line("Try, in another terminal (the programs are in target/release/ of a clone):");
+        for line in lines {
+            self.line(&format!("  {line}"));
+        }
+        self.line("");
+        self.line(&self.out.paint(&[DIM], "Blocks as they come:"));
+    }
+
+    pub(super) fn log_end(&self, name: &str, lines: &[&str]) {
+        self.line(
+            &self
+                .out
+                .paint(&[RED], &format!("End of the log of {name}:")),
+        );
+        for line in lines {
+            self.line(&format!("  {line}"));
+        }
+    }
+}
+
+/// An amount with all eight decimals, so that points stand below each other.
+struct PaddedPit(Amount);
+
+impl std::fmt::Display for PaddedPit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let grains = self.0.grains();
+        let unit = pithead_consensus::amount::GRAINS_PER_PIT;
+        write!(f, "{}.{:08}", grains / unit, grains % unit)
+    }
+}

@@ -1,0 +1,95 @@
+//! How failures are told: one `error:` line, a `hint:` line where there is
+//! something to do, and the exit status.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use pithead_client::{ChainError, ClientError, KeyError, TransferError, WalletError};
+
+use crate::output::{BOLD, RED, YELLOW, paint};
+
+/// Exit status of a command that was called wrongly; clap's as well.
+const EXIT_USAGE: u8 = 2;
+
+/// The command line makes no sense.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// A failure of a command with advice of its own.
+#[derive(Debug)]
+pub(crate) struct Advised {
+    /// What went wrong.
+    pub(crate) error: String,
+    /// What to do about it.
+    pub(crate) hint: String,
+}
+
+impl fmt::Display for Advised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
+    }
+}
+
+impl std::error::Error for Advised {}
+
+/// Tells a failure on standard error.
+pub(crate) fn failed(error: &anyhow::Error, color: bool) -> ExitCode {
+    if is_broken_pipe(error) {
+        // The reader, `head` say, has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    let mut text = format!("{} {error}\n", paint(color, &[RED, BOLD], "error:"));
+    if let Some(hint) = hint(error) {
+        text.push_str(&format!(
+            "{} {hint}\n",
+            paint(color, &[YELLOW, BOLD], "hint:")
+        ));
+    }
+    // Nobody is left to tell if standard error is closed, too.
+    let _ = io::stderr().write_all(text.as_bytes());
+    if error.is::<UsageError>() {
+        ExitCode::from(EXIT_USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<Advised>() {
+        return Some(error.hint.clone());
+    }
+    if let Some(error) = error.downcast_ref::<ClientError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<TransferError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<WalletError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<ChainError>() {
+        return error.hint();
+    }
+    if let Some(KeyError::EmptyPassphrase) = error.downcast_ref::<KeyError>() {
+        return Some("to keep a key unprotected on purpose, use --no-passphrase".to_owned());
+    }
+    if error.is::<UsageError>() {
+        return Some("see --help".to_owned());
+    }
+    None
+}
