@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pithead_consensus::check::BlockError;
-use pithead_consensus::{Account, Address, Block, Encode, Genesis, SignedTransaction, Txid};
+use pithead_consensus::{
+    Account, Address, Block, Decode, Encode, Genesis, SignedTransaction, Txid,
+};
 
 use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
@@ -146,12 +148,18 @@ impl Node {
             pending_log_records: 0,
             waiting: VecDeque::new(),
         };
-        for record in store.pending()? {
-            let received = record.received;
-            if let Ok(transaction) = pithead_consensus::Decode::decode(&record.raw) {
-                // Ones that no longer hold are simply left out.
-                let _ = node.admit(transaction, received.min(now))?;
-            }
+        let mut pending: Vec<(u64, SignedTransaction)> = store
+            .pending()?
+            .into_iter()
+            .filter_map(|record| Some((record.received, Decode::decode(&record.raw).ok()?)))
+            .collect();
+        // By sequence, since each needs what those before it bring, and they
+        // may be younger: a reorganisation takes old ones back. The order is
+        // stable, so that a replacement still follows what it replaced.
+        pending.sort_by_key(|(_, transaction)| transaction.body.sequence);
+        for (received, transaction) in pending {
+            // Ones that no longer hold are simply left out.
+            let _ = node.admit(transaction, received.min(now))?;
         }
         node.write_mempool().expire(now);
         node.rewrite_pending_log()?;

@@ -330,32 +330,45 @@ fn pending(node: &Node) -> Vec<u64> {
 fn transactions_of_a_branch_that_is_left_wait_again_and_survive_a_restart() {
     let file = file();
     let genesis = file.check().unwrap();
-    for (store, _dir) in stores() {
-        // One account's first transactions, spread over three blocks.
-        let plans: Vec<_> = (0..3)
-            .map(|sequence| (vec![pay(&file, 0, sequence, 4)], 2))
-            .collect();
-        let a = branch(&file, &[], &key(6).address, &plans);
-        let mut node = open(&store, &genesis, NOW);
-        give_all(&mut node, &a, NOW);
-        assert_eq!(
-            submit(&mut node, &pay(&file, 0, 3, 4), NOW),
-            TransactionVerdict::Accepted
-        );
-        // A restart forgets mined ones: they are on the chain.
-        drop(node);
-        let mut node = open(&store, &genesis, NOW);
-        assert_eq!(pending(&node), [3]);
-        // The other branch mined the first of them too.
-        let mut plans = empty(4);
-        plans[3].0 = a[0].transactions.clone();
-        give_all(&mut node, &branch(&file, &[], &key(7).address, &plans), NOW);
-        assert_eq!(node.chain().tip().height.0, 4);
-        assert_eq!(pending(&node), [1, 2, 3]);
-        let template = node.template(NOW).unwrap();
-        assert_eq!(template.transactions.len(), 3, "all of them can be mined");
-        drop(node);
-        assert_eq!(pending(&open(&store, &genesis, NOW)), [1, 2, 3]);
+    // The other branch mines none of them, or the first, which brings the key.
+    for (shared, expected) in [(0, vec![0, 1, 2, 3]), (1, vec![1, 2, 3])] {
+        for (store, _dir) in stores() {
+            // One account's first transactions, spread over three blocks.
+            let plans: Vec<_> = (0..3)
+                .map(|sequence| (vec![pay(&file, 0, sequence, 4)], 2))
+                .collect();
+            let a = branch(&file, &[], &key(6).address, &plans);
+            let mut node = open(&store, &genesis, NOW);
+            give_all(&mut node, &a, NOW);
+            let verdict = submit(&mut node, &pay(&file, 0, 3, 4), NOW);
+            assert_eq!(verdict, TransactionVerdict::Accepted);
+            // A restart forgets mined ones: they are on the chain.
+            drop(node);
+            let mut node = open(&store, &genesis, NOW);
+            assert_eq!(pending(&node), [3]);
+            let mut plans = empty(4);
+            plans[3].0 = a[0].transactions[..shared].to_vec();
+            let later = NOW + 5;
+            give_all(
+                &mut node,
+                &branch(&file, &[], &key(7).address, &plans),
+                later,
+            );
+            assert_eq!(node.chain().tip().height.0, 4);
+            assert_eq!(pending(&node), expected);
+            let template = node.template(later).unwrap();
+            assert_eq!(
+                template.transactions.len(),
+                expected.len(),
+                "all can be mined"
+            );
+            // Twice: once from what was appended, once from what was rewritten.
+            for _ in 0..2 {
+                drop(node);
+                node = open(&store, &genesis, later);
+                assert_eq!(pending(&node), expected);
+            }
+        }
     }
 }
 

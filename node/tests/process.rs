@@ -487,3 +487,15 @@ async fn logs_are_lines_of_json_when_asked_for() {
     assert_eq!((&tip["height"], &tip["hash"]), (&1.into(), &hash.into()));
     assert_eq!(tip["level"], "INFO");
 }
+
+#[test]
+fn a_node_whose_parent_is_gone_stops_if_told_to() {
+    let network = Network::easy();
+    let dir = data_dir();
+    // Standard input is at its end from the start.
+    let mut command = node_command(&network, dir.path());
+    let output = run_to_end(command.arg("--stop-on-stdin-close"));
+    assert!(output.status.success());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains("standard input closed"), "{log}");
+}

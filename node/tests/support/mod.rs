@@ -393,8 +393,7 @@ impl TestNode {
         );
     }
 
-    /// Waits until the template holds whatever could be mined: the node looks
-    /// for new transactions once a second.
+    /// Waits until the template holds whatever could be mined.
     pub async fn settle(&self, network: &Network) {
         let pending = self
             .transactions()
