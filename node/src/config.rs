@@ -313,7 +313,6 @@ impl Config {
                 }
             }
         }
-        // A genesis file given nearer than a network replaces it.
         if merged.contains_key("genesis") && merged.contains_key("network") {
             return Err(ConfigError::Conflict(
                 "network and genesis exclude each other: give only one of them".to_owned(),
@@ -473,19 +472,30 @@ fn env_table(env: impl IntoIterator<Item = (String, String)>) -> Result<Table, C
             continue;
         }
         check_key(&key, &format!("environment variable {name}"))?;
-        // Numbers and booleans are written as in TOML; the rest is text.
-        let value = match text.parse::<i64>() {
-            Ok(number) => Value::Integer(number),
-            Err(_) => match text.parse::<bool>() {
-                Ok(flag) => Value::Boolean(flag),
-                Err(_) => Value::String(text),
-            },
-        };
-        let single = Table::from_iter([(key.clone(), value.clone())]);
-        settings_from(single, &format!("environment variable {name}"))?;
+        let value = env_value(&key, &name, text)?;
         table.insert(key, value);
     }
     Ok(table)
+}
+
+/// A variable's value: a number or a boolean as in TOML where the setting
+/// takes one, else text.
+fn env_value(key: &str, name: &str, text: String) -> Result<Value, ConfigError> {
+    let number = text.parse().ok().map(Value::Integer);
+    let flag = text.parse().ok().map(Value::Boolean);
+    let typed = number.or(flag);
+    let check = |value: &Value| {
+        let single = Table::from_iter([(key.to_owned(), value.clone())]);
+        settings_from(single, &format!("environment variable {name}"))
+    };
+    match typed {
+        Some(value) if check(&value).is_ok() => Ok(value),
+        _ => {
+            let value = Value::String(text);
+            check(&value)?;
+            Ok(value)
+        }
+    }
 }
 
 fn file_table(path: &Path) -> Result<Table, ConfigError> {

@@ -22,6 +22,9 @@ use crate::template::{BlockTemplate, TemplateError, assemble_template};
 /// Most blocks kept while their parent is missing, or while they are ahead of
 /// the clock.
 const WAITING_BLOCKS_MAX: usize = 64;
+/// Seconds after which any growth of the reward is worth a new template: no
+/// payment should miss a block for being small.
+const TEMPLATE_AGE_MIN_SECS: u64 = 3;
 /// The pending log is rewritten once it holds this many records more than
 /// there are pending transactions.
 const PENDING_LOG_SLACK: usize = 10_000;
@@ -433,7 +436,8 @@ impl Node {
         // The first transactions are always worth a new template: nobody
         // likes to wait for an empty block.
         let first = present.transactions.is_empty() && !template.transactions.is_empty();
-        if !(old || grown || first) {
+        let settled = age >= TEMPLATE_AGE_MIN_SECS && template.reward() > present.reward();
+        if !(old || grown || first || settled) {
             self.mempool_changed = true;
             return Ok(None);
         }
