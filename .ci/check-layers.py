@@ -1,14 +1,20 @@
 #!/usr/bin/env python3
 """Holds the crates to their layers: consensus <- pithead-api <- node, miner,
-client; and node, miner and client never depend on one another.
+client; and node, miner and client never depend on one another. Then the modules
+of the node to theirs: rpc -> engine -> node -> chain, mempool, template -> store.
 
-Reads `cargo metadata`; dependencies of tests count too.
+Reads `cargo metadata`; dependencies of tests count too. Modules are read from
+the paths that start with `crate::`.
 """
 
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 ALLOWED = {
     "pithead-consensus": set(),
@@ -24,14 +30,46 @@ FORBIDDEN = {
         "tokio", "tonic", "prost", "prost-types", "tracing", "log", "rand", "getrandom", "redb",
     },
 }
+# What each module of the node may use, besides itself.
+NODE_MODULES = {
+    "store": set(),
+    "mempool": set(),
+    "chain": {"store"},
+    "template": {"chain", "mempool", "store"},
+    "node": {"chain", "mempool", "template", "store"},
+    "engine": {"node", "chain", "mempool", "template", "store"},
+    "workers": {"template"},
+    "logging": set(),
+    "config": {"logging"},
+    "rpc": {"engine", "node", "chain", "mempool", "template", "store", "workers", "logging"},
+}
+
+
+def node_modules():
+    """Faults in what the node's modules use of each other."""
+    source, faults = ROOT / "node" / "src", []
+    for path in sorted(source.rglob("*.rs")):
+        module = path.relative_to(source).parts[0].removesuffix(".rs")
+        if module in ("lib", "main"):
+            continue
+        if module not in NODE_MODULES:
+            faults.append(f"node/src/{module} is new: say in .ci/check-layers.py what it may use")
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            code = line.split("//")[0]
+            for used in re.findall(r"\bcrate::([a-z_]+)", code):
+                if used != module and used not in NODE_MODULES[module]:
+                    place = f"{path.relative_to(ROOT)}:{number}"
+                    faults.append(f"{place}: {module} must not use {used}")
+    return faults
 
 
 def main():
     cargo = os.environ.get("CARGO", "cargo")
     command = [cargo, "metadata", "--locked", "--no-deps", "--format-version", "1"]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    answer = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     packages = json.loads(answer)["packages"]
-    faults = []
+    faults = node_modules()
     for package in packages:
         name = package["name"]
         if name not in ALLOWED:
@@ -47,7 +85,7 @@ def main():
         faults.append(f"{name} is no longer a member: remove it from .ci/check-layers.py")
     if faults:
         sys.exit("\n".join(sorted(faults)))
-    print(f"{len(packages)} crates keep to their layers")
+    print(f"{len(packages)} crates and {len(NODE_MODULES)} modules keep to their layers")
 
 
 if __name__ == "__main__":

@@ -170,6 +170,17 @@ impl Engine {
         }
     }
 
+    /// A template with everything pending in it.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node is stopping; the inner error is storage's.
+    pub async fn fresh_template(&self) -> Result<Result<Arc<BlockTemplate>, StoreError>, Stopped> {
+        match self.ask(Event::FreshTemplate).await? {
+            Answer::Template(template) => Ok(template),
+            _ => Err(Stopped),
+        }
+    }
+
     /// Where the chain is kept.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {

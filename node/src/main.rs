@@ -182,7 +182,7 @@ async fn run_node(
             Ok(ExitCode::SUCCESS)
         }
         Some(reason) => {
-            error!(%reason, "stopped: nothing that was acknowledged is lost");
+            error!(%reason, "stopped: every accepted block is on disk");
             Ok(ExitCode::FAILURE)
         }
     }

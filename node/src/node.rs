@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use pithead_consensus::check::BlockError;
-use pithead_consensus::{Account, Address, Block, Encode, Genesis, SignedTransaction, Txid};
+use pithead_consensus::{
+    Account, Address, Block, Decode, Encode, Genesis, SignedTransaction, Txid,
+};
 
 use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
@@ -20,6 +22,9 @@ use crate::template::{BlockTemplate, TemplateError, assemble_template};
 /// Most blocks kept while their parent is missing, or while they are ahead of
 /// the clock.
 const WAITING_BLOCKS_MAX: usize = 64;
+/// Seconds after which any growth of the reward is worth a new template: no
+/// payment should miss a block for being small.
+const TEMPLATE_AGE_MIN_SECS: u64 = 3;
 /// The pending log is rewritten once it holds this many records more than
 /// there are pending transactions.
 const PENDING_LOG_SLACK: usize = 10_000;
@@ -31,6 +36,8 @@ pub enum Event {
     Block(Box<Block>),
     /// A transaction came in.
     Transaction(Box<SignedTransaction>),
+    /// Someone wants a template that has everything pending in it.
+    FreshTemplate,
     /// A second has passed: look at what depends on time.
     Tick,
 }
@@ -42,6 +49,8 @@ pub enum Answer {
     Block(Result<BlockVerdict, AcceptError>),
     /// To a transaction.
     Transaction(Result<TransactionVerdict, RejectedTransaction>),
+    /// To the wish for a template.
+    Template(Result<Arc<BlockTemplate>, StoreError>),
     /// Nothing to say.
     None,
 }
@@ -142,12 +151,18 @@ impl Node {
             pending_log_records: 0,
             waiting: VecDeque::new(),
         };
-        for record in store.pending()? {
-            let received = record.received;
-            if let Ok(transaction) = pithead_consensus::Decode::decode(&record.raw) {
-                // Ones that no longer hold are simply left out.
-                let _ = node.admit(transaction, received.min(now))?;
-            }
+        let mut pending: Vec<(u64, SignedTransaction)> = store
+            .pending()?
+            .into_iter()
+            .filter_map(|record| Some((record.received, Decode::decode(&record.raw).ok()?)))
+            .collect();
+        // By sequence, since each needs what those before it bring, and they
+        // may be younger: a reorganisation takes old ones back. The order is
+        // stable, so that a replacement still follows what it replaced.
+        pending.sort_by_key(|(_, transaction)| transaction.body.sequence);
+        for (received, transaction) in pending {
+            // Ones that no longer hold are simply left out.
+            let _ = node.admit(transaction, received.min(now))?;
         }
         node.write_mempool().expire(now);
         node.rewrite_pending_log()?;
@@ -185,6 +200,7 @@ impl Node {
             Event::Transaction(transaction) => {
                 Answer::Transaction(self.handle_transaction(*transaction, now, &mut effects))
             }
+            Event::FreshTemplate => Answer::Template(self.fresh_template(now, &mut effects)),
             Event::Tick => {
                 self.handle_tick(now, &mut effects);
                 Answer::None
@@ -381,6 +397,22 @@ impl Node {
         }
     }
 
+    fn fresh_template(
+        &mut self,
+        now: u64,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Arc<BlockTemplate>, StoreError> {
+        match &self.template {
+            Some(template) if !self.mempool_changed => Ok(Arc::clone(template)),
+            _ => {
+                let (template, changes) = self.renew_template(now)?;
+                effects.extend(changes.into_iter().map(Effect::Pending));
+                effects.push(Effect::NewTemplate(Arc::clone(&template)));
+                Ok(template)
+            }
+        }
+    }
+
     /// A new template if the present one is old, or if the mempool would now
     /// pay enough more.
     #[allow(clippy::type_complexity)]
@@ -404,7 +436,8 @@ impl Node {
         // The first transactions are always worth a new template: nobody
         // likes to wait for an empty block.
         let first = present.transactions.is_empty() && !template.transactions.is_empty();
-        if !(old || grown || first) {
+        let settled = age >= TEMPLATE_AGE_MIN_SECS && template.reward() > present.reward();
+        if !(old || grown || first || settled) {
             self.mempool_changed = true;
             return Ok(None);
         }

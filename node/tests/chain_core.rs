@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pithead_consensus::check::{BlockError, NotYet};
-use pithead_consensus::{Block, Encode as _, Hash256, SignedTransaction};
-use pithead_node::chain::{AcceptError, verify};
+use pithead_consensus::{Amount, Block, Encode as _, Hash256, SignedTransaction};
+use pithead_node::chain::{AcceptError, VerifyError, verify};
 use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
 use pithead_node::store::schema::{self, BlockStatus};
-use pithead_node::store::{Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError};
+use pithead_node::store::{Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError, Table};
 use support::common::chain::mine;
 use support::core::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
@@ -330,32 +330,45 @@ fn pending(node: &Node) -> Vec<u64> {
 fn transactions_of_a_branch_that_is_left_wait_again_and_survive_a_restart() {
     let file = file();
     let genesis = file.check().unwrap();
-    for (store, _dir) in stores() {
-        // One account's first transactions, spread over three blocks.
-        let plans: Vec<_> = (0..3)
-            .map(|sequence| (vec![pay(&file, 0, sequence, 4)], 2))
-            .collect();
-        let a = branch(&file, &[], &key(6).address, &plans);
-        let mut node = open(&store, &genesis, NOW);
-        give_all(&mut node, &a, NOW);
-        assert_eq!(
-            submit(&mut node, &pay(&file, 0, 3, 4), NOW),
-            TransactionVerdict::Accepted
-        );
-        // A restart forgets mined ones: they are on the chain.
-        drop(node);
-        let mut node = open(&store, &genesis, NOW);
-        assert_eq!(pending(&node), [3]);
-        // The other branch mined the first of them too.
-        let mut plans = empty(4);
-        plans[3].0 = a[0].transactions.clone();
-        give_all(&mut node, &branch(&file, &[], &key(7).address, &plans), NOW);
-        assert_eq!(node.chain().tip().height.0, 4);
-        assert_eq!(pending(&node), [1, 2, 3]);
-        let template = node.template(NOW).unwrap();
-        assert_eq!(template.transactions.len(), 3, "all of them can be mined");
-        drop(node);
-        assert_eq!(pending(&open(&store, &genesis, NOW)), [1, 2, 3]);
+    // The other branch mines none of them, or the first, which brings the key.
+    for (shared, expected) in [(0, vec![0, 1, 2, 3]), (1, vec![1, 2, 3])] {
+        for (store, _dir) in stores() {
+            // One account's first transactions, spread over three blocks.
+            let plans: Vec<_> = (0..3)
+                .map(|sequence| (vec![pay(&file, 0, sequence, 4)], 2))
+                .collect();
+            let a = branch(&file, &[], &key(6).address, &plans);
+            let mut node = open(&store, &genesis, NOW);
+            give_all(&mut node, &a, NOW);
+            let verdict = submit(&mut node, &pay(&file, 0, 3, 4), NOW);
+            assert_eq!(verdict, TransactionVerdict::Accepted);
+            // A restart forgets mined ones: they are on the chain.
+            drop(node);
+            let mut node = open(&store, &genesis, NOW);
+            assert_eq!(pending(&node), [3]);
+            let mut plans = empty(4);
+            plans[3].0 = a[0].transactions[..shared].to_vec();
+            let later = NOW + 5;
+            give_all(
+                &mut node,
+                &branch(&file, &[], &key(7).address, &plans),
+                later,
+            );
+            assert_eq!(node.chain().tip().height.0, 4);
+            assert_eq!(pending(&node), expected);
+            let template = node.template(later).unwrap();
+            assert_eq!(
+                template.transactions.len(),
+                expected.len(),
+                "all can be mined"
+            );
+            // Twice: once from what was appended, once from what was rewritten.
+            for _ in 0..2 {
+                drop(node);
+                node = open(&store, &genesis, later);
+                assert_eq!(pending(&node), expected);
+            }
+        }
     }
 }
 
@@ -546,4 +559,83 @@ fn stored_bodies_are_the_blocks_that_came() {
             assert_eq!(body, block.encode());
         }
     }
+}
+
+#[test]
+fn a_replay_finds_whatever_was_altered() {
+    let genesis = file().check().unwrap();
+    let (a, _) = two_branches();
+    let altered = |alter: &dyn Fn(&dyn Snapshot, &mut Batch)| {
+        let store = memory();
+        give_all(&mut open(&store, &genesis, NOW), &a, NOW);
+        verify(store.as_ref(), &genesis, |_, _| {}).unwrap();
+        let mut batch = Batch::default();
+        alter(store.snapshot().unwrap().as_ref(), &mut batch);
+        store.commit(&batch).unwrap();
+        verify(store.as_ref(), &genesis, |_, _| {}).unwrap_err()
+    };
+    let hash = a[1].header.hash();
+
+    let error = altered(&|from, batch| {
+        let address = key(4).address;
+        let mut account = schema::account(from, &address).unwrap();
+        account.balance = account
+            .balance
+            .checked_add(Amount::from_grains(1).unwrap())
+            .unwrap();
+        batch.put(Table::Accounts, address.0, account.encode());
+    });
+    assert!(
+        matches!(error, VerifyError::AccountsDiffer { .. }),
+        "{error}"
+    );
+    let error = altered(&|_, batch| batch.delete(Table::Accounts, key(4).address.0));
+    assert!(
+        matches!(error, VerifyError::AccountsDiffer { .. }),
+        "{error}"
+    );
+
+    let with_entry = |change: &dyn Fn(&mut schema::ChainEntry)| {
+        altered(&|from, batch| {
+            let mut entry = schema::expect_entry(from, &hash).unwrap();
+            change(&mut entry);
+            batch.put(Table::Entries, hash.0, entry.encode());
+        })
+    };
+    let error = with_entry(&|entry| entry.outcome.state_root = Hash256([9; 32]));
+    assert!(
+        matches!(
+            error,
+            VerifyError::Differs {
+                what: "state root",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = with_entry(&|entry| entry.outcome.supply = Amount::ZERO);
+    assert!(matches!(error, VerifyError::Differs { .. }), "{error}");
+    let error = with_entry(&|entry| entry.chain_work = pithead_consensus::Work::ZERO);
+    assert!(
+        matches!(
+            error,
+            VerifyError::Differs {
+                what: "chain work",
+                ..
+            }
+        ),
+        "{error}"
+    );
+
+    let error = altered(&|_, batch| {
+        let mut block = a[1].clone();
+        block.transactions.clear();
+        batch.bodies.push((hash, block.encode()));
+    });
+    assert!(matches!(error, VerifyError::BadBlock { .. }), "{error}");
+    let error = altered(&|_, batch| batch.delete(Table::BestChain, 2u64.to_be_bytes()));
+    assert!(
+        matches!(error, VerifyError::Store(StoreError::Damaged(_))),
+        "{error}"
+    );
 }

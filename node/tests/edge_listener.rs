@@ -210,6 +210,21 @@ async fn an_http1_client_is_told_what_this_port_is() {
 }
 
 #[tokio::test]
+async fn an_http1_client_may_end_its_request_after_the_answer() {
+    let edge = Edge::start(limits(100, 100, NEVER)).await;
+    let mut socket = edge.connect().await;
+    let head = b"POST / HTTP/1.1\r\nhost: node\r\ncontent-length: 32768\r\n\r\n";
+    socket.write_all(head).await.unwrap();
+    let answer = read_out(&mut socket).await.expect("an end, not a reset");
+    assert!(answer.starts_with(b"HTTP/1.1 426 "));
+    // Where sending fails, clients tell that instead of the answer.
+    for _ in 0..8 {
+        let sent = socket.write_all(&[b'x'; 4_096]).await;
+        sent.expect("the other side still reads");
+    }
+}
+
+#[tokio::test]
 async fn an_endless_http1_request_is_cut_off() {
     // The client never stops sending; the deadline would not help here.
     let edge = Edge::start(limits(100, 100, NEVER)).await;

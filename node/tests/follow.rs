@@ -37,6 +37,7 @@ async fn step(stream: &mut Steps) -> (char, String, String) {
 /// Mines blocks on a node one by one; returns their hashes.
 async fn mine(node: &TestNode, network: &Network, count: usize, reward: usize) -> Vec<String> {
     let mut hashes = Vec::new();
+    node.settle(network).await;
     for _ in 0..count {
         let block = node.next_block(&key(reward).address, network).await;
         node.extend(&block).await;
@@ -64,7 +65,10 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
     let genesis = network.hash().to_string();
 
     let mut live = follow(&node, &[], v1::BlockView::Unspecified).await;
-    assert_eq!(step(&mut live).await, ('=', genesis.clone(), genesis.clone()));
+    assert_eq!(
+        step(&mut live).await,
+        ('=', genesis.clone(), genesis.clone())
+    );
     node.accept(&network.pay(0, 0, 1, PIT, FEE)).await;
     let a = mine(&node, &network, 3, 6).await;
     for hash in &a {
@@ -75,7 +79,10 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
     let b = mine(&other, &network, 4, 7).await;
     for (index, hash) in b.iter().enumerate() {
         let raw = raw_block(&other, hash).await;
-        let answer = node.mining().submit_block(v1::SubmitBlockRequest { raw }).await;
+        let answer = node
+            .mining()
+            .submit_block(v1::SubmitBlockRequest { raw })
+            .await;
         let outcome = answer.unwrap().into_inner().outcome();
         // Blocks found within one second differ a little in difficulty, so the
         // branch may win with its fourth block only, never before its third.
@@ -120,7 +127,10 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
         let expected = ('+', next_hash.clone(), next_hash.clone());
         assert_eq!(step(stream).await, expected);
     }
-    assert_eq!(node.account(&network, 1).await.balance, support::ALLOCATION + PIT);
+    assert_eq!(
+        node.account(&network, 1).await.balance,
+        support::ALLOCATION + PIT
+    );
 
     // A block off the best chain is still found, and says so.
     let request = v1::GetBlockRequest {
@@ -131,7 +141,7 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
     let block = block.block.unwrap();
     assert!(!block.best_chain);
     assert_eq!(block.confirmations, 0);
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
     support::verify(&network, dir.path());
 }
 
@@ -176,7 +186,10 @@ async fn blocks_come_with_as_much_as_was_asked_for() {
         };
         assert_eq!(block.header.unwrap().hash, hash);
         assert_eq!(block.transaction_count, 1);
-        assert_eq!((block.txids.len(), block.transactions.len()), (txids, transactions));
+        assert_eq!(
+            (block.txids.len(), block.transactions.len()),
+            (txids, transactions)
+        );
         assert!(block.txids.iter().all(|found| *found == txid));
         assert_eq!(!block.raw.is_empty(), raw);
     }

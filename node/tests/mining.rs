@@ -18,7 +18,9 @@ type Work = tonic::Streaming<v1::SubscribeWorkResponse>;
 
 fn start(network: &Network) -> (TestNode, TempDir) {
     let dir = data_dir();
-    (TestNode::start(network, dir.path()), dir)
+    // New work only for the reasons that a test gives.
+    let flags = ["--template-refresh-secs", "600"];
+    (TestNode::start_with(network, dir.path(), &flags), dir)
 }
 
 async fn subscribe(node: &TestNode, network: &Network, worker: &str) -> Work {
@@ -34,7 +36,7 @@ async fn subscribe(node: &TestNode, network: &Network, worker: &str) -> Work {
 }
 
 fn target(bytes: &[u8]) -> Target {
-    Target::from_le_bytes(bytes.try_into().unwrap())
+    Target::from_le_bytes(bytes.try_into().unwrap()).unwrap()
 }
 
 /// The header of a piece of work with the miner's part of the extra nonce.
@@ -50,7 +52,11 @@ fn header_of(work: &v1::SubscribeWorkResponse, extra: [u8; 4]) -> (BlockHeader, 
 /// the share target.
 fn solve(work: &v1::SubscribeWorkResponse, meets: bool) -> v1::SubmitSolutionRequest {
     let (mut header, _) = header_of(work, [0; 4]);
-    let limit = target(if meets { &work.target } else { &work.share_target });
+    let limit = target(if meets {
+        &work.target
+    } else {
+        &work.share_target
+    });
     while limit.is_met_by(&header.hash()) != meets {
         header.nonce += 1;
     }
@@ -64,7 +70,10 @@ fn solve(work: &v1::SubscribeWorkResponse, meets: bool) -> v1::SubmitSolutionReq
     }
 }
 
-async fn answer(node: &TestNode, solution: &v1::SubmitSolutionRequest) -> v1::SubmitSolutionResponse {
+async fn answer(
+    node: &TestNode,
+    solution: &v1::SubmitSolutionRequest,
+) -> v1::SubmitSolutionResponse {
     let response = node.mining().submit_solution(solution.clone()).await;
     response.unwrap().into_inner()
 }
@@ -115,7 +124,11 @@ async fn no_two_subscribers_search_the_same_space() {
         let mut stream = subscribe(&node, &network, "same").await;
         let work = next(&mut stream).await;
         prefixes.insert(work.commitment[96..100].to_vec());
-        assert_eq!(work.commitment[100..], [0; 4], "the miner's part is left free");
+        assert_eq!(
+            work.commitment[100..],
+            [0; 4],
+            "the miner's part is left free"
+        );
         streams.push(stream);
     }
     assert_eq!(prefixes.len(), 5);
@@ -132,7 +145,10 @@ async fn every_solution_gets_its_answer() {
     assert_eq!(miss.outcome(), Outcome::HighHash, "{}", miss.detail);
     let good = solve(&work, true);
     for time in [network.file.time - 1, u32::try_from(now()).unwrap() + 3_600] {
-        let late = v1::SubmitSolutionRequest { time, ..good.clone() };
+        let late = v1::SubmitSolutionRequest {
+            time,
+            ..good.clone()
+        };
         assert_eq!(answer(&node, &late).await.outcome(), Outcome::BadTime);
     }
     let version = v1::SubmitSolutionRequest {
@@ -144,7 +160,10 @@ async fn every_solution_gets_its_answer() {
         work_id: "no such work".to_owned(),
         ..good.clone()
     };
-    assert_eq!(answer(&node, &unknown).await.outcome(), Outcome::UnknownWork);
+    assert_eq!(
+        answer(&node, &unknown).await.outcome(),
+        Outcome::UnknownWork
+    );
     let short = v1::SubmitSolutionRequest {
         extra_nonce: vec![0; 3].into(),
         ..good.clone()
@@ -184,13 +203,19 @@ async fn every_solution_gets_its_answer() {
         version: header.version,
         ..good.clone()
     };
-    assert_eq!(answer(&node, &rolled).await.outcome(), Outcome::AcceptedBlock);
+    assert_eq!(
+        answer(&node, &rolled).await.outcome(),
+        Outcome::AcceptedBlock
+    );
 
     let workers = node.mining().list_workers(v1::ListWorkersRequest {}).await;
     let workers = workers.unwrap().into_inner().workers;
     assert_eq!(workers.len(), 1);
     let worker = &workers[0];
-    assert_eq!((worker.name.as_str(), worker.agent.as_str()), ("one", "tests/1"));
+    assert_eq!(
+        (worker.name.as_str(), worker.agent.as_str()),
+        ("one", "tests/1")
+    );
     assert_eq!(worker.reward_address, network.address(7));
     assert!(worker.connected);
     assert_eq!((worker.accepted_blocks, worker.side_blocks), (2, 1));
@@ -212,7 +237,10 @@ async fn workers_are_listed_connected_ones_first() {
     next(&mut gone).await;
     next(&mut here).await;
     let info = || async {
-        let answer = node.network().get_node_info(v1::GetNodeInfoRequest {}).await;
+        let answer = node
+            .network()
+            .get_node_info(v1::GetNodeInfoRequest {})
+            .await;
         answer.unwrap().into_inner()
     };
     assert_eq!(info().await.worker_count, 2);
@@ -223,7 +251,10 @@ async fn workers_are_listed_connected_ones_first() {
     }
     let list = node.mining().list_workers(v1::ListWorkersRequest {}).await;
     let list = list.unwrap().into_inner().workers;
-    let named: Vec<_> = list.iter().map(|worker| (worker.name.as_str(), worker.connected)).collect();
+    let named: Vec<_> = list
+        .iter()
+        .map(|worker| (worker.name.as_str(), worker.connected))
+        .collect();
     assert_eq!(named, [("here", true), ("a-gone", false)]);
 }
 
@@ -240,9 +271,19 @@ async fn every_block_gets_its_answer() {
         let node = &node;
         async move { node.submit_block(&block).await.outcome() }
     };
-    assert_eq!(outcome(second.clone()).await, Outcome::NotSynced, "its parent is missing");
+    assert_eq!(
+        outcome(second.clone()).await,
+        Outcome::NotSynced,
+        "its parent is missing"
+    );
     let mut missed = first.clone();
-    while missed.header.bits.to_target().unwrap().is_met_by(&missed.header.hash()) {
+    while missed
+        .header
+        .bits
+        .to_target()
+        .unwrap()
+        .is_met_by(&missed.header.hash())
+    {
         missed.header.nonce += 1;
     }
     assert_eq!(outcome(missed).await, Outcome::HighHash);
@@ -259,7 +300,11 @@ async fn every_block_gets_its_answer() {
     assert_eq!(outcome(ahead).await, Outcome::BadTime);
 
     assert_eq!(outcome(first.clone()).await, Outcome::AcceptedBlock);
-    assert_eq!(node.height().await, 2, "the waiting child followed its parent");
+    assert_eq!(
+        node.height().await,
+        2,
+        "the waiting child followed its parent"
+    );
     assert_eq!(outcome(first).await, Outcome::Duplicate);
     let side = network.mirror().assemble(Vec::new(), key(6).address, 2);
     assert_eq!(outcome(side).await, Outcome::AcceptedSide);
@@ -312,7 +357,9 @@ fn shares_are_told_from_blocks_and_stale_ones_from_both() {
     let store: std::sync::Arc<dyn pithead_node::store::Store> =
         std::sync::Arc::new(MemoryStore::new());
     let now = support::core::NOW;
-    let template = support::core::open(&store, &genesis, now).template(now).unwrap();
+    let template = support::core::open(&store, &genesis, now)
+        .template(now)
+        .unwrap();
     let worker = WorkerId {
         name: "one".to_owned(),
         reward_address: key(7).address,
@@ -347,7 +394,10 @@ fn shares_are_told_from_blocks_and_stale_ones_from_both() {
     let judged = first.judge(&solution, &moment);
     assert!(matches!(judged, Judged::Duplicate(hash) if hash == header.hash()));
     let record = first.workers()[0].1.clone();
-    assert_eq!((record.accepted_shares, record.stale, record.rejected), (1, 0, 1));
+    assert_eq!(
+        (record.accepted_shares, record.stale, record.rejected),
+        (1, 0, 1)
+    );
     // At least ten seconds count, so one early share is no boast.
     let proven = work.share_target.work().to_f64() / 10.0;
     assert!((record.hash_rate(now) - proven).abs() < 1.0);

@@ -91,7 +91,7 @@ async fn a_kill_while_mining_loses_nothing_acknowledged() {
         sender.balance,
         support::ALLOCATION - paid - sender.sequence * FEE
     );
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
     verify(&network, dir.path());
 }
 
@@ -126,7 +126,7 @@ async fn pending_transactions_survive_a_kill_and_a_clean_stop() {
     let mut expected = vec![second, waiting];
     expected.sort();
     assert_eq!(pending(&node).await, expected);
-    assert!(node.terminate().success());
+    assert!(node.terminate().await.success());
     let node = TestNode::start(&network, dir.path());
     assert_eq!(pending(&node).await, expected);
     assert!(!expected.contains(&first));
@@ -148,7 +148,12 @@ async fn a_second_node_on_the_same_directory_is_refused() {
 async fn another_networks_directory_is_refused() {
     let dir = data_dir();
     let first = Network::easy();
-    assert!(TestNode::start(&first, dir.path()).terminate().success());
+    assert!(
+        TestNode::start(&first, dir.path())
+            .terminate()
+            .await
+            .success()
+    );
     let other = Network::with(|file| file.name = "another".to_owned());
     let said = failure_of(&mut node_command(&other, dir.path()));
     assert!(said.contains("holds the chain with genesis"), "{said}");
@@ -194,7 +199,7 @@ async fn sigterm_ends_open_streams_and_exits_with_success() {
         assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
         assert_eq!(support::reason(&status), "NODE_STOPPING");
     }
-    assert!(node.wait().success(), "{}", node.log());
+    assert!(node.wait().await.success(), "{}", node.log());
     // Streams that end by themselves need no drain time, which is 5 s.
     assert!(asked.elapsed() < Duration::from_secs(4));
     assert!(node.log().contains("stopped"));
@@ -215,7 +220,7 @@ async fn sigterm_cuts_off_what_never_ends() {
         .into_inner();
     next(&mut health).await;
     signal(node.pid(), "TERM");
-    assert!(node.wait().success(), "{}", node.log());
+    assert!(node.wait().await.success(), "{}", node.log());
 }
 
 #[test]
@@ -343,7 +348,7 @@ async fn the_admin_service_stops_the_node() {
     let mut node = TestNode::start(&network, dir.path());
     node.mine(&network, 2).await;
     node.admin().stop(v1::StopRequest {}).await.unwrap();
-    assert!(node.wait().success(), "{}", node.log());
+    assert!(node.wait().await.success(), "{}", node.log());
     assert!(verify(&network, dir.path()).contains("verified 2 blocks"));
 }
 
@@ -371,7 +376,7 @@ async fn the_log_filter_changes_while_the_node_runs() {
     assert_eq!(violated_field(&status), "filter");
     assert!(node.admin().stop(v1::StopRequest {}).await.is_ok());
     let mut node = node;
-    node.wait();
+    node.wait().await;
     let log = node.log();
     assert!(!log.contains(&hidden), "{log}");
     assert!(log.contains(&shown), "{log}");
@@ -428,4 +433,69 @@ fn an_empty_directory_has_nothing_to_verify() {
     let output = run_to_end(node_command(&network, dir.path()).arg("--verify"));
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("nothing to verify"));
+}
+
+#[tokio::test]
+async fn verify_fails_on_altered_data_and_says_what_to_do() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let node = TestNode::start(&network, dir.path());
+    node.mine(&network, 2).await;
+    assert!(node.terminate().await.success());
+    {
+        use pithead_node::store::{Batch, RedbStore, Store as _, Table};
+        let store = RedbStore::open(dir.path(), 4 << 20).unwrap();
+        let mut batch = Batch::default();
+        batch.delete(Table::Accounts, key(7).address.0);
+        store.commit(&batch).unwrap();
+    }
+    let said = failure_of(node_command(&network, dir.path()).arg("--verify"));
+    assert!(said.contains("accounts differ"), "{said}");
+    assert!(said.contains("hint: restore a backup"), "{said}");
+}
+
+#[test]
+fn an_environment_that_is_not_utf_8_does_no_harm() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    let mut command = program();
+    command
+        .args(["config", "--data-dir", "d"])
+        .env("UNRELATED", odd);
+    assert!(run_to_end(&mut command).status.success());
+    let said = failure_of(command.env("PITHEAD_NODE_RPC_BURST", odd));
+    assert!(said.contains("PITHEAD_NODE_RPC_BURST"), "{said}");
+}
+
+#[tokio::test]
+async fn logs_are_lines_of_json_when_asked_for() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let mut node = TestNode::start_with(&network, dir.path(), &["--log-format", "json"]);
+    let hash = node.mine(&network, 1).await;
+    signal(node.pid(), "TERM");
+    assert!(node.wait().await.success());
+    let log = node.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect();
+    let tip = lines
+        .iter()
+        .find(|line| line["message"] == "new tip")
+        .unwrap();
+    assert_eq!((&tip["height"], &tip["hash"]), (&1.into(), &hash.into()));
+    assert_eq!(tip["level"], "INFO");
+}
+
+#[test]
+fn a_node_whose_parent_is_gone_stops_if_told_to() {
+    let network = Network::easy();
+    let dir = data_dir();
+    // Standard input is at its end from the start.
+    let mut command = node_command(&network, dir.path());
+    let output = run_to_end(command.arg("--stop-on-stdin-close"));
+    assert!(output.status.success());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains("standard input closed"), "{log}");
 }

@@ -36,8 +36,14 @@ fn get(from: &dyn Snapshot, key: &str) -> Option<Vec<u8>> {
 }
 
 fn range(from: &dyn Snapshot, low: &str, high: &str, limit: usize, down: bool) -> Vec<KeyValue> {
-    from.range(Table::Accounts, low.as_bytes(), high.as_bytes(), limit, down)
-        .unwrap()
+    from.range(
+        Table::Accounts,
+        low.as_bytes(),
+        high.as_bytes(),
+        limit,
+        down,
+    )
+    .unwrap()
 }
 
 fn record(number: u64) -> PendingRecord {
@@ -73,7 +79,10 @@ fn values_are_put_read_and_deleted() {
 #[test]
 fn ranges_are_ordered_bounded_and_limited() {
     for (store, _dir) in stores() {
-        put(store.as_ref(), &[("b", "2"), ("a", "1"), ("c", "3"), ("ab", "4")]);
+        put(
+            store.as_ref(),
+            &[("b", "2"), ("a", "1"), ("c", "3"), ("ab", "4")],
+        );
         let mut other = Batch::default();
         other.put(Table::Undo, "bb", "not this table");
         store.commit(&other).unwrap();
@@ -112,7 +121,10 @@ fn an_overlay_shows_its_changes_over_what_is_stored() {
         store.commit(&overlay.into_batch()).unwrap();
         let snapshot = store.snapshot().unwrap();
         assert_eq!(range(snapshot.as_ref(), "a", "z", 9, false), expected);
-        assert_eq!(snapshot.body(&BlockHash([1; 32])).unwrap().unwrap(), b"body");
+        assert_eq!(
+            snapshot.body(&BlockHash([1; 32])).unwrap().unwrap(),
+            b"body"
+        );
         assert_eq!(snapshot.body(&BlockHash([2; 32])).unwrap(), None);
     }
 }
@@ -163,7 +175,10 @@ fn what_a_crash_left_after_the_last_body_is_cut_off() {
     let whole = std::fs::metadata(&path).unwrap().len();
     assert_eq!(whole, 1_001 + 1_002);
     // Half a body and a file after it, neither named by any commit.
-    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap();
     file.write_all(&[7; 500]).unwrap();
     drop(file);
     let later = dir.path().join("blocks/bodies-00001.dat");
@@ -238,9 +253,46 @@ fn a_backup_holds_what_was_there_and_never_overwrites() {
     let copied = reopen(&copy).unwrap();
     assert_eq!(get(copied.snapshot().unwrap().as_ref(), "a").unwrap(), b"1");
     assert_bodies(&copied, 1..=1);
-    let missing = copied.snapshot().unwrap().body(&BlockHash([2; 32])).unwrap();
+    let missing = copied
+        .snapshot()
+        .unwrap()
+        .body(&BlockHash([2; 32]))
+        .unwrap();
     assert_eq!(missing, None);
     put_body(&copied, 3);
     assert_bodies(&copied, 3..=3);
     assert_bodies(&store, 1..=2);
+}
+
+#[test]
+fn bodies_go_on_in_a_new_file_when_one_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = reopen(dir.path()).unwrap();
+    let size = |number: u8| (33 << 20) + usize::from(number);
+    // The fourth ends beyond 128 MiB, so the fifth begins a file.
+    for numbers in [vec![1], vec![2, 3, 4, 5], vec![6]] {
+        let mut batch = Batch::default();
+        for number in numbers {
+            let body = vec![number; size(number)];
+            batch.bodies.push((BlockHash([number; 32]), body));
+        }
+        store.commit(&batch).unwrap();
+    }
+    let assert_all = |store: &RedbStore| {
+        let snapshot = store.snapshot().unwrap();
+        for number in 1..=6 {
+            let body = snapshot.body(&BlockHash([number; 32])).unwrap().unwrap();
+            assert_eq!(body.len(), size(number));
+            assert!(body.iter().all(|byte| *byte == number));
+        }
+    };
+    assert_all(&store);
+    let second = dir.path().join("blocks/bodies-00001.dat");
+    let len = std::fs::metadata(&second).unwrap().len();
+    assert_eq!(len, (size(5) + size(6)) as u64);
+    drop(store);
+    let store = reopen(dir.path()).unwrap();
+    put_body(&store, 7);
+    assert_all(&store);
+    assert_bodies(&store, 7..=7);
 }

@@ -72,7 +72,7 @@ async fn every_rule_refuses_what_breaks_it() {
     });
     refused(&node, none.encode(), Rule::BadOutputs).await;
     let many = signed(TransactionBody {
-        outputs: vec![body(0).outputs[0].clone(); 256],
+        outputs: vec![body(0).outputs[0]; 256],
         ..body(0)
     });
     refused(&node, many.encode(), Rule::BadOutputs).await;
@@ -129,7 +129,10 @@ async fn every_rule_refuses_what_breaks_it() {
 
     // The sequence: too far ahead, and one that can't be checked yet.
     let rejection = refused(&node, signed(body(17)).encode(), Rule::BadSequence).await;
-    assert_eq!((rejection.found, rejection.expected), ("17".into(), "0".into()));
+    assert_eq!(
+        (rejection.found, rejection.expected),
+        ("17".into(), "0".into())
+    );
     refused(&node, signed(body(1)).encode(), Rule::BadSequence).await;
 
     // The balance and the fee.
@@ -144,8 +147,16 @@ async fn every_rule_refuses_what_breaks_it() {
     // A used sequence, and a key that is on record already.
     node.accept(&good).await;
     node.mine(&network, 1).await;
-    let rejection = refused(&node, network.pay(0, 0, 2, PIT, FEE).encode(), Rule::BadSequence).await;
-    assert_eq!((rejection.found, rejection.expected), ("0".into(), "1".into()));
+    let rejection = refused(
+        &node,
+        network.pay(0, 0, 2, PIT, FEE).encode(),
+        Rule::BadSequence,
+    )
+    .await;
+    assert_eq!(
+        (rejection.found, rejection.expected),
+        ("0".into(), "1".into())
+    );
     let superfluous = SignedTransaction {
         key: Some(key(0).public.clone()),
         ..signed(body(1))
@@ -177,7 +188,10 @@ async fn a_replacement_pays_ten_per_cent_more() {
     assert!(rejection.expected.contains("0.00011"), "{rejection:?}");
 
     let mut watch = watch(&node, &first_txid, 0).await;
-    assert_eq!(next(&mut watch).await.status.unwrap().state(), State::Pending);
+    assert_eq!(
+        next(&mut watch).await.status.unwrap().state(),
+        State::Pending
+    );
     let response = node.submit(&network.pay(0, 0, 2, PIT, 11_000)).await;
     assert_eq!(response.outcome(), Outcome::Replaced);
     assert_eq!(response.replaced_txid, first_txid);
@@ -255,7 +269,8 @@ async fn a_sender_has_at_most_64_pending() {
     assert_eq!(response.outcome(), Outcome::Replaced);
     node.accept(&network.pay(1, 0, 0, PIT, FEE)).await;
     // Pending ones reserve their part of the balance.
-    node.accept(&network.pay(2, 0, 0, ALLOCATION - 2 * FEE, FEE)).await;
+    node.accept(&network.pay(2, 0, 0, ALLOCATION - 2 * FEE, FEE))
+        .await;
     let response = node.submit(&network.pay(2, 1, 0, 1, FEE)).await;
     let rejection = response.rejection.unwrap();
     assert_eq!(rejection.rule(), Rule::InsufficientBalance);
@@ -330,7 +345,7 @@ async fn the_mempool_can_be_followed() {
     assert_eq!(events[1], (other.clone(), State::Pending, none()));
     assert_eq!(events[2], (other, State::Replaced, better.clone()));
     assert_eq!(events[3], (better.clone(), State::Pending, none()));
-    let mut mined = vec![events[4].clone(), events[5].clone()];
+    let mut mined = [events[4].clone(), events[5].clone()];
     mined.sort_by_key(|event| event.0 != to_five);
     assert_eq!(mined[0], (to_five.clone(), State::Mined, none()));
     assert_eq!(mined[1], (better, State::Mined, none()));
@@ -402,7 +417,10 @@ async fn mempool_limits_are_told() {
     let (node, _dir) = start(&network, &flags);
     let info = mempool(&node).await;
     assert_eq!((info.min_fee_rate, info.entry_fee_rate), (3, 3));
-    assert_eq!((info.expiry_secs, info.transaction_count, info.size_bytes), (77, 0, 0));
+    assert_eq!(
+        (info.expiry_secs, info.transaction_count, info.size_bytes),
+        (77, 0, 0)
+    );
     let estimate = node
         .transactions()
         .estimate_fee(v1::EstimateFeeRequest {

@@ -168,10 +168,11 @@ pub(crate) fn block_table(
             block.transaction_count.to_string(),
             pit(block.fees),
             pit(block.subsidy),
-            if full {
-                reward_address
-            } else {
-                short_named(names, &reward_address)
+            match (header.height, full) {
+                // The genesis block pays nobody.
+                (0, _) => String::new(),
+                (_, true) => reward_address,
+                (_, false) => short_named(names, &reward_address),
             },
             block.size_bytes.to_string(),
         ]

@@ -276,7 +276,7 @@ fn confirm(
     let left = prepared
         .body
         .total()
-        .and_then(|total| prepared.balance.checked_sub(total));
+        .and_then(|total| prepared.available.checked_sub(total));
     if let Some(left) = left {
         text.push_str(&format!("  {left:>18} PIT will be left\n"));
     }
@@ -294,7 +294,7 @@ fn confirm(
 fn told(context: &Context, prepared: &PreparedTransfer, sent: &Submitted) -> anyhow::Result<()> {
     let outputs = prepared.body.outputs.len() as u64;
     let mut fields = vec![
-        ("txid", sent.txid.to_string()),
+        ("txid   ", sent.txid.to_string()),
         (
             "amount",
             format!(

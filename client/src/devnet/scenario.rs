@@ -31,6 +31,9 @@ const EARNINGS: &str = "20";
 const BLOCKS: u64 = 3;
 /// Name of the wallet that the miners are paid to.
 const MINER_WALLET: &str = "miner";
+/// Compact target to begin with: 2^24 hashes, about a second of two cores. The
+/// preset's 2^20 would bring several blocks a second until the rule catches up.
+const FIRST_BITS: u32 = 0x1e00_ffff;
 /// Longest wait for one step; a block is due every two seconds.
 const STEP_TIMEOUT: Duration = Duration::from_secs(300);
 /// Blocks read at a time.
@@ -92,6 +95,7 @@ fn create(layout: &Layout, view: &View) -> Result<Made> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let file = GenesisFile {
         name: "devnet".to_owned(),
+        bits: FIRST_BITS,
         time: u32::try_from(now).context("the clock is beyond 2106")?,
         allocations: wallets
             .iter()

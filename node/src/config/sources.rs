@@ -182,7 +182,7 @@ fn nearest_keys(key: &str) -> Vec<&'static str> {
     let distance_max = 1 + key.chars().count() / 4;
     let mut close: Vec<_> = KEYS
         .iter()
-        .map(|known| (edit_distance(known, &key), *known))
+        .map(|known| (strsim::osa_distance(known, &key), *known))
         .filter(|(distance, _)| *distance <= distance_max)
         .collect();
     if close.is_empty() {
@@ -206,27 +206,6 @@ fn common_words(a: &str, b: &str) -> usize {
         .filter(|word| b.split('_').any(|other| other == *word))
         .map(str::len)
         .sum()
-}
-
-/// Letters to insert, delete, replace or swap with their neighbour (the optimal
-/// string alignment distance).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(before_last[j - 2] + 1);
-            }
-            row.push(best);
-        }
-        before_last = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 /// A whole file as text.

@@ -174,14 +174,8 @@ impl Admin {
     /// Mines one block; `None` if another one was first.
     async fn mine_one(&self, address: Address, salt: u64) -> Result<Option<String>, Status> {
         let mut tips = self.0.engine.tip();
-        let mut templates = self.0.engine.template();
-        // The template of the new tip follows the tip at once.
-        let tip = tips.borrow_and_update().hash;
-        let template = templates
-            .wait_for(|template| template.parent == tip)
-            .await
-            .map_err(|_| super::stopped(crate::engine::Stopped))?
-            .clone();
+        tips.borrow_and_update();
+        let template = self.0.fresh_template().await?;
         let found = Arc::new(AtomicBool::new(false));
         let searching = Arc::clone(&found);
         let mut search = tokio::task::spawn_blocking(move || {

@@ -10,7 +10,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::page::{page_size, read_token, token};
-use super::read::{Reader, internal};
+use super::read::{Reader, internal, pending_status};
 use super::{Api, status};
 use crate::store::Table;
 use crate::store::schema::{self, ChainEntry, Place};
@@ -97,24 +97,22 @@ impl ChainService for Chain {
         let api = self.0.clone();
         let text = request.into_inner().txid;
         let txid = convert::txid("txid", &text).map_err(bad_field)?;
+        // The mempool first: see `read::transaction_status`.
+        let pending = api.mempool().get(&txid).cloned();
         self.0
-            .query(move |reader| {
-                let pending = api.mempool().get(&txid).cloned();
-                if let Some(pending) = pending {
-                    let status = reader.transaction_status(&txid)?;
-                    return Ok(v1::GetTransactionResponse {
-                        transaction: Some(api.chain.transaction(&pending.transaction, &txid)),
-                        status,
-                    });
+            .query(move |reader| match (reader.place(&txid)?, pending) {
+                (Some(place), _) => {
+                    let (transaction, entry) = reader.mined(place)?;
+                    Ok(v1::GetTransactionResponse {
+                        transaction: Some(api.chain.transaction(&transaction, &txid)),
+                        status: Some(reader.mined_status(place, &entry)),
+                    })
                 }
-                let place = reader
-                    .place(&txid)?
-                    .ok_or_else(|| transaction_not_found(&text))?;
-                let (transaction, entry) = reader.mined(place)?;
-                Ok(v1::GetTransactionResponse {
-                    transaction: Some(api.chain.transaction(&transaction, &txid)),
-                    status: Some(reader.mined_status(place, &entry)),
-                })
+                (None, Some(pending)) => Ok(v1::GetTransactionResponse {
+                    transaction: Some(api.chain.transaction(&pending.transaction, &txid)),
+                    status: Some(pending_status(&pending)),
+                }),
+                (None, None) => Err(transaction_not_found(&text)),
             })
             .await
     }

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::chain::{Answers, bad_field};
 use super::follow::{Closed, Outlet, too_slow, with_ending};
+use super::read::internal;
 use super::{Api, status, stopped};
 use crate::chain::AcceptError;
 use crate::engine::Stopped;
@@ -80,7 +81,7 @@ impl MiningService for Mining {
             .chain
             .address("reward_address", &request.reward_address)
             .map_err(bad_field)?;
-        let template = Arc::clone(&self.0.engine.template().borrow());
+        let template = self.0.fresh_template().await?;
         let commitment = template.commitment(reward_address, [0; 8]);
         let transactions = if request.include_transactions {
             let all = template.transactions.iter();
@@ -309,6 +310,12 @@ impl Api {
         self.work_book
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A template with everything pending in it.
+    pub(super) async fn fresh_template(&self) -> Result<Arc<BlockTemplate>, Status> {
+        let template = self.engine.fresh_template().await.map_err(stopped)?;
+        template.map_err(internal)
     }
 
     /// The latest time that a header may carry now.

@@ -1,7 +1,5 @@
 //! Answers about the chain, from one snapshot.
 
-use std::sync::PoisonError;
-
 use pithead_api::convert::{self, BlockSummary};
 use pithead_api::v1;
 use pithead_consensus::subsidy::subsidy;
@@ -11,7 +9,7 @@ use tonic::Status;
 use super::Api;
 use super::status;
 use crate::chain::next_bits;
-use crate::mempool::Fate;
+use crate::mempool::{Fate, Pending};
 use crate::store::schema::{self, ChainEntry, Place};
 use crate::store::{Snapshot, StoreError};
 
@@ -135,51 +133,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where a transaction stands; `None` if the node never heard of it.
-    pub(super) fn transaction_status(
-        &self,
-        txid: &Txid,
-    ) -> Result<Option<v1::TransactionStatus>, Status> {
-        if let Some(place) = self.place(txid)? {
-            let entry = self.entry_at(place.height)?;
-            return Ok(Some(self.mined_status(place, &entry)));
-        }
-        let mempool = self
-            .api
-            .engine
-            .mempool()
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(pending) = mempool.get(txid) {
-            return Ok(Some(v1::TransactionStatus {
-                state: v1::TransactionState::Pending.into(),
-                received_time: Some(convert::timestamp(pending.received)),
-                ..v1::TransactionStatus::default()
-            }));
-        }
-        Ok(mempool.fate(txid).map(|fate| {
-            let (state, detail) = fate_parts(fate);
-            v1::TransactionStatus {
-                state: state.into(),
-                detail,
-                ..v1::TransactionStatus::default()
-            }
-        }))
-    }
-
     pub(super) fn chain_info(&self) -> Result<v1::GetChainInfoResponse, Status> {
         let genesis = self.api.engine.genesis();
         let params = &genesis.params;
         let bits = next_bits(params, self.snapshot(), &self.tip).map_err(internal)?;
         let next_target = bits.to_target().unwrap_or(params.pow_limit);
         let (hash_rate, interval) = self.rates()?;
-        let pending = self
-            .api
-            .engine
-            .mempool()
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
+        let pending = self.api.mempool().len();
         Ok(v1::GetChainInfoResponse {
             network: genesis.name.clone(),
             address_prefix: genesis.prefix.to_string(),
@@ -230,12 +190,7 @@ impl<'a> Reader<'a> {
 
     pub(super) fn account(&self, address: &Address) -> Result<v1::GetAccountResponse, Status> {
         let account = schema::account(self.snapshot(), address).map_err(internal)?;
-        let mempool = self
-            .api
-            .engine
-            .mempool()
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mempool = self.api.mempool();
         let spent: u64 = mempool
             .of_sender(address)
             .map(|pending| pending.total.grains())
@@ -275,6 +230,48 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(total)
+    }
+}
+
+/// Where a transaction stands; `None` if the node never heard of it.
+///
+/// The mempool is asked before the snapshot is taken: a transaction leaves it
+/// only once its block is committed, so one that is mined in between is seen.
+pub(super) fn transaction_status(
+    api: &Api,
+    txid: &Txid,
+) -> Result<Option<v1::TransactionStatus>, Status> {
+    let waiting = {
+        let mempool = api.mempool();
+        match (mempool.get(txid), mempool.fate(txid)) {
+            (Some(pending), _) => Some(pending_status(pending)),
+            (None, Some(fate)) => {
+                let (state, detail) = fate_parts(fate);
+                Some(v1::TransactionStatus {
+                    state: state.into(),
+                    detail,
+                    ..v1::TransactionStatus::default()
+                })
+            }
+            (None, None) => None,
+        }
+    };
+    let reader = Reader::new(api)?;
+    match reader.place(txid)? {
+        Some(place) => {
+            let entry = reader.entry_at(place.height)?;
+            Ok(Some(reader.mined_status(place, &entry)))
+        }
+        None => Ok(waiting),
+    }
+}
+
+/// The status of a transaction in the mempool.
+pub(super) fn pending_status(pending: &Pending) -> v1::TransactionStatus {
+    v1::TransactionStatus {
+        state: v1::TransactionState::Pending.into(),
+        received_time: Some(convert::timestamp(pending.received)),
+        ..v1::TransactionStatus::default()
     }
 }
 

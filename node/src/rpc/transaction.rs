@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use super::chain::{Answers, bad_field};
 use super::follow::{Closed, Outlet, too_slow, with_ending};
 use super::page::{page_size, read_token, token};
-use super::read::{Reader, fate_parts, internal};
+use super::read::{Reader, fate_parts, internal, transaction_status};
 use super::{Api, status, stopped};
 use crate::engine::Stopped;
 use crate::mempool::{FeeRate, Mempool, Pending, PendingChange, RejectReason};
@@ -506,16 +506,17 @@ async fn watch(
     let mut last = None;
     loop {
         tip.borrow_and_update();
-        let status = Reader::new(api).and_then(|reader| {
-            reader.transaction_status(txid)?.ok_or_else(|| {
-                status::not_found(
-                    "TRANSACTION_NOT_FOUND",
-                    format!("no transaction {txid}, neither mined nor pending"),
-                )
-            })
-        });
-        let status = match status {
-            Ok(status) => status,
+        let status = match transaction_status(api, txid) {
+            Ok(Some(status)) => status,
+            // Seen before, so it is on its way from a left branch to the mempool.
+            Ok(None) if last.is_some() => last.clone().unwrap_or_default(),
+            Ok(None) => {
+                let message = format!("no transaction {txid}, neither mined nor pending");
+                outlet
+                    .fail(status::not_found("TRANSACTION_NOT_FOUND", message))
+                    .await;
+                return Ok(());
+            }
             Err(error) => {
                 outlet.fail(error).await;
                 return Ok(());

@@ -212,8 +212,14 @@ impl TestNode {
         // A leftover of the run before would name its address.
         let _ = std::fs::remove_file(&ready);
         let mut command = node_command(network, dir);
-        if !flags.contains(&"--rpc-requests-per-minute") {
-            command.args(["--rpc-requests-per-minute", "0"]);
+        // Tests ask often, and do not wait for a small fee to be worth a template.
+        for default in [
+            ["--rpc-requests-per-minute", "0"],
+            ["--template-refresh-secs", "1"],
+        ] {
+            if !flags.contains(&default[0]) {
+                command.args(default);
+            }
         }
         command.arg("--ready-file").arg(&ready).args(flags);
         let mut child = command
@@ -322,25 +328,26 @@ impl TestNode {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end.
-    pub fn wait(&mut self) -> ExitStatus {
+    /// Waits for its end. Not by blocking: the test's own connections have to
+    /// see that the node closes them.
+    pub async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "it goes on: {}", self.log());
-            std::thread::sleep(POLL);
+            tokio::time::sleep(POLL).await;
         }
     }
 
     /// Asks it to end with SIGTERM and waits until it has.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub async fn terminate(mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
-        self.wait()
+        self.wait().await
     }
 
-    /// Assembles and mines a block on the node's tip, with what is pending.
+    /// Mines a block on the node's present template.
     pub async fn next_block(&self, reward: &Address, network: &Network) -> Block {
         let template = self
             .mining()
@@ -386,9 +393,41 @@ impl TestNode {
         );
     }
 
+    /// Waits until the template holds whatever could be mined.
+    pub async fn settle(&self, network: &Network) {
+        let pending = self
+            .transactions()
+            .list_pending_transactions(v1::ListPendingTransactionsRequest {
+                page_size: 1_000,
+                ..Default::default()
+            })
+            .await
+            .unwrap()
+            .into_inner();
+        let ready = pending
+            .transactions
+            .iter()
+            .filter(|each| each.ready)
+            .count();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let request = v1::GetBlockTemplateRequest {
+                reward_address: network.address(7),
+                include_transactions: false,
+            };
+            let template = self.mining().get_block_template(request).await.unwrap();
+            if template.into_inner().transaction_count as usize >= ready {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the template does not follow");
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Mines blocks with what is pending; returns the last one's hash.
     pub async fn mine(&self, network: &Network, count: usize) -> String {
         let mut hash = String::new();
+        self.settle(network).await;
         for _ in 0..count {
             let block = self.next_block(&key(7).address, network).await;
             hash = block.header.hash().to_string();
