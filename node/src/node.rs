@@ -448,6 +448,16 @@ impl Node {
         Ok(Some((template, changes)))
     }
 
+    /// Once caught up, miners are given work on the new tip.
+    fn renew_stale_template(&mut self, now: u64, out: &mut Sink<'_>) -> Result<(), StoreError> {
+        if self.template_is_stale && !self.sync.status().syncing {
+            let (template, changes) = self.renew_template(now)?;
+            tell(changes, out);
+            out(Effect::NewTemplate(template));
+        }
+        Ok(())
+    }
+
     fn renew_template(
         &mut self,
         now: u64,

@@ -128,6 +128,7 @@ impl Node {
             self.with_view(now, |sync, view| sync.plan(view))?;
             if let Some(status) = self.sync.refresh_status(self.chain.tip()) {
                 out(Effect::SyncChanged(status));
+                self.renew_stale_template(now.unix_secs, out)?;
             }
             self.pass_orders_on(out);
             let Some(body) = self.sync.next_body() else {

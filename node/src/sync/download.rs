@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use pithead_consensus::{Block, BlockHash, Encode as _};
+use pithead_consensus::{Block, BlockHash};
 
 use super::bounded::BoundedSet;
 use super::headers::HeaderTree;

@@ -83,7 +83,11 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let file = core::file();
+        Self::on(core::file())
+    }
+
+    /// On a network of another genesis.
+    pub fn on(file: GenesisFile) -> Self {
         Self {
             genesis: file.check().unwrap(),
             file,
@@ -460,6 +464,13 @@ impl World {
             Some(Answer::Block(Ok(BlockVerdict::NewTip))) => {}
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Lets a node have a block that it tells nobody of, whatever its clock.
+    pub fn give_later(&mut self, index: usize, block: &Block) {
+        let node = self.members[index].node.as_mut().unwrap();
+        let now = u64::from(block.header.time).max(core::NOW);
+        node.handle(Event::Block(Box::new(block.clone())), now);
     }
 
     /// Hands a node a transaction of its own user.
