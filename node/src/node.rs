@@ -59,6 +59,7 @@ pub struct Node {
     sync: SyncState,
     /// Templates are not renewed for every block while catching up.
     template_is_stale: bool,
+    has_more: bool,
 }
 
 impl Node {
@@ -80,6 +81,7 @@ impl Node {
         let mut node = Self {
             sync,
             template_is_stale: false,
+            has_more: false,
             chain,
             mempool: Arc::new(RwLock::new(Mempool::new(limits))),
             template: None,
@@ -151,6 +153,14 @@ impl Node {
         }
     }
 
+    /// Whether blocks wait that one event would have taken too long for. They
+    /// go on with the next event, of whatever kind: [`Event::Continue`] if
+    /// there is no other.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// Handles one event; returns the answer and the effects in order.
     pub fn handle(&mut self, event: Event, now: impl Into<Now>) -> (Answer, Vec<Effect>) {
         let mut effects = Vec::new();
@@ -167,8 +177,20 @@ impl Node {
         out: &mut dyn FnMut(Effect),
     ) -> Answer {
         let time = now.into();
+        let mut failed = false;
+        let answer = self.handle_one(event, time, &mut |effect| {
+            failed |= matches!(effect, Effect::Fatal(_));
+            out(effect);
+        });
+        if !failed {
+            self.advance(time, out);
+        }
+        answer
+    }
+
+    fn handle_one(&mut self, event: Event, time: Now, out: &mut Sink<'_>) -> Answer {
         let now = time.unix_secs;
-        let answer = match event {
+        match event {
             Event::Block(block) => Answer::Block(self.handle_block(*block, now, out)),
             Event::Transaction(transaction) => {
                 let result = self.handle_transaction(*transaction.clone(), now, out);
@@ -177,9 +199,7 @@ impl Node {
                 }
                 Answer::Transaction(result)
             }
-            Event::FreshTemplate => {
-                return Answer::Template(self.fresh_template(now, out));
-            }
+            Event::FreshTemplate => Answer::Template(self.fresh_template(now, out)),
             Event::Tick => {
                 self.handle_tick(now, out);
                 self.sweep_peers(time, out);
@@ -189,9 +209,8 @@ impl Node {
                 self.handle_peer(event, time, out);
                 Answer::None
             }
-        };
-        self.advance(time, out);
-        answer
+            Event::Continue => Answer::None,
+        }
     }
 
     fn handle_block(

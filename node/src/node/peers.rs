@@ -24,6 +24,10 @@ const REPUBLISHED_MAX: usize = 1_000;
 const FETCHED_PUBLISHED_MAX: usize = 100;
 /// Most pending transactions taken as this node's own after a restart.
 const RELOADED_OWN_MAX: usize = 1_000;
+/// Most blocks connected in one event, so that others get their turn.
+const CONNECTED_BLOCKS_MAX: usize = 256;
+/// Bytes of blocks after which an event connects no more.
+const CONNECTED_BYTES_MAX: usize = 4 << 20;
 
 /// What is to be done with a transaction that a peer brought.
 enum Fitness {
@@ -124,6 +128,15 @@ impl Node {
     }
 
     fn try_advance(&mut self, now: Now, out: &mut Sink<'_>) -> Result<(), StoreError> {
+        let advanced = self.connect_bodies(now, out);
+        self.chain.defer_commits(false);
+        self.chain.flush()?;
+        advanced
+    }
+
+    fn connect_bodies(&mut self, now: Now, out: &mut Sink<'_>) -> Result<(), StoreError> {
+        let (mut blocks, mut bytes) = (0, 0);
+        self.has_more = false;
         loop {
             self.with_view(now, |sync, view| sync.plan(view))?;
             if let Some(status) = self.sync.refresh_status(self.chain.tip()) {
@@ -131,9 +144,16 @@ impl Node {
                 self.renew_stale_template(now.unix_secs, out)?;
             }
             self.pass_orders_on(out);
+            if blocks >= CONNECTED_BLOCKS_MAX || bytes >= CONNECTED_BYTES_MAX {
+                self.has_more = self.sync.has_next_body();
+                return Ok(());
+            }
             let Some(body) = self.sync.next_body() else {
                 return Ok(());
             };
+            blocks += 1;
+            bytes += body.bytes;
+            self.chain.defer_commits(self.sync.status().syncing);
             let (hash, from) = (body.hash, body.from);
             let result = self.accept_block(body.block, now.unix_secs, out);
             let stored = result.is_ok();

@@ -36,7 +36,8 @@ pub(crate) struct Body {
     pub(crate) hash: BlockHash,
     /// Who gave it.
     pub(crate) from: PeerKey,
-    bytes: usize,
+    /// Its encoded size.
+    pub(crate) bytes: usize,
 }
 
 /// What became of a body.
@@ -416,6 +417,11 @@ impl SyncState {
     /// The next block to judge, if its body is there.
     pub(crate) fn next_body(&mut self) -> Option<Body> {
         self.download.take_next()
+    }
+
+    pub(crate) fn has_next_body(&self) -> bool {
+        let next = self.download.path.front();
+        next.is_some_and(|hash| self.download.bodies.contains_key(hash))
     }
 
     /// Tells what became of a body that [`Self::next_body`] gave.

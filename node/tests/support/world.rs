@@ -271,6 +271,9 @@ impl World {
         let node = member.node.as_mut()?;
         let mut effects = Vec::new();
         let answer = node.handle_into(event, now, &mut |effect| effects.push(effect));
+        while node.has_more() {
+            node.handle_into(Event::Continue, now, &mut |effect| effects.push(effect));
+        }
         let usage = node.sync_usage();
         raise(&mut member.most, &usage);
         for effect in effects {
