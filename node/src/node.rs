@@ -239,7 +239,10 @@ impl Node {
         let accepted = self.chain.accept_block_telling(block, now, &mut |block| {
             out(Effect::BlockValidated(Arc::clone(block)));
             sync.validated(&block.block().header);
-            sync.take_orders().into_iter().map(Effect::from).for_each(&mut *out);
+            sync.take_orders()
+                .into_iter()
+                .map(Effect::from)
+                .for_each(&mut *out);
         })?;
         match accepted {
             Accepted::Side => Ok(BlockVerdict::Side),

@@ -99,9 +99,8 @@ impl Node {
                 Ok(())
             }
             PeerEvent::Response { peer, id, response } => {
-                let delivered = self.with_view(now, |sync, view| {
-                    sync.answered(view, peer, id, response)
-                })?;
+                let delivered =
+                    self.with_view(now, |sync, view| sync.answered(view, peer, id, response))?;
                 match delivered {
                     Delivered::Nothing => Ok(()),
                     Delivered::Transactions(transactions) => {
@@ -110,9 +109,9 @@ impl Node {
                 }
             }
             PeerEvent::Gossip { peer, id, gossip } => match gossip {
-                Gossip::Block(header) => self.with_view(now, |sync, view| {
-                    sync.announced(view, peer, id, &header)
-                }),
+                Gossip::Block(header) => {
+                    self.with_view(now, |sync, view| sync.announced(view, peer, id, &header))
+                }
                 Gossip::Transaction(transaction) => {
                     self.judge_gossiped(peer, id, *transaction, now, out)
                 }
@@ -230,7 +229,11 @@ impl Node {
         if update.disconnected.len() < SPLIT_BLOCKS_MIN {
             return;
         }
-        let txids = update.disconnected.iter().rev().flat_map(|block| block.txids());
+        let txids = update
+            .disconnected
+            .iter()
+            .rev()
+            .flat_map(|block| block.txids());
         let back: Vec<SignedTransaction> = {
             let mempool = self.read_mempool();
             let pending = txids.filter_map(|txid| mempool.get(txid));

@@ -91,6 +91,11 @@ impl Download {
         self.target.as_ref() == Some(hash)
     }
 
+    /// Whether it is a block of the path before the last.
+    pub(super) fn is_on_the_way(&self, hash: &BlockHash) -> bool {
+        self.path.len() > 1 && self.path.front() == Some(hash)
+    }
+
     pub(super) fn is_shunned(&self, hash: &BlockHash) -> bool {
         self.shunned.contains(hash)
     }
@@ -383,10 +388,18 @@ impl SyncState {
         let mut expected = hashes.iter();
         for block in blocks {
             let hash = block.header.hash();
-            // In the order asked, each once.
+            // In the order asked, each once; it lacks those that it skips.
+            let skipped: Vec<BlockHash> = {
+                let rest = expected.clone();
+                rest.take_while(|asked| **asked != hash).copied().collect()
+            };
             if !expected.any(|asked| *asked == hash) {
                 self.offend(view, peer, Offence::Unrequested);
                 return;
+            }
+            if let Some(state) = self.peers.get_mut(&peer) {
+                let failed = &mut state.failed_bodies;
+                skipped.iter().for_each(|hash| failed.insert(*hash));
             }
             if let Some(height) = self.headers.get(&hash).map(|node| node.height.0) {
                 self.download.keep(block, hash, peer, height);

@@ -17,6 +17,9 @@ const PEERS_MAX: usize = 1_024;
 const PEER_REQUESTS_MAX: usize = 16;
 /// A request without an answer is given up then (protocol §12: request).
 pub(super) const REQUEST_MS: u64 = 20_000;
+/// What became of a request should have been told by then; the shell's own
+/// limit is [`REQUEST_MS`] as well.
+const FORGET_MS: u64 = 3 * REQUEST_MS;
 /// A peer that has not answered by then is replaced (protocol §12: stall).
 pub(super) const STALL_MS: u64 = 10_000;
 /// A single block, which all wait for, is asked of another peer then.
@@ -264,13 +267,7 @@ impl SyncState {
         Ok(Delivered::Nothing)
     }
 
-    fn failed(
-        &mut self,
-        view: &View<'_>,
-        peer: PeerKey,
-        failure: RequestFailure,
-        given_up: bool,
-    ) {
+    fn failed(&mut self, view: &View<'_>, peer: PeerKey, failure: RequestFailure, given_up: bool) {
         let quiet = |state: &mut Peer| state.quiet_until_ms = view.ms.saturating_add(STALL_MS);
         self.peers.get_mut(&peer).map(quiet);
         match failure {
@@ -360,6 +357,19 @@ impl SyncState {
                 self.timed_out(view, peer);
             }
         }
+        self.forget_lost_requests(view);
+    }
+
+    /// The shell never told what became of these: it must have lost them.
+    fn forget_lost_requests(&mut self, view: &View<'_>) {
+        let (peers, requests) = (&mut self.peers, &mut self.requests);
+        requests.in_flight.retain(|_, request| {
+            let lost = view.ms.saturating_sub(request.sent_ms) >= FORGET_MS;
+            if lost && let Some(state) = peers.get_mut(&request.peer) {
+                state.outstanding = state.outstanding.saturating_sub(1);
+            }
+            !lost
+        });
     }
 
     fn stalled(&mut self, view: &View<'_>, id: RequestId) {

@@ -111,6 +111,10 @@ impl SyncState {
         txid: Txid,
         transaction: SignedTransaction,
     ) {
+        if view.mempool().get(&txid).is_none() {
+            // Mined already.
+            return;
+        }
         self.track_own(view, txid);
         if !self.peers.is_empty() {
             let gossip = Gossip::Transaction(Box::new(transaction));
@@ -205,21 +209,14 @@ impl SyncState {
         }
         let unknown: Vec<Txid> = {
             let mempool = view.mempool();
-            let new = |txid: &&Txid| {
-                mempool.get(txid).is_none() && !self.relay.declined.contains(txid)
-            };
+            let new =
+                |txid: &&Txid| mempool.get(txid).is_none() && !self.relay.declined.contains(txid);
             txids.iter().filter(new).copied().collect()
         };
         let Some(state) = self.peers.get_mut(&peer) else {
             return Ok(());
         };
-        let mut withheld = false;
         for txid in unknown {
-            if state.missed.contains(&txid) {
-                // Listed again what it did not give: no accident of timing.
-                withheld = true;
-                continue;
-            }
             if let Some(wanted) = self.relay.wanted.get_mut(&txid) {
                 if wanted.sources.len() < SOURCES_MAX && !wanted.sources.contains(&peer) {
                     wanted.sources.push(peer);
@@ -234,9 +231,6 @@ impl SyncState {
                 self.relay.wanted.insert(txid, Wanted { sources });
                 state.to_fetch.push_back(txid);
             }
-        }
-        if withheld {
-            self.offend(view, peer, Offence::Withheld);
         }
         Ok(())
     }
@@ -280,8 +274,12 @@ impl SyncState {
             missed.extend(rest);
         }
         if let Some(state) = self.peers.get_mut(&peer) {
-            for txid in &missed {
-                state.missed.insert(*txid);
+            // Once is an accident of timing: it was mined or replaced since it
+            // was listed. Listed again and still not given is none.
+            let again = missed.iter().any(|txid| state.missed.contains(txid));
+            missed.iter().for_each(|txid| state.missed.insert(*txid));
+            if again {
+                self.offend(view, peer, Offence::Withheld);
             }
         }
         // Each sender's in sequence, since each needs those before it.
@@ -345,7 +343,9 @@ impl SyncState {
     }
 
     fn compare_with(&mut self, view: &View<'_>, peer: PeerKey) {
-        if self.ask(view, peer, Asked::Mempool, Request::Mempool).is_some()
+        if self
+            .ask(view, peer, Asked::Mempool, Request::Mempool)
+            .is_some()
             && let Some(state) = self.peers.get_mut(&peer)
         {
             state.compared = true;

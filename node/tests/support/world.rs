@@ -122,7 +122,11 @@ impl World {
 
     /// A node that has these blocks.
     pub fn add(&mut self, blocks: &[Block]) -> usize {
-        let store = core::memory();
+        self.add_on(core::memory(), blocks)
+    }
+
+    /// The same on a given store.
+    pub fn add_on(&mut self, store: Arc<dyn Store>, blocks: &[Block]) -> usize {
         let mut node = core::open(&store, &self.genesis, self.unix_secs());
         core::give_all(&mut node, blocks, self.unix_secs());
         let index = self.members.len();
@@ -484,6 +488,26 @@ impl World {
             Some(Answer::Transaction(Ok(TransactionVerdict::Accepted))) => txid,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The same, unless the node refuses it; tells whether it took it.
+    pub fn try_submit(&mut self, index: usize, transaction: SignedTransaction) -> bool {
+        let event = Event::Transaction(Box::new(transaction));
+        let answer = self.handle(index, event);
+        matches!(
+            answer,
+            Some(Answer::Transaction(Ok(TransactionVerdict::Accepted)))
+        )
+    }
+
+    /// Who of these holds something against whom.
+    pub fn blamed_by(&self, members: std::ops::Range<usize>) -> Vec<(usize, usize)> {
+        let mut blamed = Vec::new();
+        for by in members {
+            let scored = self.members[by].scored.iter().map(|(who, _)| *who);
+            blamed.extend(scored.map(|who| (by, who)));
+        }
+        blamed
     }
 
     /// Members that somebody holds something against.
