@@ -437,7 +437,7 @@ fn never_answering_is_dropped() {
 #[test]
 fn undecodable_answers_are_banned() {
     let (mut world, _, odd) = pair_and(|_, _| Reply::Fails(RequestFailure::Undecodable));
-    world.run_for(120_000);
+    world.run_for(300_000);
     assert_eq!(world.ban(NODE, odd), Some(Offence::Malformed));
     assert_network_goes_on(&mut world, odd);
 }
@@ -445,7 +445,7 @@ fn undecodable_answers_are_banned() {
 #[test]
 fn answers_of_another_kind_are_banned() {
     let (mut world, _, odd) = pair_and(|_, _| Reply::Answer(Response::Mempool(Vec::new())));
-    world.run_for(120_000);
+    world.run_for(300_000);
     assert_eq!(world.ban(NODE, odd), Some(Offence::Malformed));
     assert_network_goes_on(&mut world, odd);
 }
