@@ -1,5 +1,6 @@
 //! Sync in bad weather: many nodes, links that come and go, blocks and
-//! transactions all the while, some peers that lie; drawn from a seed.
+//! transactions all the while, clocks apart, gossip lost, some peers that lie;
+//! drawn from a seed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -72,6 +73,11 @@ fn weather(seed: u64) -> Outcome {
         world.add_odd(&[], liar(seed + number as u64 + 1));
     }
     let all = HONEST + LIARS;
+    // Clocks as far apart as may be, and one gossip message in ten is lost.
+    for node in 0..HONEST {
+        world.members[node].skew_secs = dice.roll(11) as i64 - 5;
+    }
+    world.loss = 10;
     let mut sequences = [0; 4];
     for _ in 0..150 {
         let (a, b) = (
@@ -110,7 +116,8 @@ fn weather(seed: u64) -> Outcome {
             world.connect(node, next);
         }
     }
-    world.run_for(45_000);
+    world.loss = 0;
+    world.run_for(90_000);
     let best = world.mine(0);
     world.run_until(60_000, |world| {
         (0..HONEST).all(|node| world.tip(node) == best.hash())

@@ -59,6 +59,8 @@ pub struct Member {
     pub published: Vec<Gossip>,
     /// The most that its sync ever held.
     pub most: SyncUsage,
+    /// How far its clock is off, seconds.
+    pub skew_secs: i64,
     /// How often it fell behind or caught up.
     pub sync_changes: Vec<bool>,
     /// Effects in order, by name: for tests of their order.
@@ -76,6 +78,8 @@ pub struct World {
     pub file: GenesisFile,
     pub genesis: Genesis,
     pub members: Vec<Member>,
+    /// One in so many gossip messages is lost; 0: none.
+    pub loss: u64,
     now_ms: u64,
     queue: BTreeMap<(u64, u64), Delivery>,
     last: u64,
@@ -92,6 +96,7 @@ impl World {
             genesis: file.check().unwrap(),
             file,
             members: Vec::new(),
+            loss: 0,
             now_ms: 0,
             queue: BTreeMap::new(),
             last: 0,
@@ -113,9 +118,11 @@ impl World {
         core::NOW + self.now_ms / 1_000
     }
 
-    fn now(&self) -> Now {
+    fn now(&self, index: usize) -> Now {
         Now {
-            unix_secs: self.unix_secs(),
+            unix_secs: self
+                .unix_secs()
+                .saturating_add_signed(self.members[index].skew_secs),
             monotonic_ms: self.now_ms,
         }
     }
@@ -144,6 +151,7 @@ impl World {
             asked: Vec::new(),
             published: Vec::new(),
             most: SyncUsage::default(),
+            skew_secs: 0,
             sync_changes: Vec::new(),
             trace: Vec::new(),
         });
@@ -270,7 +278,7 @@ impl World {
 
     /// Hands an event to a node and carries its effects out.
     fn handle(&mut self, index: usize, event: Event) -> Option<Answer> {
-        let now = self.now();
+        let now = self.now(index);
         let member = &mut self.members[index];
         let node = member.node.as_mut()?;
         let mut effects = Vec::new();
@@ -360,6 +368,9 @@ impl World {
             .collect();
         for (_, other, peer) in links {
             let id = GossipId(self.number());
+            if self.loss > 0 && scatter(id.0) % self.loss == 0 {
+                continue;
+            }
             let gossip = gossip.clone();
             let event = PeerEvent::Gossip { peer, id, gossip };
             self.after(LATENCY_MS, Delivery::Event(other, event));
@@ -456,7 +467,7 @@ impl World {
         let template = template.unwrap();
         let commitment = template.commitment(key(index % 4).address, [index as u8; 8]);
         let mut header = template.header(&commitment);
-        header.time = u32::try_from(self.unix_secs())
+        header.time = u32::try_from(self.now(index).unix_secs)
             .unwrap()
             .max(template.time_min);
         mine(&mut header);
@@ -536,6 +547,12 @@ impl World {
             .map(|(_, verdict)| *verdict)
             .collect()
     }
+}
+
+/// A number that looks random (a step of xorshift64*).
+fn scatter(number: u64) -> u64 {
+    let mixed = number ^ (number << 13) ^ 0x5555;
+    (mixed ^ (mixed >> 7)).wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
 }
 
 fn name_of(gossip: &Gossip) -> Vec<u8> {
