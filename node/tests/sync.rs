@@ -196,6 +196,28 @@ fn stalled_peer_is_replaced() {
 }
 
 #[test]
+fn peer_that_leaves_in_between_harms_nobody() {
+    let mut world = World::new();
+    let blocks = branch(&world.file, &[], &miner(), &empty(150));
+    // Shows headers, and leaves before it gives a block.
+    let leaves = world.add_odd(&blocks[..100], |request, honest| match request {
+        Request::Blocks(_) => Reply::Silence,
+        _ => Reply::Answer(honest),
+    });
+    let stays = world.add(&blocks);
+    let new = world.add(&[]);
+    world.connect(new, leaves);
+    world.run_for(500);
+    assert_eq!(world.node(new).sync_usage().headers, 100);
+    world.connect(new, stays);
+    // Asked for what follows headers that will be gone when the answer comes.
+    world.run_for(45);
+    world.disconnect(new, leaves);
+    world.run_until(30_000, |world| world.height(new) == 150);
+    assert!(world.blamed().is_empty());
+}
+
+#[test]
 fn split_network_heals_and_keeps_the_losers_transactions() {
     let mut world = World::new();
     let members: Vec<usize> = (0..4).map(|_| world.add(&[])).collect();
