@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds the crates to their layers: consensus <- pithead-api <- node, miner,
-client; and node, miner and client never depend on one another. Then the modules
-of the node to theirs: rpc -> engine -> node -> sync -> chain, mempool,
+client; sim on node and consensus; and node, miner and client never depend on one
+another. Then the modules of the node to theirs: rpc -> engine -> node -> sync -> chain, mempool,
 template -> store.
 
 Reads `cargo metadata`; dependencies of tests count too. Modules are read from
@@ -23,6 +23,7 @@ ALLOWED = {
     "pithead-node": {"pithead-api", "pithead-consensus"},
     "pithead-miner": {"pithead-api", "pithead-consensus"},
     "pithead-client": {"pithead-api", "pithead-consensus"},
+    "pithead-sim": {"pithead-consensus", "pithead-node"},
     "xtask": set(),
 }
 # What the pure crate must never use: async, I/O, clocks, randomness, logs, protobuf.
@@ -35,7 +36,8 @@ FORBIDDEN = {
 NODE_MODULES = {
     "store": set(),
     "mempool": set(),
-    "chain": {"store"},
+    "planted": set(),
+    "chain": {"store", "planted"},
     "template": {"chain", "mempool", "store"},
     "sync": {"chain", "mempool", "store"},
     "node": {"sync", "chain", "mempool", "template", "store"},

@@ -19,6 +19,9 @@ pub mod workers;
 
 pub mod engine;
 
+#[cfg(feature = "planted")]
+pub mod planted;
+
 pub mod config;
 pub mod logging;
 pub mod rpc;

@@ -37,6 +37,8 @@ impl Chain {
             state_root: parent.outcome.state_root,
             matured_reward: matured,
         };
+        #[cfg(feature = "planted")]
+        let context = crate::planted::spoil(context, block);
         let connected = connect_block(&context, block, &accounts, &self.verified)?;
         let (state_root, tree_version) = write_state(overlay, parent, &connected)?;
         overlay.put(

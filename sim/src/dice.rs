@@ -1,0 +1,133 @@
+//! Chance: numbers that follow from a seed and nothing else. Each concern has
+//! dice of its own, so that a change in one does not shift all the others.
+
+use rsa::rand_core::{CryptoRng, Error, RngCore};
+use sha2::{Digest as _, Sha256};
+
+/// A generator of numbers that look random (SplitMix64). Its results are the
+/// same on every machine: logarithms and the like come from `libm`.
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The dice of one concern in the run of a seed.
+    #[must_use]
+    pub fn new(seed: u64, concern: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(seed.to_le_bytes());
+        hasher.update(concern.as_bytes());
+        let hash: [u8; 32] = hasher.finalize().into();
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash[..8]);
+        Self(u64::from_le_bytes(first))
+    }
+
+    /// Any number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A whole number below `limit`; 0 if there is none.
+    pub fn below(&mut self, limit: usize) -> usize {
+        let scaled = (u128::from(self.next()) * limit as u128) >> 64;
+        scaled as usize
+    }
+
+    /// A fraction, above 0 and at most 1.
+    pub fn fraction(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Whether something of this probability happens.
+    pub fn happens(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.fraction() <= probability
+    }
+
+    /// A number between two others.
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.fraction()
+    }
+
+    /// The wait for the next of events that come at random, `mean` apart.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -libm::log(self.fraction()) * mean
+    }
+
+    /// Normally distributed with mean 0 and deviation 1 (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = libm::sqrt(-2.0 * libm::log(self.fraction()));
+        radius * libm::cos(std::f64::consts::TAU * self.fraction())
+    }
+
+    /// Log-normally distributed about a median.
+    pub fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
+        median * libm::exp(sigma * self.normal())
+    }
+
+    /// One of several; `None` of none.
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        from.get(self.below(from.len())).copied()
+    }
+}
+
+/// Salts of signatures by published keys, so that a transaction is the same in
+/// each run of a seed.
+impl RngCore for Dice {
+    fn next_u32(&mut self) -> u32 {
+        (self.next() >> 32) as u32
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.next()
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let number = self.next().to_le_bytes();
+            chunk.copy_from_slice(&number[..chunk.len()]);
+        }
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Error> {
+        self.fill_bytes(bytes);
+        Ok(())
+    }
+}
+
+/// It is none; nothing that is signed with it is worth anything.
+impl CryptoRng for Dice {}
+
+#[cfg(test)]
+mod tests {
+    use super::Dice;
+
+    #[test]
+    fn distributions_have_their_means() {
+        let mut dice = Dice::new(1, "test");
+        let count = 200_000;
+        let mean = |roll: &mut dyn FnMut() -> f64| {
+            (0..count).map(|_| roll()).sum::<f64>() / f64::from(count)
+        };
+        assert!((mean(&mut || dice.fraction()) - 0.5).abs() < 0.01);
+        assert!((mean(&mut || dice.exponential(10.0)) - 10.0).abs() < 0.2);
+        assert!(mean(&mut || dice.normal()).abs() < 0.02);
+        // The mean of a log-normal is exp(sigma²/2) medians.
+        let expected = 5.0 * (0.5_f64 * 0.5 / 2.0).exp();
+        assert!((mean(&mut || dice.log_normal(5.0, 0.5)) - expected).abs() < 0.1);
+    }
+
+    #[test]
+    fn seed_and_concern_decide() {
+        let rolls = |seed, concern| {
+            let mut dice = Dice::new(seed, concern);
+            [dice.next(), dice.next()]
+        };
+        assert_eq!(rolls(1, "a"), rolls(1, "a"));
+        assert_ne!(rolls(1, "a"), rolls(2, "a"));
+        assert_ne!(rolls(1, "a"), rolls(1, "b"));
+    }
+}

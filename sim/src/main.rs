@@ -1,0 +1,97 @@
+//! `pithead-sim`: runs a simulated network and prints what came of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use pithead_sim::{Plant, RunError, Scenario, Settings, run, svg};
+
+/// Runs hundreds of Pithead nodes under a virtual clock and a seeded network,
+/// checks what must hold, and prints figures.
+#[derive(Debug, Parser)]
+#[command(name = "pithead-sim", version)]
+struct Arguments {
+    /// How many nodes.
+    #[arg(long, default_value_t = 200)]
+    nodes: usize,
+    /// Virtual hours.
+    #[arg(long, default_value_t = 6.0)]
+    hours: f64,
+    /// The run's seed; drawn from the clock if it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// What happens to the nodes.
+    #[arg(long, value_enum, default_value_t = Scenario::Calm)]
+    scenario: Scenario,
+    /// Seconds between blocks; the main network's by default.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    interval: u32,
+    /// Connections that each node makes.
+    #[arg(long, default_value_t = 4)]
+    dials: usize,
+    /// Nodes that mine; an eighth of all, at most 25, by default.
+    #[arg(long)]
+    miners: Option<usize>,
+    /// Payments an hour in the whole network.
+    #[arg(long, default_value_t = 60.0)]
+    payments: f64,
+    /// Blocks below which no two nodes may disagree.
+    #[arg(long, default_value_t = 12, value_name = "BLOCKS")]
+    agreed_depth: u64,
+    /// Writes a plot.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Plants a fault, which the simulation has to find.
+    #[arg(long, value_enum, hide = true)]
+    plant: Option<Plant>,
+}
+
+impl Arguments {
+    fn settings(&self, seed: u64) -> Settings {
+        let secs = (self.hours * 3_600.0) as u64;
+        let defaults = Settings::new(seed, self.nodes, secs, self.scenario);
+        Settings {
+            interval_secs: self.interval,
+            dials: self.dials,
+            miners: self.miners.unwrap_or(defaults.miners),
+            payments_per_hour: self.payments,
+            agreed_depth: self.agreed_depth,
+            plant: self.plant,
+            ..defaults
+        }
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH);
+    let drawn = clock.map_or(0, |since| since.as_micros() as u64);
+    let seed = arguments.seed.unwrap_or(drawn);
+    eprintln!("seed {seed}");
+    let started = Instant::now();
+    let report = match run(arguments.settings(seed)) {
+        Ok(report) => report,
+        Err(RunError::Violation(violation)) => {
+            eprintln!("FOUND: {violation}");
+            eprintln!("the same again: the same options with --seed {seed}");
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("{report}");
+    }
+    eprintln!("{:.1} s", started.elapsed().as_secs_f64());
+    if let Some(path) = &arguments.svg {
+        std::fs::write(path, svg(&report))
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

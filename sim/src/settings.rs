@@ -1,0 +1,150 @@
+//! What a run is made of: its size, its seed and its weather.
+
+use serde::Serialize;
+
+/// Everything that decides a run: the same settings run the same way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Virtual seconds of mining; some minutes of settling follow.
+    pub secs: u64,
+    /// What happens to them.
+    pub scenario: Scenario,
+    /// Intended seconds between blocks.
+    pub interval_secs: u32,
+    /// Connections that each node makes; it takes as many again on average.
+    pub dials: usize,
+    /// Nodes that mine.
+    pub miners: usize,
+    /// Payments an hour in the whole network.
+    pub payments_per_hour: f64,
+    /// Blocks below which no two nodes may disagree, once healed.
+    pub agreed_depth: u64,
+    /// A fault to be found.
+    pub plant: Option<Plant>,
+}
+
+impl Settings {
+    /// A run with the defaults for the rest; blocks come as on the main
+    /// network, one every ten seconds.
+    #[must_use]
+    pub fn new(seed: u64, nodes: usize, secs: u64, scenario: Scenario) -> Self {
+        Self {
+            seed,
+            nodes,
+            secs,
+            scenario,
+            interval_secs: 10,
+            dials: 4,
+            miners: (nodes / 8).clamp(2, 25),
+            payments_per_hour: 60.0,
+            agreed_depth: 12,
+            plant: None,
+        }
+    }
+}
+
+/// What happens to the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// Distance and rates only.
+    Calm,
+    /// Clocks far apart, loss, crashes, slow peers, peers that come and go,
+    /// peers that lie.
+    Rough,
+    /// As calm, and twice the network is split in two and heals.
+    Partition,
+    /// All of that.
+    Storm,
+}
+
+/// A fault planted on purpose: the simulation has to find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Plant {
+    /// The node does not compare a block's state root (needs the feature
+    /// `planted`).
+    SkipStateRoot,
+    /// Gossip is forwarded before its verdict.
+    ForwardUnjudged,
+    /// A crash leaves half of the last commit behind.
+    TornCommit,
+    /// A reorganisation does not bring old balances back.
+    KeepUndone,
+    /// Blocks that are found are told to nobody.
+    HoldBack,
+}
+
+/// The numbers of a scenario.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weather {
+    /// Probability that a gossip message gets lost.
+    pub(crate) gossip_loss: f64,
+    /// Probability that a request or its answer gets lost.
+    pub(crate) request_loss: f64,
+    /// How far clocks are off at most, seconds.
+    pub(crate) skew_secs_max: i64,
+    /// Mean seconds between two crashes of one node; infinite: none.
+    pub(crate) crash_secs: f64,
+    /// Mean seconds after which a node drops a connection of its own.
+    pub(crate) churn_secs: f64,
+    /// Part of the nodes that answer late.
+    pub(crate) slow_part: f64,
+    /// Part of the nodes that lie.
+    pub(crate) liar_part: f64,
+    /// How often the network is split.
+    pub(crate) partitions: u32,
+}
+
+impl Scenario {
+    pub(crate) fn weather(self, max_future_secs: u32) -> Weather {
+        let calm = Weather {
+            gossip_loss: 0.0,
+            request_loss: 0.0,
+            skew_secs_max: 1,
+            crash_secs: f64::INFINITY,
+            churn_secs: f64::INFINITY,
+            slow_part: 0.0,
+            liar_part: 0.0,
+            partitions: 0,
+        };
+        let rough = Weather {
+            gossip_loss: 0.02,
+            request_loss: 0.002,
+            // Two clocks are apart by what the rules allow a block to be ahead.
+            skew_secs_max: i64::from(max_future_secs / 2),
+            crash_secs: 5_400.0,
+            churn_secs: 1_800.0,
+            slow_part: 0.05,
+            liar_part: 0.05,
+            partitions: 0,
+        };
+        match self {
+            Self::Calm => calm,
+            Self::Rough => rough,
+            Self::Partition => Weather {
+                partitions: 2,
+                ..calm
+            },
+            Self::Storm => Weather {
+                partitions: 2,
+                ..rough
+            },
+        }
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Rough => "rough",
+            Self::Partition => "partition",
+            Self::Storm => "storm",
+        }
+    }
+}

@@ -1,0 +1,608 @@
+//! The network: nodes, a queue of what is going to happen, and the clock that it
+//! drives. Start with [`Simulation::run`].
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use pithead_consensus::genesis::{AllocationEntry, GenesisError, GenesisFile, Network};
+use pithead_consensus::{Address, Genesis};
+use pithead_node::node::{Answer, Effect, Event};
+use pithead_node::store::StoreError;
+use pithead_node::sync::{
+    Gossip, GossipId, PeerEvent, PeerKey, RecentBlocks, Request, RequestId, SyncUsage, Verdict,
+};
+use thiserror::Error;
+
+use crate::checks;
+use crate::dice::Dice;
+use crate::digest::Digest;
+use crate::geography::Place;
+use crate::ledger::Ledger;
+use crate::measure::Measure;
+use crate::member::{GENESIS_TIME, Manner, Member, Message, Seen};
+use crate::report::Report;
+use crate::settings::{Plant, Settings, Weather};
+use crate::store::CrashStore;
+use crate::wallets::Wallets;
+
+/// A second of the virtual clock.
+pub(crate) const SECOND_US: u64 = 1_000_000;
+/// Hashes that a block takes at first: enough for the difficulty to move in
+/// both directions, few enough to be found at once.
+const HASHES_PER_BLOCK: f64 = 64.0;
+/// The same as a compact target: 2^256 / 64.
+const BITS: u32 = 0x2003_ffff;
+/// The easiest target: two hashes.
+const POW_LIMIT_BITS: u32 = 0x207f_ffff;
+/// What a machine takes to see to a message, microseconds.
+const THINK_US: f64 = 1_000.0;
+/// The same for slow ones.
+const SLOW_THINK_US: f64 = 600_000.0;
+/// What slow ones can send, bits a second.
+const SLOW_BITS_PER_SEC: f64 = 1e6;
+/// How long a banned peer is refused.
+const BAN_US: u64 = 1_800 * SECOND_US;
+/// How long settling may take at the end.
+const SETTLE_SECS_MAX: u64 = 600;
+
+/// Why a run ended early.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The simulation found a fault.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// The settings make no network.
+    #[error("no such network: {0}")]
+    Settings(String),
+    /// The genesis does not pass.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+}
+
+/// Something that must never be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{secs} s into the run{}: {what}", node.map(|node| format!(", node {node}")).unwrap_or_default())]
+pub struct Violation {
+    /// When, virtual seconds.
+    pub secs: u64,
+    /// At which node, if at one.
+    pub node: Option<usize>,
+    /// What.
+    pub what: String,
+}
+
+/// What is going to happen.
+pub(crate) enum Happening {
+    Tick(usize),
+    /// Something comes to a node from one of its peers.
+    Peer(usize, PeerEvent),
+    /// Gossip comes to a node.
+    Gossip(usize, PeerKey, Arc<Message>),
+    /// A request comes to a node; when it was sent, and the answerer's name of the
+    /// asker.
+    Ask {
+        at: usize,
+        from: PeerKey,
+        id: RequestId,
+        request: Request,
+        sent_us: u64,
+    },
+    /// A connection is found to be dead.
+    Lost(usize, PeerKey),
+    Dial(usize),
+    Drop(usize),
+    Solve(usize, u64),
+    Pay,
+    Lie(usize),
+    Crash(usize),
+    Restart(usize),
+    Split,
+    Heal,
+    Inspect,
+}
+
+struct Scheduled {
+    at_us: u64,
+    number: u64,
+    what: Happening,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    /// The earliest first, since heaps give the greatest.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at_us, other.number).cmp(&(self.at_us, self.number))
+    }
+}
+
+/// One dice for each concern.
+pub(crate) struct AllDice {
+    pub(crate) network: Dice,
+    pub(crate) faults: Dice,
+    pub(crate) mining: Dice,
+    pub(crate) wallets: Dice,
+    pub(crate) liars: Dice,
+}
+
+/// A run.
+pub struct Simulation {
+    pub(crate) settings: Settings,
+    pub(crate) weather: Weather,
+    pub(crate) genesis: Genesis,
+    pub(crate) members: Vec<Member>,
+    pub(crate) ledger: Ledger,
+    pub(crate) measure: Measure,
+    pub(crate) wallets: Wallets,
+    pub(crate) dice: AllDice,
+    pub(crate) digest: Digest,
+    pub(crate) now_us: u64,
+    queue: BinaryHeap<Scheduled>,
+    last: u64,
+    /// Which part of a split network each node is in.
+    pub(crate) side: Vec<u8>,
+    /// Since when the network has been whole; `None` while it is split.
+    pub(crate) whole_since_us: Option<u64>,
+    /// Whether mining, paying, lying and crashing go on.
+    pub(crate) stirred: bool,
+    pub(crate) watch: checks::Watch,
+}
+
+impl Simulation {
+    /// A network that is about to start.
+    ///
+    /// # Errors
+    /// [`RunError::Settings`] if there are too few nodes.
+    pub fn new(settings: Settings) -> Result<Self, RunError> {
+        if settings.nodes < 2 || settings.miners == 0 || settings.interval_secs == 0 {
+            return Err(RunError::Settings(
+                "at least two nodes, one miner and a second between blocks".to_owned(),
+            ));
+        }
+        let wallets = Wallets::new().map_err(RunError::Settings)?;
+        let file = genesis_file(&settings, &wallets)?;
+        let genesis = file.check()?;
+        let weather = settings.scenario.weather(genesis.params.max_future_secs);
+        #[cfg(feature = "planted")]
+        pithead_node::planted::skip_state_root(settings.plant == Some(Plant::SkipStateRoot));
+        #[cfg(not(feature = "planted"))]
+        if settings.plant == Some(Plant::SkipStateRoot) {
+            return Err(RunError::Settings(
+                "this fault needs a build with --features planted".to_owned(),
+            ));
+        }
+        let seed = settings.seed;
+        let mut world = Self {
+            weather,
+            ledger: Ledger::new(&genesis),
+            genesis,
+            members: Vec::new(),
+            measure: Measure::new(),
+            wallets,
+            dice: AllDice {
+                network: Dice::new(seed, "network"),
+                faults: Dice::new(seed, "faults"),
+                mining: Dice::new(seed, "mining"),
+                wallets: Dice::new(seed, "wallets"),
+                liars: Dice::new(seed, "liars"),
+            },
+            digest: Digest::new(),
+            now_us: 0,
+            queue: BinaryHeap::new(),
+            last: 0,
+            side: vec![0; settings.nodes],
+            whole_since_us: Some(0),
+            stirred: true,
+            watch: checks::Watch::default(),
+            settings,
+        };
+        let mut dice = Dice::new(seed, "members");
+        for index in 0..world.settings.nodes {
+            let member = world.member(index, &mut dice);
+            world.members.push(member);
+            world.start(index)?;
+        }
+        world.share_hash_rate();
+        world.schedule_first(&mut dice);
+        Ok(world)
+    }
+
+    fn member(&self, index: usize, dice: &mut Dice) -> Member {
+        let weather = &self.weather;
+        // The first nodes are honest, so that there is always somebody who mines.
+        let manner = match index {
+            0..2 => Manner::Honest,
+            _ if dice.happens(weather.liar_part) => Manner::Liar,
+            _ if dice.happens(weather.slow_part) => Manner::Slow,
+            _ => Manner::Honest,
+        };
+        let mut place = Place::somewhere(dice);
+        let mut think_us = dice.log_normal(THINK_US, 0.5);
+        if manner == Manner::Slow {
+            place.bits_per_sec = SLOW_BITS_PER_SEC;
+            think_us = dice.log_normal(SLOW_THINK_US, 0.3);
+        }
+        let spread = 2 * weather.skew_secs_max as usize + 1;
+        let skew_secs = dice.below(spread) as i64 - weather.skew_secs_max;
+        let crashes = weather.crash_secs.is_finite();
+        let mut address = [0; 32];
+        address[..8].copy_from_slice(&(index as u64 + 1).to_be_bytes());
+        Member {
+            node: None,
+            store: Arc::new(CrashStore::new(crashes, self.settings.plant)),
+            recent: RecentBlocks::default(),
+            links: std::collections::BTreeMap::new(),
+            seen: Seen::default(),
+            judged: std::collections::BTreeMap::new(),
+            banned: std::collections::BTreeMap::new(),
+            partners: Vec::new(),
+            place,
+            line_free_us: 0,
+            think_us: think_us as u64,
+            skew_secs,
+            manner,
+            hash_share: 0.0,
+            solve_number: 0,
+            online_since_us: 0,
+            syncing: false,
+            reward_address: Address(address),
+            forged: std::collections::BTreeMap::new(),
+            earlier: None,
+            most: SyncUsage::default(),
+        }
+    }
+
+    /// Starts a node on its store.
+    pub(crate) fn start(&mut self, index: usize) -> Result<(), Violation> {
+        let seed = Dice::new(self.settings.seed, &format!("sync {index}")).next();
+        let started = self.members[index].start(&self.genesis, seed, self.now_us);
+        started.map_err(|error| self.storage_failed(index, &error))
+    }
+
+    fn schedule_first(&mut self, dice: &mut Dice) {
+        for index in 0..self.members.len() {
+            let phase = |dice: &mut Dice, secs: f64| dice.between(0.0, secs * 1e6) as u64;
+            let tick = phase(dice, 1.0);
+            self.after(tick, Happening::Tick(index));
+            let dial = phase(dice, 5.0);
+            self.after(dial, Happening::Dial(index));
+            self.schedule_crash(index);
+            self.schedule_drop(index);
+            if self.members[index].manner == Manner::Liar {
+                self.schedule_lie(index);
+            }
+        }
+        self.after(30 * SECOND_US, Happening::Inspect);
+        self.schedule_payment();
+        let length = self.settings.secs * SECOND_US;
+        for number in 0..u64::from(self.weather.partitions) {
+            // Each split lasts a sixth of the run and begins at a quarter of
+            // its half.
+            let start = length * (1 + 4 * number) / 8;
+            self.after(start, Happening::Split);
+            self.after(start + length / 6, Happening::Heal);
+        }
+    }
+
+    pub(crate) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Lets something happen later.
+    pub(crate) fn after(&mut self, us: u64, what: Happening) {
+        let number = self.number();
+        self.queue.push(Scheduled {
+            at_us: self.now_us + us,
+            number,
+            what,
+        });
+    }
+
+    /// Lets something happen at a moment to come.
+    pub(crate) fn at(&mut self, at_us: u64, what: Happening) {
+        self.after(at_us.saturating_sub(self.now_us), what);
+    }
+
+    /// A fault, with the time at which it was found.
+    pub(crate) fn violation(&self, node: Option<usize>, what: impl Into<String>) -> Violation {
+        Violation {
+            secs: self.now_us / SECOND_US,
+            node,
+            what: what.into(),
+        }
+    }
+
+    pub(crate) fn storage_failed(&self, index: usize, error: &StoreError) -> Violation {
+        self.violation(Some(index), format!("storage failed: {error}"))
+    }
+
+    /// Runs to the end and reports.
+    ///
+    /// # Errors
+    /// [`Violation`]: the first fault that is found.
+    pub fn run(mut self) -> Result<Report, Violation> {
+        self.run_until(self.settings.secs * SECOND_US)?;
+        self.settle()?;
+        self.check_end()?;
+        Ok(Report::of(&self))
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run_until(&mut self, until_us: u64) -> Result<(), Violation> {
+        while let Some(next) = self.queue.peek() {
+            if next.at_us > until_us {
+                break;
+            }
+            if let Some(next) = self.queue.pop() {
+                self.now_us = next.at_us;
+                self.happen(next.what)?;
+            }
+        }
+        self.now_us = until_us;
+        Ok(())
+    }
+
+    /// Ends all trouble, and waits until everybody honest has the same tip.
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.stirred = false;
+        if self.whole_since_us.is_none() {
+            self.heal();
+        }
+        for index in 0..self.members.len() {
+            if self.members[index].node.is_none() {
+                self.restart(index)?;
+            }
+        }
+        // What is on its way arrives, and then one block decides between tips.
+        self.run_until(self.now_us + 120 * SECOND_US)?;
+        self.find_last_block()?;
+        let limit_us = self.now_us + SETTLE_SECS_MAX * SECOND_US;
+        while !self.honest_agree() {
+            if self.now_us >= limit_us {
+                return Err(self.disagreement(SETTLE_SECS_MAX));
+            }
+            self.run_until(self.now_us + SECOND_US)?;
+        }
+        // Requests that are under way come to their end.
+        self.run_until(self.now_us + 60 * SECOND_US)
+    }
+
+    fn happen(&mut self, what: Happening) -> Result<(), Violation> {
+        match what {
+            Happening::Tick(index) => {
+                self.handle(index, Event::Tick)?;
+                self.after(SECOND_US, Happening::Tick(index));
+                Ok(())
+            }
+            Happening::Peer(index, event) => self.peer_event(index, event),
+            Happening::Gossip(index, peer, message) => self.gossip_came(index, peer, &message),
+            Happening::Ask {
+                at,
+                from,
+                id,
+                request,
+                sent_us,
+            } => self.answer(at, from, id, &request, sent_us),
+            Happening::Lost(index, peer) => self.lost(index, peer),
+            Happening::Dial(index) => {
+                self.dial(index);
+                Ok(())
+            }
+            Happening::Drop(index) => {
+                self.drop_one(index);
+                Ok(())
+            }
+            Happening::Solve(index, number) => self.solve(index, number),
+            Happening::Pay => self.pay(),
+            Happening::Lie(index) => self.lie(index),
+            Happening::Crash(index) => self.crash(index),
+            Happening::Restart(index) => self.restart(index),
+            Happening::Split => {
+                self.split();
+                Ok(())
+            }
+            Happening::Heal => {
+                self.heal();
+                Ok(())
+            }
+            Happening::Inspect => self.inspect(),
+        }
+    }
+
+    /// Hands an event to a node and carries its effects out.
+    pub(crate) fn handle(
+        &mut self,
+        index: usize,
+        event: Event,
+    ) -> Result<Option<Answer>, Violation> {
+        let member = &mut self.members[index];
+        let now = member.now(self.now_us);
+        let Some(node) = member.node.as_mut() else {
+            return Ok(None);
+        };
+        self.digest.event(self.now_us, index, &event);
+        let mut effects = Vec::new();
+        let answer = node.handle_into(event, now, &mut |effect| effects.push(effect));
+        while node.has_more() {
+            node.handle_into(Event::Continue, now, &mut |effect| effects.push(effect));
+        }
+        let usage = node.sync_usage();
+        if let Err(what) = checks::usage(&usage, &mut member.most, member.links.len()) {
+            return Err(self.violation(Some(index), what));
+        }
+        for effect in effects {
+            self.digest.effect(&effect);
+            self.carry_out(index, effect)?;
+        }
+        Ok(Some(answer))
+    }
+
+    fn carry_out(&mut self, index: usize, effect: Effect) -> Result<(), Violation> {
+        match effect {
+            Effect::Request { peer, id, request } => self.ask(index, peer, id, request),
+            Effect::Verdict { peer, id, verdict } => return self.verdict(index, peer, id, verdict),
+            Effect::Publish(gossip) => self.publish(index, gossip),
+            Effect::BlockValidated(block) => {
+                let hash = block.hash();
+                self.arrived(index, &hash);
+                self.members[index].recent.push(block);
+            }
+            Effect::TipChanged { tip, disconnected } => {
+                if self.members[index].is_honest() {
+                    self.measure.reorganised(disconnected);
+                    let judged = self.ledger.judge(&tip);
+                    judged.map_err(|what| self.violation(Some(index), what))?;
+                }
+                self.schedule_solution(index);
+            }
+            Effect::Disconnect { peer, reason, ban } => {
+                let Some(link) = self.members[index].links.get(&peer) else {
+                    return Ok(());
+                };
+                let other = link.other;
+                if ban {
+                    let until = self.now_us + BAN_US;
+                    self.members[index].banned.insert(other, until);
+                    self.measure.bans += 1;
+                }
+                let unjust = self.members[index].is_honest() && self.members[other].is_honest();
+                if ban && unjust {
+                    let what = format!("it banned node {other}, an honest one: {reason}");
+                    return Err(self.violation(Some(index), what));
+                }
+                self.measure.dismissals += u64::from(!ban && unjust);
+                self.cut(index, peer);
+            }
+            Effect::PeerScored { peer, points } => {
+                let other = self.members[index].links.get(&peer).map(|link| link.other);
+                if let Some(other) = other
+                    && self.members[index].is_honest()
+                    && self.members[other].is_honest()
+                {
+                    self.measure.honest_points_max = self.measure.honest_points_max.max(points);
+                }
+            }
+            Effect::SyncChanged(status) => {
+                let was = std::mem::replace(&mut self.members[index].syncing, status.syncing);
+                if was && !status.syncing {
+                    self.schedule_solution(index);
+                }
+            }
+            Effect::Fatal(reason) => {
+                return Err(self.violation(Some(index), format!("it gave up: {reason}")));
+            }
+            Effect::NewTemplate(_) | Effect::Pending(_) => {}
+        }
+        Ok(())
+    }
+
+    fn verdict(
+        &mut self,
+        index: usize,
+        peer: PeerKey,
+        id: GossipId,
+        verdict: Verdict,
+    ) -> Result<(), Violation> {
+        let Some((from, message)) = self.members[index].judged.remove(&id) else {
+            if self.members[index].links.contains_key(&peer) {
+                let what = "a verdict on gossip that did not come, or a second one";
+                return Err(self.violation(Some(index), what));
+            }
+            return Ok(());
+        };
+        let early = self.settings.plant == Some(Plant::ForwardUnjudged);
+        if verdict == Verdict::Accept && !early {
+            self.spread(index, &message, Some(from));
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, index: usize, gossip: Gossip) {
+        if self.settings.plant == Some(Plant::HoldBack) && matches!(gossip, Gossip::Block(_)) {
+            return;
+        }
+        let message = Arc::new(Message::new(gossip));
+        let now_us = self.now_us;
+        self.members[index].seen.enter(message.name, now_us);
+        self.spread(index, &message, None);
+    }
+
+    fn gossip_came(
+        &mut self,
+        index: usize,
+        peer: PeerKey,
+        message: &Arc<Message>,
+    ) -> Result<(), Violation> {
+        let now_us = self.now_us;
+        let id = GossipId(self.number());
+        let member = &mut self.members[index];
+        if member.node.is_none()
+            || !member.links.contains_key(&peer)
+            || !member.seen.enter(message.name, now_us)
+        {
+            return Ok(());
+        }
+        member.judged.insert(id, (peer, Arc::clone(message)));
+        if self.settings.plant == Some(Plant::ForwardUnjudged) {
+            self.spread(index, message, Some(peer));
+        }
+        let gossip = message.gossip.clone();
+        let event = PeerEvent::Gossip { peer, id, gossip };
+        self.handle(index, Event::Peer(event)).map(drop)
+    }
+
+    /// Notes that a block has come to a node.
+    fn arrived(&mut self, index: usize, hash: &pithead_consensus::BlockHash) {
+        let (now_us, member) = (self.now_us, &self.members[index]);
+        let Some(found) = self.ledger.get_mut(hash) else {
+            return;
+        };
+        if member.syncing || member.online_since_us > found.at_us || !member.is_honest() {
+            return;
+        }
+        let ms = u32::try_from((now_us - found.at_us) / 1_000).unwrap_or(u32::MAX - 1);
+        if let Some(arrival) = found.arrivals_ms.get_mut(index) {
+            *arrival = (*arrival).min(ms);
+        }
+    }
+
+    /// Hashes a second in the whole network.
+    pub(crate) fn hash_rate(&self) -> f64 {
+        HASHES_PER_BLOCK / f64::from(self.settings.interval_secs)
+    }
+}
+
+/// The main network's rules with easy work and the wallets' allocations.
+fn genesis_file(settings: &Settings, wallets: &Wallets) -> Result<GenesisFile, RunError> {
+    let base = Network::Main.genesis_file();
+    let prefix = pithead_consensus::AddressPrefix::new(&base.address_prefix)
+        .map_err(|error| RunError::Settings(error.to_string()))?;
+    Ok(GenesisFile {
+        name: "simulation".to_owned(),
+        time: GENESIS_TIME,
+        bits: BITS,
+        pow_limit_bits: POW_LIMIT_BITS,
+        block_interval_secs: settings.interval_secs,
+        allocations: wallets
+            .addresses()
+            .map(|address| AllocationEntry {
+                address: address.to_text(&prefix),
+                amount: "1000".to_owned(),
+            })
+            .collect(),
+        ..base
+    })
+}
