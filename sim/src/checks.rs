@@ -71,12 +71,7 @@ impl Watch {
 pub(crate) fn usage(now: &SyncUsage, most: &mut SyncUsage, links: usize) -> Result<(), String> {
     let limits = [
         ("peers", now.peers, LINKS_MAX + links, &mut most.peers),
-        (
-            "headers",
-            now.headers,
-            HEADERS_KEPT_MAX,
-            &mut most.headers,
-        ),
+        ("headers", now.headers, HEADERS_KEPT_MAX, &mut most.headers),
         (
             "requests",
             now.requests,
@@ -168,7 +163,9 @@ impl Simulation {
                 self.replay(index)?;
             }
         }
-        let best = self.best_honest().and_then(|index| self.members[index].tip());
+        let best = self
+            .best_honest()
+            .and_then(|index| self.members[index].tip());
         let Some((best, height)) = best else {
             return Ok(());
         };
@@ -206,7 +203,9 @@ impl Simulation {
         height: u64,
     ) -> Result<(), Violation> {
         let depth = self.settings.agreed_depth;
-        let before = self.watch.height_before(self.now_us.saturating_sub(SETTLED_US));
+        let before = self
+            .watch
+            .height_before(self.now_us.saturating_sub(SETTLED_US));
         let mut judged: BTreeMap<BlockHash, bool> = BTreeMap::new();
         for index in settled {
             let Some((tip, own)) = self.members[*index].tip() else {
@@ -265,7 +264,9 @@ impl Simulation {
     }
 
     pub(crate) fn disagreement(&self, secs: u64) -> Violation {
-        let best = self.best_honest().and_then(|index| self.members[index].tip());
+        let best = self
+            .best_honest()
+            .and_then(|index| self.members[index].tip());
         let honest = self.members.iter().enumerate();
         let mut others = honest
             .filter(|(_, member)| member.is_honest() && member.tip() != best)
@@ -313,7 +314,10 @@ impl Simulation {
                 let what = "its tables differ from those of the other nodes";
                 return Err(self.violation(Some(index), what));
             }
-            let usage = self.members[index].node.as_ref().map(|node| node.sync_usage());
+            let usage = self.members[index]
+                .node
+                .as_ref()
+                .map(|node| node.sync_usage());
             if usage.is_some_and(|usage| usage.bodies > 0 || usage.body_bytes > 0) {
                 return Err(self.violation(Some(index), "bodies are left over"));
             }

@@ -7,12 +7,12 @@ use sha2::{Digest as _, Sha256};
 /// A generator of numbers that look random (SplitMix64). Its results are the
 /// same on every machine: logarithms and the like come from `libm`.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
     /// The dice of one concern in the run of a seed.
     #[must_use]
-    pub fn new(seed: u64, concern: &str) -> Self {
+    pub(crate) fn new(seed: u64, concern: &str) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(seed.to_le_bytes());
         hasher.update(concern.as_bytes());
@@ -23,7 +23,7 @@ impl Dice {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,44 +32,44 @@ impl Dice {
     }
 
     /// A whole number below `limit`; 0 if there is none.
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         let scaled = (u128::from(self.next()) * limit as u128) >> 64;
         scaled as usize
     }
 
     /// A fraction, above 0 and at most 1.
-    pub fn fraction(&mut self) -> f64 {
+    pub(crate) fn fraction(&mut self) -> f64 {
         ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 
     /// Whether something of this probability happens.
-    pub fn happens(&mut self, probability: f64) -> bool {
+    pub(crate) fn happens(&mut self, probability: f64) -> bool {
         probability > 0.0 && self.fraction() <= probability
     }
 
     /// A number between two others.
-    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.fraction()
     }
 
     /// The wait for the next of events that come at random, `mean` apart.
-    pub fn exponential(&mut self, mean: f64) -> f64 {
+    pub(crate) fn exponential(&mut self, mean: f64) -> f64 {
         -libm::log(self.fraction()) * mean
     }
 
     /// Normally distributed with mean 0 and deviation 1 (Box and Muller).
-    pub fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let radius = libm::sqrt(-2.0 * libm::log(self.fraction()));
         radius * libm::cos(std::f64::consts::TAU * self.fraction())
     }
 
     /// Log-normally distributed about a median.
-    pub fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
+    pub(crate) fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
         median * libm::exp(sigma * self.normal())
     }
 
     /// One of several; `None` of none.
-    pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         from.get(self.below(from.len())).copied()
     }
 }

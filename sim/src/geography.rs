@@ -50,22 +50,22 @@ const REGIONS: [(&str, f64, f64, f64); 8] = [
 ];
 
 /// How many regions there are.
-pub const REGION_COUNT: usize = REGIONS.len();
+pub(crate) const REGION_COUNT: usize = REGIONS.len();
 
 /// Where a node is and what its line can do.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub(crate) struct Place {
     /// Its region, an index.
-    pub region: usize,
+    pub(crate) region: usize,
     latitude: f64,
     longitude: f64,
     /// What it can send, bits a second.
-    pub bits_per_sec: f64,
+    pub(crate) bits_per_sec: f64,
 }
 
 impl Place {
     /// Somewhere, by the weights of the regions.
-    pub fn somewhere(dice: &mut Dice) -> Self {
+    pub(crate) fn somewhere(dice: &mut Dice) -> Self {
         let all: f64 = REGIONS.iter().map(|(.., weight)| weight).sum();
         let mut left = dice.between(0.0, all);
         let mut region = 0;
@@ -101,13 +101,13 @@ impl Place {
 
     /// The median delay of a message to another place, microseconds.
     #[must_use]
-    pub fn latency_us(&self, other: &Self) -> f64 {
+    pub(crate) fn latency_us(&self, other: &Self) -> f64 {
         1_000.0 * (ACCESS_MS + DETOUR * self.distance_km(other) / FIBRE_KM_PER_MS)
     }
 }
 
 /// What becomes of a link's median delay for one message.
-pub fn jitter(dice: &mut Dice) -> f64 {
+pub(crate) fn jitter(dice: &mut Dice) -> f64 {
     dice.log_normal(1.0, JITTER_SIGMA)
 }
 

@@ -185,11 +185,15 @@ impl Ledger {
         }
         let before = self.blocks.get(&found.parent).and_then(|at| at.state_root);
         if before.is_some_and(|root| root != tip.commitment.state_root) {
-            return Err(format!("block {hash} commits to a state that is not its parent's"));
+            return Err(format!(
+                "block {hash} commits to a state that is not its parent's"
+            ));
         }
         let root = tip.outcome.state_root;
         if found.state_root.is_some_and(|first| first != root) {
-            return Err(format!("its state after block {hash} is not that of others"));
+            return Err(format!(
+                "its state after block {hash} is not that of others"
+            ));
         }
         if let Some(found) = self.blocks.get_mut(&hash) {
             found.state_root = Some(root);

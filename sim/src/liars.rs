@@ -80,8 +80,8 @@ impl Simulation {
         match self.dice.liars.below(6) {
             0 => self.announce_twisted(index, |header| {
                 // No work at all.
-                let target = header.bits.to_target();
-                while target.is_ok_and(|target| target.is_met_by(&header.hash())) {
+                let target = header.bits.to_target().ok();
+                while target.is_some_and(|target| target.is_met_by(&header.hash())) {
                     header.nonce = header.nonce.wrapping_add(1);
                 }
             }),

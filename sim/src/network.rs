@@ -194,10 +194,7 @@ impl Simulation {
                 inbound: !outbound,
             };
             // Two round trips: TCP, then Noise.
-            self.after(
-                (4.0 * latency_us) as u64,
-                Happening::Peer(index, event),
-            );
+            self.after((4.0 * latency_us) as u64, Happening::Peer(index, event));
         }
         self.measure.connections += 1;
     }
@@ -233,7 +230,10 @@ impl Simulation {
         if self.members[index].node.is_none() {
             return;
         }
-        let missing = self.settings.dials.saturating_sub(self.members[index].outbound());
+        let missing = self
+            .settings
+            .dials
+            .saturating_sub(self.members[index].outbound());
         for _ in 0..missing {
             for _ in 0..DIAL_TRIES {
                 let other = self.dice.network.below(self.members.len());
@@ -288,7 +288,9 @@ impl Simulation {
             .map(|(key, link)| (*key, link.other))
             .collect();
         if let Some((key, other)) = self.dice.faults.pick(&links) {
-            self.members[index].partners.retain(|partner| *partner != other);
+            self.members[index]
+                .partners
+                .retain(|partner| *partner != other);
             self.cut(index, key);
         }
     }

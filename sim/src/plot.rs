@@ -119,7 +119,14 @@ fn delays(out: &mut String, report: &Report) {
     let mut tick = 0.0;
     while tick <= end {
         line(out, "axis", (x(tick), BOTTOM), (x(tick), BOTTOM + 5.0));
-        text(out, x(tick), BOTTOM + 20.0, "", "middle", &format!("{tick:.0}"));
+        text(
+            out,
+            x(tick),
+            BOTTOM + 20.0,
+            "",
+            "middle",
+            &format!("{tick:.0}"),
+        );
         tick += step;
     }
     if delays.is_empty() {
@@ -132,7 +139,11 @@ fn delays(out: &mut String, report: &Report) {
         let part = reached as f64 / delays.len() as f64;
         let _ = write!(points, "{:.1},{:.1} ", x(ms), y(part));
     }
-    let _ = writeln!(out, "<polyline class=\"curve\" points=\"{}\"/>", points.trim());
+    let _ = writeln!(
+        out,
+        "<polyline class=\"curve\" points=\"{}\"/>",
+        points.trim()
+    );
     let marks = [
         ("p50", report.propagation.p50, 0.5, "start"),
         ("p99", report.propagation.p99, 0.99, "end"),

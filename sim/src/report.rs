@@ -249,9 +249,8 @@ impl fmt::Display for Report {
             format!("{}, {}", self.blocks_found, self.blocks_best),
         )?;
         row("stale rate", format!("{:.2} %", 100.0 * self.stale_rate))?;
-        let times = |of: &Percentiles| {
-            format!("{} / {} / {} / {} ms", of.p50, of.p90, of.p99, of.max)
-        };
+        let times =
+            |of: &Percentiles| format!("{} / {} / {} / {} ms", of.p50, of.p90, of.p99, of.max);
         row(
             "propagation to a node: p50/p90/p99/max",
             times(&self.propagation),

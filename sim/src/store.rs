@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pithead_node::store::{
-    Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError, Table,
-};
+use pithead_node::store::{Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError, Table};
 
 use crate::settings::Plant;
 
@@ -82,7 +80,9 @@ impl CrashStore {
         };
         if self.plant == Some(Plant::KeepUndone) && undoes(batch) {
             let mut batch = batch.clone();
-            batch.changes.retain(|(table, _), _| *table != Table::Accounts);
+            batch
+                .changes
+                .retain(|(table, _), _| *table != Table::Accounts);
             return self.inner.commit(&batch);
         }
         self.inner.commit(batch)

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use pithead_consensus::key::{MODULUS_LEN, SIGNATURE_LEN};
 use pithead_consensus::{
-    Address, Amount, BlockHash, Output, PublicKey, SignedTransaction, Signature, TransactionBody,
+    Address, Amount, BlockHash, Output, PublicKey, Signature, SignedTransaction, TransactionBody,
 };
 use pithead_node::node::{Answer, Event, TransactionVerdict};
 use pithead_node::store::schema;
