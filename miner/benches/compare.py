@@ -40,7 +40,7 @@ def other_miner(path, seconds, core):
     scale = {"k": 1e-3, "M": 1.0}
 
     def stop(*_):
-        process.send_signal(signal.SIGINT)
+        process.kill()
 
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
