@@ -1,26 +1,32 @@
 //! Runs the core on a thread of its own behind a bounded queue, and tells the
 //! rest of the process what it did.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pithead_consensus::{Block, BlockHash, Genesis, Height, SignedTransaction};
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::chain::AcceptError;
 use crate::mempool::{Mempool, PendingChange};
 use crate::node::{
-    Answer, BlockVerdict, Effect, Event, Node, RejectedTransaction, TransactionVerdict,
+    Answer, BlockVerdict, Effect, Event, Node, Now, RejectedTransaction, TransactionVerdict,
 };
 use crate::store::schema::ChainEntry;
 use crate::store::{Store, StoreError};
+use crate::sync::{PeerEvent, SyncStatus};
 use crate::template::BlockTemplate;
 
 /// Events that may wait for the core.
 const QUEUE_EVENTS_MAX: usize = 1_024;
+/// Of these, how many may come from peers: they never shut out the API.
+const QUEUE_PEER_EVENTS_MAX: usize = 512;
+/// Effects that the network shell may be behind; what exceeds them is lost, as
+/// on a bad line, and made up for by time-outs.
+const NETWORK_EFFECTS_MAX: usize = 16_384;
 /// Mempool changes that a follower may be behind.
 const PENDING_CHANGES_MAX: usize = 4_096;
 
@@ -64,6 +70,8 @@ enum Command {
     Handle {
         event: Event,
         answer: Option<oneshot::Sender<Answer>>,
+        /// A peer's place in the queue, given back once this was handled.
+        place: Option<OwnedSemaphorePermit>,
     },
     Stop,
 }
@@ -79,7 +87,62 @@ pub struct Engine {
     template: watch::Receiver<Arc<BlockTemplate>>,
     pending: broadcast::Sender<PendingChange>,
     fatal: watch::Receiver<Option<String>>,
+    sync: watch::Receiver<SyncStatus>,
+    network: Arc<OnceLock<mpsc::Sender<Effect>>>,
+    peer_places: Arc<Semaphore>,
     clock: Clock,
+}
+
+/// Where the network shell puts what peers tell: bounded, so that peers who
+/// talk faster than the core listens have to wait.
+#[derive(Clone)]
+pub struct PeerEvents {
+    commands: mpsc::Sender<Command>,
+    places: Arc<Semaphore>,
+}
+
+impl PeerEvents {
+    /// Hands an event to the core; waits while peers fill their share of the
+    /// queue.
+    ///
+    /// # Errors
+    /// [`Stopped`] if the node is stopping.
+    pub async fn send(&self, event: PeerEvent) -> Result<(), Stopped> {
+        let places = Arc::clone(&self.places);
+        let place = places.acquire_owned().await.map_err(|_| Stopped)?;
+        let command = peer_command(event, place);
+        self.commands.send(command).await.map_err(|_| Stopped)
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// The event, if the queue is full or the node is stopping.
+    pub fn try_send(&self, event: PeerEvent) -> Result<(), PeerEvent> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Err(event);
+        };
+        match self.commands.try_send(peer_command(event, place)) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(command))
+            | Err(mpsc::error::TrySendError::Closed(command)) => match command {
+                Command::Handle {
+                    event: Event::Peer(event),
+                    ..
+                } => Err(event),
+                // Nothing else was put in.
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+fn peer_command(event: PeerEvent, place: OwnedSemaphorePermit) -> Command {
+    Command::Handle {
+        event: Event::Peer(event),
+        answer: None,
+        place: Some(place),
+    }
 }
 
 impl Engine {
@@ -96,6 +159,8 @@ impl Engine {
         let (template_sender, template) = watch::channel(template);
         let (pending, _) = broadcast::channel(PENDING_CHANGES_MAX);
         let (fatal_sender, fatal) = watch::channel(None);
+        let (sync_sender, sync) = watch::channel(node.sync_status());
+        let network = Arc::new(OnceLock::new());
         let engine = Self {
             commands,
             store: Arc::clone(node.chain().store()),
@@ -105,15 +170,22 @@ impl Engine {
             template,
             pending: pending.clone(),
             fatal,
+            sync,
+            network: Arc::clone(&network),
+            peer_places: Arc::new(Semaphore::new(QUEUE_PEER_EVENTS_MAX)),
             clock: Arc::clone(&clock),
         };
         let worker = Worker {
             node,
             clock,
-            tip: tip_sender,
-            template: template_sender,
-            pending,
-            fatal: fatal_sender,
+            outlets: Outlets {
+                tip: tip_sender,
+                template: template_sender,
+                pending,
+                fatal: fatal_sender,
+                sync: sync_sender,
+                network,
+            },
         };
         let thread = std::thread::Builder::new()
             .name("core".to_owned())
@@ -135,6 +207,7 @@ impl Engine {
             let command = Command::Handle {
                 event: Event::Tick,
                 answer: None,
+                place: None,
             };
             if commands.send(command).await.is_err() {
                 return;
@@ -217,6 +290,30 @@ impl Engine {
         self.pending.subscribe()
     }
 
+    /// Follows how far this node is behind.
+    #[must_use]
+    pub fn sync(&self) -> watch::Receiver<SyncStatus> {
+        self.sync.clone()
+    }
+
+    /// Where the network shell puts what peers tell.
+    #[must_use]
+    pub fn peer_events(&self) -> PeerEvents {
+        PeerEvents {
+            commands: self.commands.clone(),
+            places: Arc::clone(&self.peer_places),
+        }
+    }
+
+    /// What the network shell has to carry out: requests, verdicts,
+    /// publications, validated blocks, disconnections, peers' points. Handed
+    /// out once; `None` after that. Without a shell they are dropped.
+    #[must_use]
+    pub fn network_effects(&self) -> Option<mpsc::Receiver<Effect>> {
+        let (sender, receiver) = mpsc::channel(NETWORK_EFFECTS_MAX);
+        self.network.set(sender).ok().map(|()| receiver)
+    }
+
     /// Waits until the core had to stop; returns why.
     pub async fn fatal(&self) -> String {
         let mut fatal = self.fatal.clone();
@@ -244,6 +341,7 @@ impl Engine {
         let command = Command::Handle {
             event,
             answer: Some(sender),
+            place: None,
         };
         self.commands.send(command).await.map_err(|_| Stopped)?;
         receiver.await.map_err(|_| Stopped)
@@ -254,27 +352,31 @@ impl Engine {
 struct Worker {
     node: Node,
     clock: Clock,
-    tip: watch::Sender<TipPoint>,
-    template: watch::Sender<Arc<BlockTemplate>>,
-    pending: broadcast::Sender<PendingChange>,
-    fatal: watch::Sender<Option<String>>,
+    outlets: Outlets,
 }
 
 impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let started = Instant::now();
         while let Some(command) = queue.blocking_recv() {
             let Command::Handle {
                 event,
                 answer: asker,
+                place,
             } = command
             else {
                 return;
             };
-            let (answer, effects) = self.node.handle(event, (self.clock)());
+            let now = Now {
+                unix_secs: (self.clock)(),
+                monotonic_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            };
             let mut stop = false;
-            for effect in effects {
-                stop |= self.carry_out(effect);
-            }
+            let outlets = &self.outlets;
+            let answer = self.node.handle_into(event, now, &mut |effect| {
+                stop |= outlets.carry_out(effect);
+            });
+            drop(place);
             if let Some(sender) = asker {
                 // Whoever asked may have gone: the work is done all the same.
                 let _ = sender.send(answer);
@@ -284,7 +386,19 @@ impl Worker {
             }
         }
     }
+}
 
+/// Where the core's effects go.
+struct Outlets {
+    tip: watch::Sender<TipPoint>,
+    template: watch::Sender<Arc<BlockTemplate>>,
+    pending: broadcast::Sender<PendingChange>,
+    fatal: watch::Sender<Option<String>>,
+    sync: watch::Sender<SyncStatus>,
+    network: Arc<OnceLock<mpsc::Sender<Effect>>>,
+}
+
+impl Outlets {
     /// Returns whether to stop.
     fn carry_out(&self, effect: Effect) -> bool {
         match effect {
@@ -305,8 +419,40 @@ impl Worker {
                 self.fatal.send_replace(Some(reason));
                 return true;
             }
+            Effect::SyncChanged(status) => {
+                self.sync.send_if_modified(|present| {
+                    if present.syncing != status.syncing {
+                        log_sync(&status);
+                    }
+                    std::mem::replace(present, status) != status
+                });
+            }
+            Effect::Request { .. }
+            | Effect::Verdict { .. }
+            | Effect::Publish(_)
+            | Effect::BlockValidated(_)
+            | Effect::Disconnect { .. }
+            | Effect::PeerScored { .. } => self.carry_out_on_network(effect),
         }
         false
+    }
+
+    /// Never waits for the shell: it may itself be waiting for the core.
+    fn carry_out_on_network(&self, effect: Effect) {
+        if let Some(network) = self.network.get()
+            && let Err(mpsc::error::TrySendError::Full(_)) = network.try_send(effect)
+        {
+            warn!("the network is too far behind: dropped");
+        }
+    }
+}
+
+fn log_sync(status: &SyncStatus) {
+    let headers = status.best_header_height.0;
+    if status.syncing {
+        info!(headers, "catching up with the network");
+    } else {
+        info!(headers, "in step with the network");
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! Start reading at [`Node::handle`].
 
+mod event;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,10 +15,15 @@ use pithead_consensus::{
     Account, Address, Block, Decode, Encode, Genesis, SignedTransaction, Txid,
 };
 
+pub use event::{
+    Answer, BlockVerdict, Effect, Event, Now, RejectedTransaction, Sink, TransactionVerdict,
+};
+
 use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
-use crate::store::schema::{self, ChainEntry};
+use crate::store::schema;
 use crate::store::{PendingRecord, Store, StoreError};
+use crate::sync::SyncStatus;
 use crate::template::{BlockTemplate, TemplateError, assemble_template};
 
 /// Most blocks kept while their parent is missing, or while they are ahead of
@@ -28,82 +35,6 @@ const TEMPLATE_AGE_MIN_SECS: u64 = 3;
 /// The pending log is rewritten once it holds this many records more than
 /// there are pending transactions.
 const PENDING_LOG_SLACK: usize = 10_000;
-
-/// Something that happened, for the core to handle.
-#[derive(Debug)]
-pub enum Event {
-    /// A block came in.
-    Block(Box<Block>),
-    /// A transaction came in.
-    Transaction(Box<SignedTransaction>),
-    /// Someone wants a template that has everything pending in it.
-    FreshTemplate,
-    /// A second has passed: look at what depends on time.
-    Tick,
-}
-
-/// The core's answer to one event.
-#[derive(Debug)]
-pub enum Answer {
-    /// To a block.
-    Block(Result<BlockVerdict, AcceptError>),
-    /// To a transaction.
-    Transaction(Result<TransactionVerdict, RejectedTransaction>),
-    /// To the wish for a template.
-    Template(Result<Arc<BlockTemplate>, StoreError>),
-    /// Nothing to say.
-    None,
-}
-
-/// What became of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BlockVerdict {
-    /// It is the new tip.
-    NewTip,
-    /// It is kept, off the best chain.
-    Side,
-}
-
-/// What became of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TransactionVerdict {
-    /// It is in the mempool.
-    Accepted,
-    /// It is in the mempool in place of another.
-    Replaced {
-        /// That one's txid.
-        txid: Txid,
-    },
-    /// It was in the mempool or on the chain before.
-    Duplicate,
-}
-
-/// Why a transaction did not get in.
-#[derive(Debug)]
-pub enum RejectedTransaction {
-    /// It breaks a rule.
-    Rule(RejectReason),
-    /// Storage failed.
-    Internal(StoreError),
-}
-
-/// Something for the shell around the core to do.
-#[derive(Debug, Clone)]
-pub enum Effect {
-    /// The best chain has a new tip.
-    TipChanged {
-        /// Its entry.
-        tip: Box<ChainEntry>,
-        /// How many blocks left the best chain on the way.
-        disconnected: usize,
-    },
-    /// There is a new template to work on.
-    NewTemplate(Arc<BlockTemplate>),
-    /// The mempool changed.
-    Pending(PendingChange),
-    /// Storage failed: stop, before anything is lost.
-    Fatal(String),
-}
 
 /// When a new template is worth the miners' while.
 #[derive(Debug, Clone, Copy)]
@@ -181,6 +112,18 @@ impl Node {
         &self.mempool
     }
 
+    /// How far this node is behind what its peers show.
+    #[must_use]
+    pub fn sync_status(&self) -> SyncStatus {
+        let tip = self.chain.tip();
+        SyncStatus {
+            syncing: false,
+            best_header_height: tip.height,
+            best_header_hash: tip.hash(),
+            best_header_work: tip.chain_work,
+        }
+    }
+
     /// The template on the tip; assembled if there is none yet.
     ///
     /// # Errors
@@ -192,34 +135,48 @@ impl Node {
         }
     }
 
-    /// Handles one event; `now` is Unix seconds.
-    pub fn handle(&mut self, event: Event, now: u64) -> (Answer, Vec<Effect>) {
+    /// Handles one event; returns the answer and the effects in order.
+    pub fn handle(&mut self, event: Event, now: impl Into<Now>) -> (Answer, Vec<Effect>) {
         let mut effects = Vec::new();
-        let answer = match event {
-            Event::Block(block) => Answer::Block(self.handle_block(*block, now, &mut effects)),
+        let answer = self.handle_into(event, now, &mut |effect| effects.push(effect));
+        (answer, effects)
+    }
+
+    /// Handles one event and hands each effect to `out` as it arises, so that
+    /// a block is announced before its commit has ended.
+    pub fn handle_into(
+        &mut self,
+        event: Event,
+        now: impl Into<Now>,
+        out: &mut dyn FnMut(Effect),
+    ) -> Answer {
+        let time = now.into();
+        let now = time.unix_secs;
+        match event {
+            Event::Block(block) => Answer::Block(self.handle_block(*block, now, out)),
             Event::Transaction(transaction) => {
-                Answer::Transaction(self.handle_transaction(*transaction, now, &mut effects))
+                Answer::Transaction(self.handle_transaction(*transaction, now, out))
             }
-            Event::FreshTemplate => Answer::Template(self.fresh_template(now, &mut effects)),
+            Event::FreshTemplate => Answer::Template(self.fresh_template(now, out)),
             Event::Tick => {
-                self.handle_tick(now, &mut effects);
+                self.handle_tick(now, out);
                 Answer::None
             }
-        };
-        (answer, effects)
+            Event::Peer(_) => Answer::None,
+        }
     }
 
     fn handle_block(
         &mut self,
         block: Block,
         now: u64,
-        effects: &mut Vec<Effect>,
+        out: &mut Sink<'_>,
     ) -> Result<BlockVerdict, AcceptError> {
-        let result = self.accept_block(block.clone(), now, effects);
+        let result = self.accept_block(block.clone(), now, out);
         match &result {
             Err(AcceptError::NotYet(_)) => self.keep_waiting(block),
-            Err(AcceptError::Internal(error)) => effects.push(Effect::Fatal(error.to_string())),
-            Ok(_) => self.retry_waiting(now, effects),
+            Err(AcceptError::Internal(error)) => out(Effect::Fatal(error.to_string())),
+            Ok(_) => self.retry_waiting(now, out),
             Err(_) => {}
         }
         result
@@ -229,12 +186,12 @@ impl Node {
         &mut self,
         block: Block,
         now: u64,
-        effects: &mut Vec<Effect>,
+        out: &mut Sink<'_>,
     ) -> Result<BlockVerdict, AcceptError> {
         match self.chain.accept_block(block, now)? {
             Accepted::Side => Ok(BlockVerdict::Side),
             Accepted::NewTip(update) => {
-                self.follow_chain(&update, now, effects)?;
+                self.follow_chain(&update, now, out)?;
                 Ok(BlockVerdict::NewTip)
             }
         }
@@ -245,26 +202,26 @@ impl Node {
         &mut self,
         update: &ChainUpdate,
         now: u64,
-        effects: &mut Vec<Effect>,
+        out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         // Taken back first, so that a transaction on both branches ends as
         // mined; oldest first, so that each finds the key and the sequence that
         // those before it bring.
         for block in update.disconnected.iter().rev() {
             for transaction in &block.block().transactions {
-                self.take_back(transaction, now, effects)?;
+                self.take_back(transaction, now, out)?;
             }
         }
         let changes = self.settle_mempool(update)?;
-        effects.extend(changes.into_iter().map(Effect::Pending));
+        tell(changes, out);
         self.log_slack_check()?;
-        effects.push(Effect::TipChanged {
+        out(Effect::TipChanged {
             tip: Box::new(self.chain.tip().clone()),
             disconnected: update.disconnected.len(),
         });
         let (template, changes) = self.renew_template(now)?;
-        effects.extend(changes.into_iter().map(Effect::Pending));
-        effects.push(Effect::NewTemplate(template));
+        tell(changes, out);
+        out(Effect::NewTemplate(template));
         Ok(())
     }
 
@@ -274,7 +231,7 @@ impl Node {
         &mut self,
         transaction: &SignedTransaction,
         now: u64,
-        effects: &mut Vec<Effect>,
+        out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         if let Ok((admitted, changes)) = self.admit(transaction.clone(), now)? {
             if admitted != Admitted::Duplicate {
@@ -284,7 +241,7 @@ impl Node {
                 })?;
                 self.pending_log_records += 1;
             }
-            effects.extend(changes.into_iter().map(Effect::Pending));
+            tell(changes, out);
         }
         Ok(())
     }
@@ -327,7 +284,7 @@ impl Node {
         &mut self,
         transaction: SignedTransaction,
         now: u64,
-        effects: &mut Vec<Effect>,
+        out: &mut Sink<'_>,
     ) -> Result<TransactionVerdict, RejectedTransaction> {
         let raw = transaction.encode();
         let txid = transaction.txid(&self.chain.params().genesis_hash);
@@ -353,7 +310,7 @@ impl Node {
             .map_err(RejectedTransaction::Internal)?;
         self.pending_log_records += 1;
         self.mempool_changed = true;
-        effects.extend(changes.into_iter().map(Effect::Pending));
+        tell(changes, out);
         Ok(verdict)
     }
 
@@ -379,35 +336,35 @@ impl Node {
         Ok(result)
     }
 
-    fn handle_tick(&mut self, now: u64, effects: &mut Vec<Effect>) {
+    fn handle_tick(&mut self, now: u64, out: &mut Sink<'_>) {
         let expired = self.write_mempool().expire(now);
         self.mempool_changed |= !expired.is_empty();
-        effects.extend(expired.into_iter().map(Effect::Pending));
-        self.retry_waiting(now, effects);
+        tell(expired, out);
+        self.retry_waiting(now, out);
         match self.template_if_due(now) {
             Ok(Some((template, changes))) => {
-                effects.extend(changes.into_iter().map(Effect::Pending));
-                effects.push(Effect::NewTemplate(template));
+                tell(changes, out);
+                out(Effect::NewTemplate(template));
             }
             Ok(None) => {}
-            Err(error) => effects.push(Effect::Fatal(error.to_string())),
+            Err(error) => out(Effect::Fatal(error.to_string())),
         }
         if let Err(error) = self.log_slack_check() {
-            effects.push(Effect::Fatal(error.to_string()));
+            out(Effect::Fatal(error.to_string()));
         }
     }
 
     fn fresh_template(
         &mut self,
         now: u64,
-        effects: &mut Vec<Effect>,
+        out: &mut Sink<'_>,
     ) -> Result<Arc<BlockTemplate>, StoreError> {
         match &self.template {
             Some(template) if !self.mempool_changed => Ok(Arc::clone(template)),
             _ => {
                 let (template, changes) = self.renew_template(now)?;
-                effects.extend(changes.into_iter().map(Effect::Pending));
-                effects.push(Effect::NewTemplate(Arc::clone(&template)));
+                tell(changes, out);
+                out(Effect::NewTemplate(Arc::clone(&template)));
                 Ok(template)
             }
         }
@@ -495,15 +452,15 @@ impl Node {
     }
 
     /// Tries blocks again that could not be judged before.
-    fn retry_waiting(&mut self, now: u64, effects: &mut Vec<Effect>) {
+    fn retry_waiting(&mut self, now: u64, out: &mut Sink<'_>) {
         let mut progress = true;
         while progress && !self.waiting.is_empty() {
             progress = false;
             for block in std::mem::take(&mut self.waiting) {
-                match self.accept_block(block.clone(), now, effects) {
+                match self.accept_block(block.clone(), now, out) {
                     Err(AcceptError::NotYet(_)) => self.waiting.push_back(block),
                     Err(AcceptError::Internal(error)) => {
-                        effects.push(Effect::Fatal(error.to_string()));
+                        out(Effect::Fatal(error.to_string()));
                     }
                     Ok(_) => progress = true,
                     Err(_) => {}
@@ -552,6 +509,10 @@ impl Node {
     fn read_mempool(&self) -> RwLockReadGuard<'_, Mempool> {
         self.mempool.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tell(changes: Vec<PendingChange>, out: &mut Sink<'_>) {
+    changes.into_iter().map(Effect::Pending).for_each(out);
 }
 
 /// Whom to drop so that a template passes: those who pay the account that the
