@@ -5,6 +5,7 @@
 //! Start reading at [`Node::handle`].
 
 mod event;
+mod peers;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -23,7 +24,7 @@ use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
 use crate::store::schema;
 use crate::store::{PendingRecord, Store, StoreError};
-use crate::sync::SyncStatus;
+use crate::sync::{SyncSettings, SyncState, SyncStatus, SyncUsage};
 use crate::template::{BlockTemplate, TemplateError, assemble_template};
 
 /// Most blocks kept while their parent is missing, or while they are ahead of
@@ -55,6 +56,9 @@ pub struct Node {
     mempool_changed: bool,
     pending_log_records: usize,
     waiting: VecDeque<Block>,
+    sync: SyncState,
+    /// Templates are not renewed for every block while catching up.
+    template_is_stale: bool,
 }
 
 impl Node {
@@ -72,7 +76,10 @@ impl Node {
         now: u64,
     ) -> Result<Self, StoreError> {
         let chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        let sync = SyncState::new(SyncSettings::default(), chain.tip());
         let mut node = Self {
+            sync,
+            template_is_stale: false,
             chain,
             mempool: Arc::new(RwLock::new(Mempool::new(limits))),
             template: None,
@@ -97,6 +104,7 @@ impl Node {
         }
         node.write_mempool().expire(now);
         node.rewrite_pending_log()?;
+        node.track_reloaded();
         Ok(node)
     }
 
@@ -115,13 +123,21 @@ impl Node {
     /// How far this node is behind what its peers show.
     #[must_use]
     pub fn sync_status(&self) -> SyncStatus {
-        let tip = self.chain.tip();
-        SyncStatus {
-            syncing: false,
-            best_header_height: tip.height,
-            best_header_hash: tip.hash(),
-            best_header_work: tip.chain_work,
-        }
+        self.sync.status()
+    }
+
+    /// What sync holds, against its limits.
+    #[must_use]
+    pub fn sync_usage(&self) -> SyncUsage {
+        self.sync.usage()
+    }
+
+    /// Sets how to sync; to be called before the first event.
+    #[must_use]
+    pub fn with_sync(mut self, settings: SyncSettings) -> Self {
+        self.sync = SyncState::new(settings, self.chain.tip());
+        self.track_reloaded();
+        self
     }
 
     /// The template on the tip; assembled if there is none yet.
@@ -130,8 +146,8 @@ impl Node {
     /// [`StoreError`] if storage fails.
     pub fn template(&mut self, now: u64) -> Result<Arc<BlockTemplate>, StoreError> {
         match &self.template {
-            Some(template) => Ok(Arc::clone(template)),
-            None => self.renew_template(now).map(|(template, _)| template),
+            Some(template) if !self.template_is_stale => Ok(Arc::clone(template)),
+            _ => self.renew_template(now).map(|(template, _)| template),
         }
     }
 
@@ -152,18 +168,30 @@ impl Node {
     ) -> Answer {
         let time = now.into();
         let now = time.unix_secs;
-        match event {
+        let answer = match event {
             Event::Block(block) => Answer::Block(self.handle_block(*block, now, out)),
             Event::Transaction(transaction) => {
-                Answer::Transaction(self.handle_transaction(*transaction, now, out))
+                let result = self.handle_transaction(*transaction.clone(), now, out);
+                if result.is_ok() {
+                    self.announce_own(*transaction, time, out);
+                }
+                Answer::Transaction(result)
             }
-            Event::FreshTemplate => Answer::Template(self.fresh_template(now, out)),
+            Event::FreshTemplate => {
+                return Answer::Template(self.fresh_template(now, out));
+            }
             Event::Tick => {
                 self.handle_tick(now, out);
+                self.sweep_peers(time, out);
                 Answer::None
             }
-            Event::Peer(_) => Answer::None,
-        }
+            Event::Peer(event) => {
+                self.handle_peer(event, time, out);
+                Answer::None
+            }
+        };
+        self.advance(time, out);
+        answer
     }
 
     fn handle_block(
@@ -188,7 +216,13 @@ impl Node {
         now: u64,
         out: &mut Sink<'_>,
     ) -> Result<BlockVerdict, AcceptError> {
-        match self.chain.accept_block(block, now)? {
+        let sync = &mut self.sync;
+        let accepted = self.chain.accept_block_telling(block, now, &mut |block| {
+            out(Effect::BlockValidated(Arc::clone(block)));
+            sync.validated(&block.block().header);
+            sync.take_orders().into_iter().map(Effect::from).for_each(&mut *out);
+        })?;
+        match accepted {
             Accepted::Side => Ok(BlockVerdict::Side),
             Accepted::NewTip(update) => {
                 self.follow_chain(&update, now, out)?;
@@ -214,11 +248,17 @@ impl Node {
         }
         let changes = self.settle_mempool(update)?;
         tell(changes, out);
+        self.publish_taken_back(update);
         self.log_slack_check()?;
         out(Effect::TipChanged {
             tip: Box::new(self.chain.tip().clone()),
             disconnected: update.disconnected.len(),
         });
+        if self.sync.status().syncing {
+            // Nobody mines on a chain that is far behind.
+            self.template_is_stale = true;
+            return Ok(());
+        }
         let (template, changes) = self.renew_template(now)?;
         tell(changes, out);
         out(Effect::NewTemplate(template));
@@ -360,7 +400,9 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<Arc<BlockTemplate>, StoreError> {
         match &self.template {
-            Some(template) if !self.mempool_changed => Ok(Arc::clone(template)),
+            Some(template) if !self.mempool_changed && !self.template_is_stale => {
+                Ok(Arc::clone(template))
+            }
             _ => {
                 let (template, changes) = self.renew_template(now)?;
                 tell(changes, out);
@@ -380,6 +422,9 @@ impl Node {
         let Some(present) = self.template.clone() else {
             return Ok(None);
         };
+        if self.template_is_stale {
+            return self.renew_template(now).map(Some);
+        }
         let age = now.saturating_sub(u64::from(present.time));
         let old = age >= self.template_policy.refresh_secs;
         if !old && !std::mem::take(&mut self.mempool_changed) {
@@ -403,12 +448,23 @@ impl Node {
         Ok(Some((template, changes)))
     }
 
+    /// Once caught up, miners are given work on the new tip.
+    fn renew_stale_template(&mut self, now: u64, out: &mut Sink<'_>) -> Result<(), StoreError> {
+        if self.template_is_stale && !self.sync.status().syncing {
+            let (template, changes) = self.renew_template(now)?;
+            tell(changes, out);
+            out(Effect::NewTemplate(template));
+        }
+        Ok(())
+    }
+
     fn renew_template(
         &mut self,
         now: u64,
     ) -> Result<(Arc<BlockTemplate>, Vec<PendingChange>), StoreError> {
         self.template_count += 1;
         self.mempool_changed = false;
+        self.template_is_stale = false;
         let (template, changes) = self.assemble(self.template_count, now)?;
         self.template = Some(Arc::clone(&template));
         Ok((template, changes))

@@ -141,6 +141,20 @@ impl Chain {
     /// # Errors
     /// [`AcceptError`]: invalid, not yet, known, or internal.
     pub fn accept_block(&mut self, block: Block, now: u64) -> Result<Accepted, AcceptError> {
+        self.accept_block_telling(block, now, &mut |_| {})
+    }
+
+    /// The same; `validated` is told of a block that has passed every rule and
+    /// becomes the tip, before the commit.
+    ///
+    /// # Errors
+    /// As [`Self::accept_block`].
+    pub fn accept_block_telling(
+        &mut self,
+        block: Block,
+        now: u64,
+        validated: &mut dyn FnMut(&Arc<CheckedBlock>),
+    ) -> Result<Accepted, AcceptError> {
         let store = Arc::clone(&self.store);
         let snapshot = store.snapshot()?;
         let hash = block.header.hash();
@@ -172,7 +186,7 @@ impl Chain {
             self.store.commit(&overlay.into_batch())?;
             return Ok(Accepted::Side);
         }
-        self.switch_to(overlay, &entry, block)
+        self.switch_to(overlay, &entry, block, validated)
     }
 
     /// Connects everything between the fork and `entry`, in one commit. If a
@@ -182,6 +196,7 @@ impl Chain {
         mut overlay: Overlay<'_>,
         entry: &ChainEntry,
         block: Arc<CheckedBlock>,
+        validated: &mut dyn FnMut(&Arc<CheckedBlock>),
     ) -> Result<Accepted, AcceptError> {
         let path = path_between(&overlay, &self.tip, entry)?;
         let depth = path.down.len() as u64;
@@ -215,6 +230,7 @@ impl Chain {
             update.connected.push(up_block);
         }
         overlay.put(Table::Meta, schema::META_TIP, entry.hash().0);
+        validated(&block);
         self.store.commit(&overlay.into_batch())?;
         self.tip = parent;
         for connected in &update.connected {

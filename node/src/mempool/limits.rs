@@ -75,9 +75,12 @@ impl Mempool {
     /// Drops what has waited too long; `now` is Unix seconds.
     pub fn expire(&mut self, now: u64) -> Vec<PendingChange> {
         let limit = self.limits.expiry_secs;
+        // In an order that never depends on a hash map's.
         let expired: Vec<Txid> = self
-            .by_txid
+            .by_sender
             .values()
+            .flat_map(|queue| queue.values())
+            .filter_map(|txid| self.by_txid.get(txid))
             .filter(|pending| now.saturating_sub(pending.received) > limit)
             .map(|pending| pending.txid)
             .collect();

@@ -240,7 +240,11 @@ impl Mempool {
     #[must_use]
     pub fn in_order_of_arrival(&self) -> Vec<Arc<Pending>> {
         let mut all: Vec<_> = self.by_txid.values().cloned().collect();
-        all.sort_by_key(|pending| (pending.received, pending.transaction.body.sequence));
+        // By txid last, so that the order never depends on a hash map's.
+        all.sort_by_key(|pending| {
+            let sequence = pending.transaction.body.sequence;
+            (pending.received, sequence, pending.txid)
+        });
         all
     }
 

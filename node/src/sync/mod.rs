@@ -1,8 +1,28 @@
 //! Chain sync and transaction relay, without sockets and without a clock.
+//!
+//! [`SyncState`] is driven by `crate::node`: it is told what peers do, plans
+//! what to ask of whom, and leaves its [`Order`]s to be carried out. Judging
+//! blocks and transactions stays with the node. Where to start reading:
+//! `follow` decides whose chain to follow, `download` fetches bodies, `relay`
+//! handles transactions, `peers` keeps peers, requests, deadlines and offences.
+//! [`serve()`] answers peers and knows none of this state.
 
+mod announce;
+mod bounded;
+mod download;
+mod follow;
+mod headers;
 mod message;
 mod peer;
+mod peers;
+mod relay;
+mod serve;
 
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use pithead_consensus::{BlockHash, ConsensusParams, Work};
+
+pub use headers::HEADERS_KEPT_MAX;
 pub use message::{
     CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX, REQUEST_BYTES_MAX,
     Request, Response, Status, response_bytes_max,
@@ -11,3 +31,193 @@ pub use peer::{
     BAN_POINTS, Gossip, GossipId, Offence, PeerEvent, PeerKey, RequestFailure, RequestId,
     SyncStatus, Verdict,
 };
+pub use serve::{RecentBlocks, serve};
+
+pub(crate) use download::BodyVerdict;
+pub(crate) use peers::Delivered;
+pub(crate) use relay::Early;
+
+use crate::mempool::Mempool;
+use crate::store::Snapshot;
+use crate::store::schema::ChainEntry;
+use announce::Announcements;
+use download::Download;
+use headers::HeaderTree;
+use peers::{Peers, Requests};
+use relay::Relay;
+
+/// Blocks behind the best headers from which on a node is far behind.
+const FAR_BEHIND_BLOCKS: u64 = 24;
+/// Blocks behind the best headers at which it has caught up again.
+const CAUGHT_UP_BLOCKS: u64 = 2;
+
+/// How a node syncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncSettings {
+    /// Chains with less work than this are not worth a download, and a node on
+    /// one has not caught up.
+    pub minimum_chain_work: Work,
+    /// Spreads choices that are otherwise equal: which peer to ask, when to
+    /// ask again. The same seed makes the same choices.
+    pub seed: u64,
+}
+
+impl Default for SyncSettings {
+    fn default() -> Self {
+        Self {
+            minimum_chain_work: Work::ZERO,
+            seed: 0,
+        }
+    }
+}
+
+/// What sync holds, for those who watch its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SyncUsage {
+    /// Peers.
+    pub peers: usize,
+    /// Headers ahead of the stored chain.
+    pub headers: usize,
+    /// Requests without an answer.
+    pub requests: usize,
+    /// Bodies that wait for an earlier one.
+    pub bodies: usize,
+    /// Their encoded bytes.
+    pub body_bytes: usize,
+    /// Announced blocks whose verdict is held back until they are connected.
+    pub held_announcements: usize,
+    /// Ids of transactions to be fetched.
+    pub wanted_transactions: usize,
+    /// Own transactions to be announced again.
+    pub own_transactions: usize,
+    /// Transactions that came before what they build on.
+    pub early_transactions: usize,
+}
+
+/// What the node is to pass on.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Request(PeerKey, RequestId, Request),
+    Verdict(PeerKey, GossipId, Verdict),
+    Publish(Gossip),
+    Disconnect(PeerKey, Offence, bool),
+    Scored(PeerKey, u32),
+}
+
+/// The node as sync sees it at one moment.
+pub(crate) struct View<'a> {
+    pub(crate) params: &'a ConsensusParams,
+    pub(crate) store: &'a dyn Snapshot,
+    pub(crate) tip: &'a ChainEntry,
+    pub(crate) mempool: &'a RwLock<Mempool>,
+    pub(crate) unix_secs: u64,
+    pub(crate) ms: u64,
+}
+
+impl View<'_> {
+    /// The pool's invariants hold between its methods, whoever panicked.
+    fn mempool(&self) -> RwLockReadGuard<'_, Mempool> {
+        self.mempool.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that sync remembers.
+pub(crate) struct SyncState {
+    settings: SyncSettings,
+    headers: HeaderTree,
+    peers: Peers,
+    requests: Requests,
+    download: Download,
+    announcements: Announcements,
+    relay: Relay,
+    orders: Vec<Order>,
+    status: SyncStatus,
+    /// A peer left, or shows another chain: some headers may lead nowhere now.
+    collect: bool,
+}
+
+impl SyncState {
+    pub(crate) fn new(settings: SyncSettings, tip: &ChainEntry) -> Self {
+        Self {
+            settings,
+            headers: HeaderTree::new(),
+            peers: Peers::default(),
+            requests: Requests::default(),
+            download: Download::new(),
+            announcements: Announcements::default(),
+            relay: Relay::new(),
+            orders: Vec::new(),
+            status: SyncStatus {
+                syncing: tip.chain_work < settings.minimum_chain_work,
+                best_header_height: tip.height,
+                best_header_hash: tip.hash(),
+                best_header_work: tip.chain_work,
+            },
+            collect: false,
+        }
+    }
+
+    pub(crate) fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
+    }
+
+    pub(crate) fn status(&self) -> SyncStatus {
+        self.status
+    }
+
+    pub(crate) fn usage(&self) -> SyncUsage {
+        let (bodies, body_bytes) = self.download.held();
+        SyncUsage {
+            peers: self.peers.len(),
+            headers: self.headers.len(),
+            requests: self.requests.len(),
+            bodies,
+            body_bytes,
+            held_announcements: self.announcements.len(),
+            wanted_transactions: self.relay.wanted_len(),
+            own_transactions: self.relay.own_len(),
+            early_transactions: self.relay.early_len(),
+        }
+    }
+
+    /// Works the status out anew; returns it if it changed.
+    pub(crate) fn refresh_status(&mut self, tip: &ChainEntry) -> Option<SyncStatus> {
+        let target = self.download.target();
+        let best = target
+            .and_then(|hash| self.headers.get(&hash).map(|node| (hash, *node)))
+            .filter(|(_, node)| node.chain_work > tip.chain_work);
+        let (hash, height, work) = match best {
+            Some((hash, node)) => (hash, node.height, node.chain_work),
+            None => (tip.hash(), tip.height, tip.chain_work),
+        };
+        let behind = height.0.saturating_sub(tip.height.0);
+        let limit = if self.status.syncing {
+            CAUGHT_UP_BLOCKS
+        } else {
+            FAR_BEHIND_BLOCKS
+        };
+        let status = SyncStatus {
+            syncing: behind > limit || tip.chain_work < self.settings.minimum_chain_work,
+            best_header_height: height,
+            best_header_hash: hash,
+            best_header_work: work,
+        };
+        (std::mem::replace(&mut self.status, status) != status).then_some(status)
+    }
+
+    fn locator_start(&self, view: &View<'_>) -> BlockHash {
+        self.download
+            .target()
+            .filter(|hash| self.headers.get(hash).is_some())
+            .unwrap_or_else(|| view.tip.hash())
+    }
+}
+
+/// Mixes numbers into one that looks random: for choices that are otherwise
+/// equal. (The finaliser of SplitMix64.)
+fn mix(seed: u64, number: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -8,6 +8,7 @@
 #[path = "../../../consensus/tests/common/mod.rs"]
 pub mod common;
 pub mod core;
+pub mod world;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

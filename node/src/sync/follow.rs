@@ -1,0 +1,381 @@
+//! Whose chain to follow: what peers say of their chains, their headers, and
+//! the best branch that somebody has the blocks of.
+
+use pithead_consensus::{BlockHash, BlockHeader, Work};
+
+use super::headers::{HEADERS_KEPT_MAX, Kept, Known, Refusal};
+use super::message::{HEADERS_MAX, Request, Status};
+use super::peer::{Offence, PeerKey};
+use super::peers::{Asked, Peer};
+use super::{SyncState, View};
+use crate::chain::UNDO_BLOCKS;
+use crate::store::StoreError;
+
+/// How far headers run ahead of the stored chain; more are asked for once
+/// blocks have followed.
+const HEADERS_AHEAD_MAX: u64 = 50_000;
+/// Most headers of one peer in a row that have less work than the chain that
+/// is there: twice what can be undone, since easier blocks may be more.
+const LOW_WORK_HEADERS_MAX: usize = 2 * UNDO_BLOCKS as usize;
+/// Peers that are asked for headers at a time.
+const HEADER_PEERS_MAX: usize = 3;
+/// Answers in a row that may fall short of a status, as after a race.
+const EMPTY_ANSWERS_MAX: u32 = 1;
+/// A branch that ended this far below the tip is not waited for.
+const STALE_BLOCKS: u64 = 6;
+
+impl SyncState {
+    /// Takes in what a peer says of its chain.
+    pub(super) fn take_status(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        status: Status,
+    ) -> Result<(), StoreError> {
+        if self.headers.is_condemned(&status.best_hash) {
+            self.offend(view, peer, Offence::InvalidBlock);
+            return Ok(());
+        }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.status = Some(status);
+        }
+        match self.headers.locate(view, &status.best_hash)? {
+            Some(_) => self.shows(peer, status.best_hash),
+            None => {
+                let better = status.chain_work > view.tip.chain_work;
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.headers_wanted = better;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer has this block and all before it.
+    pub(super) fn shows(&mut self, peer: PeerKey, hash: BlockHash) {
+        if let Some(state) = self.peers.get_mut(&peer)
+            && state.best_known != Some(hash)
+        {
+            state.best_known = Some(hash);
+            state.shared = None;
+        }
+    }
+
+    /// The same, unless it showed more work before: gossip overtakes.
+    pub(super) fn shows_at_least(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        hash: BlockHash,
+        work: Work,
+    ) -> Result<(), StoreError> {
+        let before = self.peers.get(&peer).and_then(|state| state.best_known);
+        let more = match before {
+            Some(before) => self.headers.locate(view, &before)?,
+            None => None,
+        };
+        if more.is_none_or(|known| known.chain_work <= work) {
+            self.shows(peer, hash);
+        }
+        Ok(())
+    }
+
+    /// Takes in headers: the answer to `locator`.
+    pub(super) fn take_headers(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        locator: &[BlockHash],
+        headers: &[BlockHeader],
+    ) -> Result<(), StoreError> {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.headers_wanted = false;
+        }
+        let Some(first) = headers.first() else {
+            return self.no_headers(view, peer);
+        };
+        if !locator.contains(&first.prev) || headers.len() > HEADERS_MAX {
+            self.offend(view, peer, Offence::UselessHeaders);
+            return Ok(());
+        }
+        let mut last: Option<(BlockHash, Known)> = None;
+        let mut new = 0_usize;
+        for header in headers {
+            if last.is_some_and(|(hash, _)| hash != header.prev) {
+                self.offend(view, peer, Offence::Malformed);
+                return Ok(());
+            }
+            match self.headers.keep(view, header)? {
+                Ok(kept) => {
+                    new += usize::from(kept.new);
+                    last = Some((kept.hash, kept.known));
+                }
+                Err(Refusal::Early(from_secs)) => {
+                    self.ask_headers_from(peer, from_secs);
+                    self.took_headers(view, peer, last, new);
+                    return Ok(());
+                }
+                Err(Refusal::Full) => {
+                    self.took_headers(view, peer, last, new);
+                    self.make_room(view);
+                    return Ok(());
+                }
+                Err(refusal) => {
+                    self.collect = true;
+                    let offence = match refusal {
+                        Refusal::Condemned => Offence::InvalidBlock,
+                        _ => Offence::InvalidHeader,
+                    };
+                    self.offend(view, peer, offence);
+                    return Ok(());
+                }
+            }
+        }
+        self.took_headers(view, peer, last, new);
+        if headers.len() == HEADERS_MAX {
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.headers_wanted = true;
+            }
+        } else if let Some((_, known)) = last {
+            self.end_of_headers(view, peer, &known);
+        }
+        Ok(())
+    }
+
+    fn ask_headers_from(&mut self, peer: PeerKey, from_secs: u64) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.headers_wanted = true;
+            state.headers_from_secs = from_secs;
+        }
+    }
+
+    /// Books what a run of headers brought.
+    fn took_headers(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        last: Option<(BlockHash, Known)>,
+        new: usize,
+    ) {
+        let Some((hash, known)) = last else {
+            return;
+        };
+        let enough = view.tip.chain_work.max(self.settings.minimum_chain_work);
+        let stuck = self.peers.get(&peer).is_some_and(|state| {
+            new == 0 && !known.stored && state.best_known == Some(hash)
+        });
+        self.shows(peer, hash);
+        let low = self.peers.get_mut(&peer).map_or(0, |state| {
+            state.empty_answers = 0;
+            state.low_work_headers = if known.chain_work > enough {
+                0
+            } else {
+                state.low_work_headers.saturating_add(new)
+            };
+            state.low_work_headers
+        });
+        let too_many = known.chain_work <= view.tip.chain_work && low > LOW_WORK_HEADERS_MAX;
+        if stuck || too_many {
+            self.offend(view, peer, Offence::UselessHeaders);
+        }
+        if too_many && self.peers.contains_key(&peer) {
+            self.let_go(peer, Offence::UselessHeaders);
+        }
+    }
+
+    /// A peer has shown all its headers: they must keep what its status
+    /// promised, since an honest chain never loses work.
+    fn end_of_headers(&mut self, view: &View<'_>, peer: PeerKey, end: &Known) {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let promised = state.status.map_or(Work::ZERO, |status| status.chain_work);
+        state.low_work_headers = 0;
+        let behind = end.chain_work <= view.tip.chain_work;
+        if behind && !end.stored && end.height.0 + STALE_BLOCKS < view.tip.height.0 {
+            state.best_known = None;
+            state.shared = None;
+            self.collect = true;
+        }
+        if end.chain_work < promised {
+            self.offend(view, peer, Offence::UselessHeaders);
+        }
+    }
+
+    /// A peer has nothing after the locator, although its status said so.
+    fn no_headers(&mut self, view: &View<'_>, peer: PeerKey) -> Result<(), StoreError> {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return Ok(());
+        };
+        let unknown = match state.status {
+            Some(status) => self.headers.locate(view, &status.best_hash)?.is_none(),
+            None => false,
+        };
+        if !unknown {
+            return Ok(());
+        }
+        state.empty_answers += 1;
+        if state.empty_answers > EMPTY_ANSWERS_MAX {
+            self.offend(view, peer, Offence::UselessHeaders);
+        }
+        // Its chain may have changed in between.
+        self.ask_status(view, peer);
+        Ok(())
+    }
+
+    /// The tree is full: lets the peer go that fills it most with headers that
+    /// lead to no better chain.
+    fn make_room(&mut self, view: &View<'_>) {
+        let worst = self
+            .peers
+            .iter()
+            .filter(|(_, state)| state.low_work_headers > 0)
+            .max_by_key(|(peer, state)| (state.low_work_headers, **peer))
+            .map(|(peer, _)| *peer);
+        if let Some(peer) = worst {
+            self.offend(view, peer, Offence::UselessHeaders);
+            if self.peers.contains_key(&peer) {
+                self.let_go(peer, Offence::UselessHeaders);
+            }
+        }
+        self.collect = true;
+    }
+
+    /// Drops headers that nobody claims any more.
+    pub(super) fn collect_headers(&mut self) {
+        if std::mem::take(&mut self.collect) || self.headers.is_due_for_collection() {
+            let claimed = self.peers.values().filter_map(|state| state.best_known);
+            self.headers.collect(claimed);
+        }
+    }
+
+    /// Asks for headers: of those who promise most, a few at a time.
+    pub(super) fn ask_headers(&mut self, view: &View<'_>) -> Result<(), StoreError> {
+        let busy = |state: &&Peer| state.headers_asked && state.quiet_until_ms <= view.ms;
+        let mut free = HEADER_PEERS_MAX.saturating_sub(self.peers.values().filter(busy).count());
+        if free == 0 {
+            return Ok(());
+        }
+        let mut willing: Vec<(Work, PeerKey)> = self
+            .peers
+            .iter()
+            .filter(|(_, state)| {
+                state.headers_wanted
+                    && !state.headers_asked
+                    && state.headers_from_secs <= view.unix_secs
+                    && state.quiet_until_ms <= view.ms
+            })
+            .map(|(peer, state)| {
+                let promised = state.status.map_or(Work::ZERO, |status| status.chain_work);
+                (promised, *peer)
+            })
+            .collect();
+        willing.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        for (_, peer) in willing {
+            if free == 0 {
+                break;
+            }
+            if self.ask_headers_of(view, peer)? {
+                free -= 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_headers_of(&mut self, view: &View<'_>, peer: PeerKey) -> Result<bool, StoreError> {
+        let Some(state) = self.peers.get(&peer) else {
+            return Ok(false);
+        };
+        // Another peer may have shown the same chain meanwhile.
+        if let Some(status) = state.status
+            && self.headers.locate(view, &status.best_hash)?.is_some()
+            && state.headers_from_secs == 0
+        {
+            self.shows_and_rests(view, peer, status)?;
+            return Ok(false);
+        }
+        // Its own last header, if it is in the middle of showing its chain.
+        let own = state
+            .best_known
+            .and_then(|hash| self.headers.get(&hash).map(|node| (hash, node.height)));
+        let ahead = own.map_or(0, |(_, height)| {
+            height.0.saturating_sub(view.tip.height.0)
+        });
+        if ahead > HEADERS_AHEAD_MAX || self.headers.len() + HEADERS_MAX > HEADERS_KEPT_MAX {
+            return Ok(false);
+        }
+        let start = own.map_or_else(|| self.locator_start(view), |(hash, _)| hash);
+        let locator = self.headers.locator(view, start)?;
+        let request = Request::Headers {
+            locator: locator.clone(),
+            stop: None,
+        };
+        if self.ask(view, peer, Asked::Headers(locator), request).is_none() {
+            return Ok(false);
+        }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.headers_asked = true;
+            state.headers_wanted = false;
+            state.headers_from_secs = 0;
+        }
+        Ok(true)
+    }
+
+    fn shows_and_rests(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        status: Status,
+    ) -> Result<(), StoreError> {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.headers_wanted = false;
+        }
+        self.shows_at_least(view, peer, status.best_hash, status.chain_work)
+    }
+
+    /// Chooses the best branch that some peer has, if it is better than the
+    /// chain that is there.
+    pub(super) fn choose_target(&mut self, view: &View<'_>) -> Result<(), StoreError> {
+        loop {
+            let target = self.best_claimed(view);
+            if self.download.aim(view, &self.headers, target)? {
+                return Ok(());
+            }
+            // It can't be switched to: look for another.
+        }
+    }
+
+    fn best_claimed(&self, view: &View<'_>) -> Option<BlockHash> {
+        let mut best = None;
+        let mut most = view.tip.chain_work;
+        for state in self.peers.values() {
+            let Some((hash, node)) = state
+                .best_known
+                .and_then(|hash| Some((hash, self.headers.get(&hash)?)))
+            else {
+                continue;
+            };
+            // Too little work is waited out, but not for ever: with headers
+            // only so far ahead, blocks have to follow.
+            let ahead = node.height.0.saturating_sub(view.tip.height.0);
+            let enough =
+                node.chain_work >= self.settings.minimum_chain_work || ahead > HEADERS_AHEAD_MAX;
+            let better = node.chain_work > most
+                || (node.chain_work == most && best.is_some() && self.download.aims_at(&hash));
+            if enough && better && !self.download.is_shunned(&hash) {
+                best = Some(hash);
+                most = node.chain_work;
+            }
+        }
+        best
+    }
+
+    /// Keeps an announced header; `Ok(Err)` tells why not.
+    pub(super) fn keep_header(
+        &mut self,
+        view: &View<'_>,
+        header: &BlockHeader,
+    ) -> Result<Result<Kept, Refusal>, StoreError> {
+        self.headers.keep(view, header)
+    }
+}

@@ -1,0 +1,447 @@
+//! Transactions: fetching those that gossip missed, and announcing this node's
+//! own until they are mined.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use pithead_consensus::{Address, SignedTransaction, Txid};
+
+use super::bounded::BoundedSet;
+use super::message::{CONTENT_BYTES_MAX, MEMPOOL_IDS_MAX, Request};
+use super::peer::{Gossip, GossipId, Offence, PeerKey, Verdict};
+use super::peers::Asked;
+use super::{Order, SyncState, View, mix};
+use crate::store::StoreError;
+use crate::store::schema;
+
+/// Most txids that wait to be fetched.
+const WANTED_MAX: usize = 50_000;
+/// Most of them from one peer.
+const PEER_WANTED_MAX: usize = 20_000;
+/// Peers remembered as having one transaction.
+const SOURCES_MAX: usize = 3;
+/// Txids asked for at once.
+const FETCH_IDS: usize = 256;
+/// The mempool is compared with a peer's this often.
+const COMPARE_INTERVAL_MS: u64 = 120_000;
+/// Transactions that policy declined are not fetched again until this passed.
+const DECLINED_FOR_MS: u64 = 600_000;
+/// Most of them remembered.
+const DECLINED_MAX: usize = 20_000;
+/// Own transactions are announced again this often.
+const REANNOUNCE_MS: u64 = 300_000;
+/// Spread of that.
+const REANNOUNCE_SPREAD_MS: u64 = 60_000;
+/// Most own transactions kept track of.
+const OWN_MAX: usize = 10_000;
+/// Most announced again in a second.
+const REANNOUNCED_PER_SWEEP: usize = 50;
+/// Depth at which an own transaction counts as mined for good.
+const SETTLED_BLOCKS: u64 = 20;
+/// Most transactions held that came before what they build on.
+const EARLY_MAX: usize = 256;
+/// Such a transaction is given up then.
+const EARLY_MS: u64 = 20_000;
+
+#[derive(Debug)]
+struct Wanted {
+    /// Who has it, those not asked yet.
+    sources: Vec<PeerKey>,
+}
+
+/// A transaction that can't be judged before another, or a block, is there.
+#[derive(Debug)]
+pub(crate) struct Early {
+    pub(crate) transaction: Box<SignedTransaction>,
+    /// Where it came from, if by gossip.
+    pub(crate) gossip: Option<(PeerKey, GossipId)>,
+    /// When it came, monotonic milliseconds.
+    pub(crate) since_ms: u64,
+}
+
+/// Transactions on their way.
+#[derive(Debug)]
+pub(super) struct Relay {
+    wanted: BTreeMap<Txid, Wanted>,
+    declined: BoundedSet<Txid>,
+    declined_until_ms: u64,
+    /// Own pending transactions and when to announce each again.
+    own: BTreeMap<Txid, u64>,
+    early: VecDeque<Early>,
+    compare_at_ms: u64,
+    last_compared: PeerKey,
+}
+
+impl Relay {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted: BTreeMap::new(),
+            declined: BoundedSet::new(DECLINED_MAX),
+            declined_until_ms: 0,
+            own: BTreeMap::new(),
+            early: VecDeque::new(),
+            compare_at_ms: 0,
+            last_compared: PeerKey(0),
+        }
+    }
+
+    pub(super) fn wanted_len(&self) -> usize {
+        self.wanted.len()
+    }
+
+    pub(super) fn own_len(&self) -> usize {
+        self.own.len()
+    }
+
+    pub(super) fn early_len(&self) -> usize {
+        self.early.len()
+    }
+
+    /// There was nobody to announce own transactions to; now there is.
+    pub(super) fn announce_soon(&mut self, ms: u64) {
+        self.own.values_mut().for_each(|due| *due = ms);
+    }
+}
+
+impl SyncState {
+    /// This node brought a transaction in: tell everyone, and again until it
+    /// is mined.
+    pub(crate) fn own_transaction(
+        &mut self,
+        view: &View<'_>,
+        txid: Txid,
+        transaction: SignedTransaction,
+    ) {
+        self.track_own(view, txid);
+        if !self.peers.is_empty() {
+            let gossip = Gossip::Transaction(Box::new(transaction));
+            self.orders.push(Order::Publish(gossip));
+        }
+    }
+
+    /// Announces a transaction from time to time from now on.
+    pub(crate) fn track_own(&mut self, view: &View<'_>, txid: Txid) {
+        if self.relay.own.len() < OWN_MAX {
+            let due = self.next_announcement(view, &txid);
+            self.relay.own.insert(txid, due);
+        }
+    }
+
+    fn next_announcement(&self, view: &View<'_>, txid: &Txid) -> u64 {
+        let number = u64::from_le_bytes(txid.0[..8].try_into().unwrap_or([0; 8]));
+        let spread = mix(self.settings.seed, number) % REANNOUNCE_SPREAD_MS;
+        view.ms.saturating_add(REANNOUNCE_MS + spread)
+    }
+
+    /// Tells everyone of a transaction that a reorganisation brought back.
+    pub(crate) fn publish_transaction(&mut self, transaction: SignedTransaction) {
+        if !self.status.syncing && !self.peers.is_empty() {
+            let gossip = Gossip::Transaction(Box::new(transaction));
+            self.orders.push(Order::Publish(gossip));
+        }
+    }
+
+    pub(crate) fn verdict(&mut self, peer: PeerKey, id: GossipId, verdict: Verdict) {
+        self.orders.push(Order::Verdict(peer, id, verdict));
+    }
+
+    /// Whether gossiped transactions can be judged now.
+    pub(crate) fn judges_transactions(&self, peer: PeerKey) -> bool {
+        !self.status.syncing && self.peers.contains_key(&peer)
+    }
+
+    /// A peer passed on a transaction that is invalid for ever.
+    pub(crate) fn bad_transaction(&mut self, view: &View<'_>, peer: PeerKey) {
+        self.offend(view, peer, Offence::InvalidTransaction);
+    }
+
+    /// Policy declined a transaction: not worth fetching again soon.
+    pub(crate) fn declined(&mut self, txid: Txid) {
+        self.relay.declined.insert(txid);
+    }
+
+    /// Holds a transaction that came before what it builds on.
+    pub(crate) fn hold_early(&mut self, early: Early) {
+        if self.relay.early.len() >= EARLY_MAX
+            && let Some(oldest) = self.relay.early.pop_front()
+        {
+            self.give_up_early(&oldest);
+        }
+        self.relay.early.push_back(early);
+    }
+
+    fn give_up_early(&mut self, early: &Early) {
+        if let Some((peer, id)) = early.gossip {
+            self.verdict(peer, id, Verdict::Ignore);
+        }
+    }
+
+    /// Takes back those held, of one sender or all: what they wait for may be
+    /// there.
+    pub(crate) fn take_early(&mut self, sender: Option<&Address>) -> Vec<Early> {
+        if self.relay.early.is_empty() {
+            return Vec::new();
+        }
+        let (taken, kept) = std::mem::take(&mut self.relay.early)
+            .into_iter()
+            .partition(|early| {
+                sender.is_none_or(|sender| early.transaction.body.sender == *sender)
+            });
+        self.relay.early = kept;
+        let mut taken: Vec<Early> = Vec::from(taken);
+        taken.sort_by_key(|early| early.transaction.body.sequence);
+        taken
+    }
+
+    /// Takes in the ids of a peer's mempool.
+    pub(super) fn take_mempool(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        txids: &[Txid],
+    ) -> Result<(), StoreError> {
+        if txids.len() > MEMPOOL_IDS_MAX {
+            self.offend(view, peer, Offence::Malformed);
+            return Ok(());
+        }
+        let unknown: Vec<Txid> = {
+            let mempool = view.mempool();
+            let new = |txid: &&Txid| {
+                mempool.get(txid).is_none() && !self.relay.declined.contains(txid)
+            };
+            txids.iter().filter(new).copied().collect()
+        };
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return Ok(());
+        };
+        let mut withheld = false;
+        for txid in unknown {
+            if state.missed.contains(&txid) {
+                // Listed again what it did not give: no accident of timing.
+                withheld = true;
+                continue;
+            }
+            if let Some(wanted) = self.relay.wanted.get_mut(&txid) {
+                if wanted.sources.len() < SOURCES_MAX && !wanted.sources.contains(&peer) {
+                    wanted.sources.push(peer);
+                }
+                continue;
+            }
+            if self.relay.wanted.len() >= WANTED_MAX || state.to_fetch.len() >= PEER_WANTED_MAX {
+                break;
+            }
+            if schema::place(view.store, &txid)?.is_none() {
+                let sources = Vec::new();
+                self.relay.wanted.insert(txid, Wanted { sources });
+                state.to_fetch.push_back(txid);
+            }
+        }
+        if withheld {
+            self.offend(view, peer, Offence::Withheld);
+        }
+        Ok(())
+    }
+
+    /// Takes in transactions: the answer to a request for `txids`. Returns
+    /// those to be judged, and the ids of those that the peer did not have.
+    pub(super) fn take_transactions(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        txids: &[Txid],
+        transactions: Vec<SignedTransaction>,
+    ) -> (Vec<SignedTransaction>, Vec<Txid>) {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        let mut asked = txids.iter();
+        let mut missed = Vec::new();
+        for transaction in transactions {
+            let txid = transaction.txid(&view.params.genesis_hash);
+            // In the order asked; those passed over are not there.
+            let before = asked.clone();
+            let mut skipped = before.take_while(|asked| **asked != txid).copied();
+            let gaps: Vec<Txid> = skipped.by_ref().collect();
+            if !asked.any(|asked| *asked == txid) {
+                self.offend(view, peer, Offence::Unrequested);
+                break;
+            }
+            missed.extend(gaps);
+            bytes += transaction.size();
+            if self.relay.wanted.remove(&txid).is_some() {
+                taken.push(transaction);
+            }
+        }
+        let rest: Vec<Txid> = asked.copied().collect();
+        let cut = bytes > CONTENT_BYTES_MAX / 2;
+        if cut {
+            if let Some(state) = self.peers.get_mut(&peer) {
+                state.to_fetch.extend(rest);
+            }
+        } else {
+            missed.extend(rest);
+        }
+        if let Some(state) = self.peers.get_mut(&peer) {
+            for txid in &missed {
+                state.missed.insert(*txid);
+            }
+        }
+        // Each sender's in sequence, since each needs those before it.
+        taken.sort_by_key(|transaction| {
+            let body = &transaction.body;
+            (body.sender, body.sequence)
+        });
+        (taken, missed)
+    }
+
+    /// A peer did not give these: asks another that has them, if there is one.
+    pub(super) fn retry_elsewhere(&mut self, but: PeerKey, txids: &[Txid]) {
+        for txid in txids {
+            let Some(wanted) = self.relay.wanted.get_mut(txid) else {
+                continue;
+            };
+            wanted.sources.retain(|source| *source != but);
+            let next = loop {
+                match wanted.sources.pop() {
+                    Some(source) if !self.peers.contains_key(&source) => {}
+                    other => break other,
+                }
+            };
+            match next.and_then(|source| self.peers.get_mut(&source)) {
+                Some(state) => state.to_fetch.push_back(*txid),
+                None => {
+                    self.relay.wanted.remove(txid);
+                }
+            }
+        }
+    }
+
+    /// Asks for transactions, and for mempools.
+    pub(super) fn plan_relay(&mut self, view: &View<'_>) {
+        if self.status.syncing || self.peers.is_empty() {
+            return;
+        }
+        let ready = |state: &super::peers::Peer| {
+            state.status.is_some() && !state.compared && state.quiet_until_ms <= view.ms
+        };
+        let new: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, state)| ready(state))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in new {
+            self.compare_with(view, peer);
+        }
+        let fetching: Vec<PeerKey> = self
+            .peers
+            .iter()
+            .filter(|(_, state)| {
+                !state.fetching && !state.to_fetch.is_empty() && state.quiet_until_ms <= view.ms
+            })
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in fetching {
+            self.fetch_from(view, peer);
+        }
+    }
+
+    fn compare_with(&mut self, view: &View<'_>, peer: PeerKey) {
+        if self.ask(view, peer, Asked::Mempool, Request::Mempool).is_some()
+            && let Some(state) = self.peers.get_mut(&peer)
+        {
+            state.compared = true;
+        }
+    }
+
+    fn fetch_from(&mut self, view: &View<'_>, peer: PeerKey) {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let mut txids = Vec::new();
+        {
+            let mempool = view.mempool();
+            while txids.len() < FETCH_IDS
+                && let Some(txid) = state.to_fetch.pop_front()
+            {
+                if mempool.get(&txid).is_some() {
+                    self.relay.wanted.remove(&txid);
+                } else if self.relay.wanted.contains_key(&txid) {
+                    txids.push(txid);
+                }
+            }
+        }
+        if txids.is_empty() {
+            return;
+        }
+        let request = Request::Transactions(txids.clone());
+        let asked = Asked::Transactions(txids.clone());
+        if self.ask(view, peer, asked, request).is_none() {
+            self.retry_elsewhere(peer, &txids);
+        } else if let Some(state) = self.peers.get_mut(&peer) {
+            state.fetching = true;
+        }
+    }
+
+    pub(super) fn sweep_relay(&mut self, view: &View<'_>) {
+        if view.ms >= self.relay.declined_until_ms {
+            self.relay.declined.clear();
+            self.relay.declined_until_ms = view.ms.saturating_add(DECLINED_FOR_MS);
+        }
+        while let Some(oldest) = self.relay.early.front()
+            && view.ms.saturating_sub(oldest.since_ms) >= EARLY_MS
+            && let Some(oldest) = self.relay.early.pop_front()
+        {
+            self.give_up_early(&oldest);
+        }
+        if view.ms >= self.relay.compare_at_ms && !self.status.syncing {
+            self.relay.compare_at_ms = view.ms.saturating_add(COMPARE_INTERVAL_MS);
+            self.compare_with_next(view);
+        }
+        self.announce_own(view);
+    }
+
+    /// Compares with one peer after another, in turn.
+    fn compare_with_next(&mut self, view: &View<'_>) {
+        let compared = |(_, state): &(&PeerKey, &super::peers::Peer)| state.compared;
+        let after = (
+            std::ops::Bound::Excluded(self.relay.last_compared),
+            std::ops::Bound::Unbounded,
+        );
+        let mut turn = self.peers.range(after).chain(self.peers.iter());
+        if let Some(peer) = turn.find(compared).map(|(peer, _)| *peer) {
+            self.relay.last_compared = peer;
+            self.compare_with(view, peer);
+        }
+    }
+
+    fn announce_own(&mut self, view: &View<'_>) {
+        if self.peers.is_empty() || self.status.syncing {
+            return;
+        }
+        let due: Vec<Txid> = self
+            .relay
+            .own
+            .iter()
+            .filter(|(_, due)| **due <= view.ms)
+            .map(|(txid, _)| *txid)
+            .take(REANNOUNCED_PER_SWEEP)
+            .collect();
+        for txid in due {
+            let pending = view.mempool().get(&txid).cloned();
+            if let Some(pending) = &pending {
+                let gossip = Gossip::Transaction(Box::new(pending.transaction.clone()));
+                self.orders.push(Order::Publish(gossip));
+            }
+            // Mined lately, it may come back.
+            let place = schema::place(view.store, &txid).ok().flatten();
+            let lately = place.is_some_and(|place| {
+                view.tip.height.0.saturating_sub(place.height.0) < SETTLED_BLOCKS
+            });
+            if pending.is_some() || lately {
+                let next = self.next_announcement(view, &txid);
+                self.relay.own.insert(txid, next);
+            } else {
+                self.relay.own.remove(&txid);
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Answers to what peers ask: a function of a snapshot, the mempool and the
+//! blocks that are being committed. It never enters the core.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use pithead_consensus::check::CheckedBlock;
+use pithead_consensus::{Block, BlockHash, BlockHeader, Decode, Height, Txid};
+
+use super::message::{
+    CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX, Request, Response,
+    Status,
+};
+use crate::mempool::Mempool;
+use crate::store::schema::{self, BlockStatus};
+use crate::store::{Snapshot, StoreError};
+
+/// Most blocks kept at hand.
+const RECENT_BLOCKS_MAX: usize = 8;
+/// Bytes in front of each block or transaction in an answer: its length.
+const LENGTH_BYTES: usize = 4;
+
+/// The last validated blocks. Peers ask for a block as soon as it is announced,
+/// which may be before its commit has ended.
+#[derive(Debug, Clone, Default)]
+pub struct RecentBlocks(VecDeque<Arc<CheckedBlock>>);
+
+impl RecentBlocks {
+    /// Keeps a block that `Effect::BlockValidated` told of.
+    pub fn push(&mut self, block: Arc<CheckedBlock>) {
+        if self.0.len() >= RECENT_BLOCKS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(block);
+    }
+
+    fn get(&self, hash: &BlockHash) -> Option<&Arc<CheckedBlock>> {
+        self.0.iter().rev().find(|block| block.hash() == *hash)
+    }
+
+    fn child_of(&self, parent: &BlockHash) -> Option<&Arc<CheckedBlock>> {
+        let mut newest_first = self.0.iter().rev();
+        newest_first.find(|block| block.block().header.prev == *parent)
+    }
+}
+
+/// The answer to a peer's request.
+///
+/// # Errors
+/// [`StoreError`] if storage fails: answer nothing then.
+pub fn serve(
+    snapshot: &dyn Snapshot,
+    mempool: &Mempool,
+    recent: &RecentBlocks,
+    request: &Request,
+) -> Result<Response, StoreError> {
+    Ok(match request {
+        Request::Status(_) => {
+            let tip = schema::tip_entry(snapshot)?;
+            Response::Status(Status {
+                best_hash: tip.hash(),
+                height: tip.height,
+                chain_work: tip.chain_work,
+            })
+        }
+        Request::Headers { locator, stop } => {
+            Response::Headers(headers(snapshot, recent, locator, stop.as_ref())?)
+        }
+        Request::Blocks(hashes) => Response::Blocks(blocks(snapshot, recent, hashes)?),
+        Request::Transactions(txids) => {
+            let mut left = CONTENT_BYTES_MAX;
+            let asked = txids.iter().take(IDS_MAX);
+            let found = asked
+                .filter_map(|txid| mempool.get(txid))
+                .take_while(|pending| take(&mut left, pending.size))
+                .map(|pending| pending.transaction.clone())
+                .collect();
+            Response::Transactions(found)
+        }
+        Request::Mempool => {
+            let all = mempool.iter_by_rate();
+            let txids: Vec<Txid> = all
+                .take(MEMPOOL_IDS_MAX)
+                .map(|pending| pending.txid)
+                .collect();
+            Response::Mempool(txids)
+        }
+    })
+}
+
+/// Takes an item's bytes from what is left of an answer.
+fn take(left: &mut usize, bytes: usize) -> bool {
+    match left.checked_sub(bytes.saturating_add(LENGTH_BYTES)) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}
+
+fn headers(
+    snapshot: &dyn Snapshot,
+    recent: &RecentBlocks,
+    locator: &[BlockHash],
+    stop: Option<&BlockHash>,
+) -> Result<Vec<BlockHeader>, StoreError> {
+    let mut found = Vec::new();
+    let Some((mut height, mut last)) = first_on_best_chain(snapshot, locator)? else {
+        return Ok(found);
+    };
+    while found.len() < HEADERS_MAX && stop != Some(&last) {
+        height = height.next();
+        let next = match schema::best_hash(snapshot, height)? {
+            Some(hash) => (hash, schema::expect_entry(snapshot, &hash)?.header),
+            // The tip's child may be on its way to the disk.
+            None => match recent.child_of(&last) {
+                Some(block) => (block.hash(), block.block().header),
+                None => break,
+            },
+        };
+        last = next.0;
+        found.push(next.1);
+    }
+    Ok(found)
+}
+
+fn first_on_best_chain(
+    snapshot: &dyn Snapshot,
+    locator: &[BlockHash],
+) -> Result<Option<(Height, BlockHash)>, StoreError> {
+    for hash in locator.iter().take(LOCATOR_MAX) {
+        if let Some(entry) = schema::entry(snapshot, hash)?
+            && schema::is_best(snapshot, hash, entry.height)?
+        {
+            return Ok(Some((entry.height, *hash)));
+        }
+    }
+    Ok(None)
+}
+
+fn blocks(
+    snapshot: &dyn Snapshot,
+    recent: &RecentBlocks,
+    hashes: &[BlockHash],
+) -> Result<Vec<Block>, StoreError> {
+    let mut found: Vec<Block> = Vec::new();
+    let mut left = CONTENT_BYTES_MAX;
+    for hash in hashes.iter().take(IDS_MAX) {
+        let (block, bytes) = if let Some(block) = recent.get(hash) {
+            (block.block().clone(), block.size())
+        } else {
+            match schema::entry(snapshot, hash)? {
+                Some(entry) if entry.status != BlockStatus::Invalid => {}
+                _ => continue,
+            }
+            let Some(raw) = snapshot.body(hash)? else {
+                continue;
+            };
+            let block = Block::decode(&raw).map_err(|error| {
+                StoreError::Damaged(format!("body of block {hash}: {error}"))
+            })?;
+            (block, raw.len())
+        };
+        // One block goes out however large it is.
+        if !take(&mut left, bytes) && !found.is_empty() {
+            break;
+        }
+        found.push(block);
+    }
+    Ok(found)
+}
