@@ -2,7 +2,6 @@
 //! taken here.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::time::Duration;
 
 use libp2p::gossipsub::{
@@ -100,6 +99,8 @@ pub struct Options {
     pub upnp: bool,
     /// Pass on connections for nodes that can't be reached.
     pub relay: bool,
+    /// Most bytes of a response that a peer may send.
+    pub response_bytes_max: usize,
 }
 
 /// Builds the swarm; it listens and dials nowhere yet.
@@ -185,7 +186,9 @@ fn behaviour(
         ),
         gossip: gossip(names)?,
         sync: request_response::Behaviour::with_codec(
-            SyncCodec,
+            SyncCodec {
+                response_bytes_max: options.response_bytes_max,
+            },
             [(names.sync.clone(), ProtocolSupport::Full)],
             request_response::Config::default()
                 .with_request_timeout(REQUEST_TIMEOUT)
@@ -293,11 +296,4 @@ fn content_id(message: &gossipsub::Message) -> MessageId {
     bytes.extend_from_slice(topic);
     bytes.extend_from_slice(&message.data);
     MessageId::new(&sha256(&bytes))
-}
-
-/// Whether a failed stream shows that the other side breaks the protocol, rather
-/// than that it is gone.
-#[must_use]
-pub fn is_breach(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::InvalidData
 }

@@ -1,0 +1,190 @@
+//! The bytes of request-response: one message a stream, in the encoding of
+//! `crate::sync`, each side closing its half when it has said all.
+
+use std::fmt;
+use std::io;
+
+use libp2p::StreamProtocol;
+use libp2p::futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use libp2p::request_response::Codec;
+use pithead_consensus::{Decode as _, Encode as _};
+
+use crate::sync::{REQUEST_BYTES_MAX, Request, Response};
+
+/// A request and how many bytes it takes on the wire.
+#[derive(Debug, Clone)]
+pub struct WireRequest {
+    /// What is asked.
+    pub request: Request,
+    /// Encoded bytes, once it was read.
+    pub bytes: usize,
+}
+
+/// A response, in the form that each side has use for.
+#[derive(Debug)]
+pub enum WireResponse {
+    /// To be sent: encoded away from the swarm's task.
+    Encoded(Vec<u8>),
+    /// Received.
+    Decoded {
+        /// What was answered.
+        response: Response,
+        /// Bytes that it took.
+        bytes: usize,
+    },
+}
+
+/// What came is no message of this protocol.
+#[derive(Debug)]
+struct Breach(String);
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Breach {}
+
+/// Whether a failed stream shows that the other side breaks the protocol, rather
+/// than that it is gone.
+#[must_use]
+pub fn is_breach(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Breach>())
+}
+
+fn breach(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, Breach(reason))
+}
+
+/// Reads and writes messages within their limits.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncCodec {
+    /// Most bytes of a response.
+    pub response_bytes_max: usize,
+}
+
+impl Codec for SyncCodec {
+    type Protocol = StreamProtocol;
+    type Request = WireRequest;
+    type Response = WireResponse;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<WireRequest>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let raw = read_to_end(io, REQUEST_BYTES_MAX).await?;
+        let request = Request::decode(&raw).map_err(|error| breach(error.to_string()))?;
+        let bytes = raw.len();
+        Ok(WireRequest { request, bytes })
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<WireResponse>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let raw = read_to_end(io, self.response_bytes_max).await?;
+        if raw.is_empty() {
+            // How a peer declines: it closes without a word.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let response = Response::decode(&raw).map_err(|error| breach(error.to_string()))?;
+        let bytes = raw.len();
+        Ok(WireResponse::Decoded { response, bytes })
+    }
+
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: WireRequest,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        io.write_all(&request.request.encode()).await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        response: WireResponse,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        match response {
+            WireResponse::Encoded(raw) => io.write_all(&raw).await,
+            // Only ever made by reading.
+            WireResponse::Decoded { response, .. } => io.write_all(&response.encode()).await,
+        }
+    }
+}
+
+/// Everything up to the end of the stream; more than `max` bytes break the
+/// protocol. Memory grows with what has come, never with what is promised.
+async fn read_to_end<T>(io: &mut T, max: usize) -> io::Result<Vec<u8>>
+where
+    T: AsyncRead + Unpin + Send,
+{
+    let mut raw = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    io.take(limit).read_to_end(&mut raw).await?;
+    if raw.len() > max {
+        return Err(breach(format!("more than {max} bytes")));
+    }
+    Ok(raw)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use libp2p::futures::io::Cursor;
+
+    use super::*;
+
+    const PROTOCOL: StreamProtocol = StreamProtocol::new("/test");
+
+    fn codec() -> SyncCodec {
+        SyncCodec {
+            response_bytes_max: 1_000,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read() {
+        let request = Request::Headers {
+            locator: vec![pithead_consensus::BlockHash([7; 32])],
+            stop: None,
+        };
+        let mut wire = Cursor::new(Vec::new());
+        let written = WireRequest {
+            request: request.clone(),
+            bytes: 0,
+        };
+        codec()
+            .write_request(&PROTOCOL, &mut wire, written)
+            .await
+            .unwrap();
+        let raw = wire.into_inner();
+        let mut wire = Cursor::new(raw.clone());
+        let read = codec().read_request(&PROTOCOL, &mut wire).await.unwrap();
+        assert_eq!(read.request, request);
+        assert_eq!(read.bytes, raw.len());
+    }
+
+    #[tokio::test]
+    async fn a_breach_is_told_from_a_lost_connection() {
+        let mut read = Vec::new();
+        for raw in [vec![9], vec![0; 3], vec![2; 1_001], Vec::new()] {
+            let mut wire = Cursor::new(raw);
+            let result = codec().read_response(&PROTOCOL, &mut wire).await;
+            read.push(is_breach(&result.unwrap_err()));
+        }
+        assert_eq!(read, [true, true, true, false]);
+        let mut wire = Cursor::new(vec![4; REQUEST_BYTES_MAX + 1]);
+        let result = codec().read_request(&PROTOCOL, &mut wire).await;
+        assert!(is_breach(&result.unwrap_err()));
+    }
+}
