@@ -149,7 +149,7 @@ impl Place {
             .arg("--data-dir")
             .arg(self.path("node"))
             .args(["--rpc-listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--rpc-requests-per-minute", "0"])
+            .args(["--rpc-requests-per-minute", "0", "--offline"])
             .stdin(Stdio::null());
         command
     }

@@ -35,30 +35,7 @@ async fn what_is_not_served_yet_says_so() {
             .list_approvals(v1::ListApprovalsRequest::default())
             .await
             .unwrap_err(),
-        net.list_peers(v1::ListPeersRequest::default())
-            .await
-            .unwrap_err(),
         net.list_evidence(v1::ListEvidenceRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .add_peer(v1::AddPeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .remove_peer(v1::RemovePeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .ban_peer(v1::BanPeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .unban_peer(v1::UnbanPeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .list_bans(v1::ListBansRequest::default())
             .await
             .unwrap_err(),
     ];

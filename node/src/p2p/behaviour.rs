@@ -25,7 +25,7 @@ use super::gate::Gate;
 use super::names::Names;
 
 /// A peer has so long to answer a request (protocol §12).
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection has so long to be set up: the handshake of protocol §12 on
 /// each side, and the way there.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -46,7 +46,7 @@ const BLOCK_MESSAGE_BYTES_MAX: usize = 1_024;
 const TRANSACTION_MESSAGE_BYTES_MAX: usize = 17 * 1_024;
 /// How long gossip is remembered in order to be forwarded once it is judged,
 /// heartbeats of a second.
-pub const GOSSIP_MEMORY_SECS: usize = 15;
+pub(super) const GOSSIP_MEMORY_SECS: usize = 15;
 /// Share of the machine's memory at which the node takes no more connections.
 const MEMORY_SHARE_MAX: f64 = 0.8;
 /// How often a connection's round trip is measured.
@@ -56,25 +56,25 @@ const KAD_BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(120);
 
 /// Everything that runs on each connection.
 #[derive(NetworkBehaviour)]
-pub struct Behaviour {
+pub(super) struct Behaviour {
     // First: what it refuses, the others never see.
-    pub gate: Gate,
+    pub(super) gate: Gate,
     memory: memory_connection_limits::Behaviour,
-    pub identify: identify::Behaviour,
-    pub ping: ping::Behaviour,
-    pub gossip: Gossip,
-    pub sync: request_response::Behaviour<SyncCodec>,
-    pub kad: kad::Behaviour<kad::store::MemoryStore>,
-    pub mdns: Toggle<mdns::tokio::Behaviour>,
-    pub upnp: Toggle<upnp::tokio::Behaviour>,
-    pub autonat: autonat::Behaviour,
-    pub relay_client: relay::client::Behaviour,
-    pub relay_server: Toggle<relay::Behaviour>,
-    pub dcutr: dcutr::Behaviour,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) gossip: Gossip,
+    pub(super) sync: request_response::Behaviour<SyncCodec>,
+    pub(super) kad: kad::Behaviour<kad::store::MemoryStore>,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
+    pub(super) autonat: autonat::Behaviour,
+    pub(super) relay_client: relay::client::Behaviour,
+    pub(super) relay_server: Toggle<relay::Behaviour>,
+    pub(super) dcutr: dcutr::Behaviour,
 }
 
 /// Gossipsub for our topics only.
-pub type Gossip = gossipsub::Behaviour<
+pub(super) type Gossip = gossipsub::Behaviour<
     IdentityTransform,
     MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>,
 >;
@@ -92,22 +92,22 @@ pub enum BuildError {
 
 /// What is optional.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub(super) struct Options {
     /// Look for nodes on the local network.
-    pub mdns: bool,
+    pub(super) mdns: bool,
     /// Ask the router for an open port.
-    pub upnp: bool,
+    pub(super) upnp: bool,
     /// Pass on connections for nodes that can't be reached.
-    pub relay: bool,
+    pub(super) relay: bool,
     /// Most bytes of a response that a peer may send.
-    pub response_bytes_max: usize,
+    pub(super) response_bytes_max: usize,
 }
 
 /// Builds the swarm; it listens and dials nowhere yet.
 ///
 /// # Errors
 /// [`BuildError`] if the system lacks something that it needs.
-pub fn build(
+pub(super) fn build(
     key: Keypair,
     agent: &str,
     names: &Names,

@@ -19,7 +19,7 @@ use super::address::{Network, ip_of, is_loopback, is_relayed};
 use super::files;
 
 /// The file within the data directory.
-pub const FILE_NAME: &str = "peers.toml";
+pub(super) const FILE_NAME: &str = "peers.toml";
 /// Peers that were connected to once.
 const TRIED_MAX: usize = 1_000;
 /// Peers of hearsay.
@@ -57,24 +57,24 @@ struct PeerRecord {
 
 /// A peer that may be dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(super) struct Candidate {
     /// Who.
-    pub peer: PeerId,
+    pub(super) peer: PeerId,
     /// Where, all to be tried.
-    pub addresses: Vec<Multiaddr>,
+    pub(super) addresses: Vec<Multiaddr>,
 }
 
 impl Candidate {
     /// The providers of its addresses, as far as they count: private networks
     /// are not the Internet's.
-    pub fn providers(&self) -> impl Iterator<Item = Network> + '_ {
+    pub(super) fn providers(&self) -> impl Iterator<Item = Network> + '_ {
         self.addresses.iter().filter_map(provider_of)
     }
 }
 
 /// The provider of an address on the open Internet.
 #[must_use]
-pub fn provider_of(address: &Multiaddr) -> Option<Network> {
+pub(super) fn provider_of(address: &Multiaddr) -> Option<Network> {
     let ip = ip_of(address)?;
     let open = match ip {
         std::net::IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local()),
@@ -98,7 +98,7 @@ struct Entry {
 }
 
 /// The known peers.
-pub struct Book {
+pub(super) struct Book {
     own: PeerId,
     peers: HashMap<PeerId, Entry>,
     path: PathBuf,
@@ -108,7 +108,7 @@ pub struct Book {
 impl Book {
     /// Reads the book of a data directory; `own` is never in it.
     #[must_use]
-    pub fn open(data_dir: &Path, own: PeerId) -> Self {
+    pub(super) fn open(data_dir: &Path, own: PeerId) -> Self {
         let path = data_dir.join(FILE_NAME);
         let file: BookFile = files::read_or_default(&path);
         let mut book = Self {
@@ -132,7 +132,7 @@ impl Book {
     }
 
     /// Takes note of where a peer is said to be.
-    pub fn learn(&mut self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
+    pub(super) fn learn(&mut self, peer: PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
         let mut addresses: Vec<_> = addresses
             .into_iter()
             .filter(|address| {
@@ -181,7 +181,7 @@ impl Book {
 
     /// A connection to the peer at this address succeeded; `now` is Unix
     /// seconds.
-    pub fn succeeded(&mut self, peer: PeerId, address: Multiaddr, now: u64) {
+    pub(super) fn succeeded(&mut self, peer: PeerId, address: Multiaddr, now: u64) {
         if peer == self.own || is_relayed(&address) || address.len() > ADDRESS_BYTES_MAX {
             return;
         }
@@ -211,7 +211,7 @@ impl Book {
     }
 
     /// A dial failed, or the peer is of no use: try it later, if ever.
-    pub fn failed(&mut self, peer: &PeerId, now_ms: u64) {
+    pub(super) fn failed(&mut self, peer: &PeerId, now_ms: u64) {
         let Some(entry) = self.peers.get_mut(peer) else {
             return;
         };
@@ -228,12 +228,12 @@ impl Book {
     }
 
     /// Forgets a peer.
-    pub fn forget(&mut self, peer: &PeerId) {
+    pub(super) fn forget(&mut self, peer: &PeerId) {
         self.changed |= self.peers.remove(peer).is_some();
     }
 
     /// Marks the peers that are to be dialled first after a restart.
-    pub fn set_anchors(&mut self, anchors: &[PeerId]) {
+    pub(super) fn set_anchors(&mut self, anchors: &[PeerId]) {
         for (peer, entry) in &mut self.peers {
             let anchor = anchors.contains(peer);
             self.changed |= anchor != entry.anchor;
@@ -244,7 +244,7 @@ impl Book {
     /// Peers that may be dialled at `now_ms`: anchors first, then those that
     /// have answered before, then hearsay, each in random order.
     #[must_use]
-    pub fn candidates(&self, now_ms: u64) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, now_ms: u64) -> Vec<Candidate> {
         let mut due: Vec<_> = self
             .peers
             .iter()
@@ -260,27 +260,15 @@ impl Book {
             .collect()
     }
 
-    /// Whether the peer is known.
-    #[must_use]
-    pub fn contains(&self, peer: &PeerId) -> bool {
-        self.peers.contains_key(peer)
-    }
-
     /// How many peers are known.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.peers.len()
-    }
-
-    /// Whether none is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.peers.is_empty()
     }
 
     /// What writes the book to disk, if it changed since the last call: to be
     /// run where blocking is allowed.
-    pub fn unsaved(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+    pub(super) fn unsaved(&mut self) -> Option<impl FnOnce() + Send + 'static> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
@@ -307,7 +295,7 @@ impl Book {
 /// each time, spread so that nodes that lost a peer together don't return
 /// together.
 #[must_use]
-pub fn backoff_ms(failures: u32) -> u64 {
+pub(super) fn backoff_ms(failures: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(16);
     let pause = (BACKOFF_FIRST_MS << doublings).min(BACKOFF_MAX_MS);
     rand::rng().random_range(pause / 2..=pause)
@@ -316,7 +304,7 @@ pub fn backoff_ms(failures: u32) -> u64 {
 /// Of the addresses that a peer at `remote` claims for itself, those that we
 /// could reach: loopback ones only from this machine.
 #[must_use]
-pub fn usable(claimed: Vec<Multiaddr>, remote: &Multiaddr) -> Vec<Multiaddr> {
+pub(super) fn usable(claimed: Vec<Multiaddr>, remote: &Multiaddr) -> Vec<Multiaddr> {
     let local = is_loopback(remote);
     claimed
         .into_iter()

@@ -13,16 +13,16 @@ use crate::sync::{REQUEST_BYTES_MAX, Request, Response};
 
 /// A request and how many bytes it takes on the wire.
 #[derive(Debug, Clone)]
-pub struct WireRequest {
+pub(super) struct WireRequest {
     /// What is asked.
-    pub request: Request,
+    pub(super) request: Request,
     /// Encoded bytes, once it was read.
-    pub bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// A response, in the form that each side has use for.
 #[derive(Debug)]
-pub enum WireResponse {
+pub(super) enum WireResponse {
     /// To be sent: encoded away from the swarm's task.
     Encoded(Vec<u8>),
     /// Received.
@@ -49,7 +49,7 @@ impl std::error::Error for Breach {}
 /// Whether a failed stream shows that the other side breaks the protocol, rather
 /// than that it is gone.
 #[must_use]
-pub fn is_breach(error: &io::Error) -> bool {
+pub(super) fn is_breach(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<Breach>())
 }
 
@@ -59,9 +59,9 @@ fn breach(reason: String) -> io::Error {
 
 /// Reads and writes messages within their limits.
 #[derive(Debug, Clone, Copy)]
-pub struct SyncCodec {
+pub(super) struct SyncCodec {
     /// Most bytes of a response.
-    pub response_bytes_max: usize,
+    pub(super) response_bytes_max: usize,
 }
 
 impl Codec for SyncCodec {

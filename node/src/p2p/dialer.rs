@@ -15,7 +15,7 @@ use super::book::{Book, Candidate, backoff_ms, provider_of};
 /// Dials that may be under way to fill up the outbound connections.
 const DIALS_AT_ONCE_MAX: usize = 8;
 /// Peers that may be added by hand.
-pub const ADDED_MAX: usize = 64;
+pub(super) const ADDED_MAX: usize = 64;
 /// Without any outbound connection for so long, bootnodes are asked although
 /// other peers are known.
 const LONELY_MS: u64 = 5_000;
@@ -48,19 +48,19 @@ struct Dial {
 
 /// The peers that the dialer need not dial, or count on.
 #[derive(Debug, Default)]
-pub struct Present {
+pub(super) struct Present {
     /// All that are connected.
-    pub connected: HashSet<PeerId>,
+    pub(super) connected: HashSet<PeerId>,
     /// Those that we connected to and work with.
-    pub outbound: HashSet<PeerId>,
+    pub(super) outbound: HashSet<PeerId>,
     /// The providers of those.
-    pub providers: HashSet<Network>,
+    pub(super) providers: HashSet<Network>,
 }
 
 /// The dialer.
-pub struct Dialer {
+pub(super) struct Dialer {
     /// Known peers.
-    pub book: Book,
+    pub(super) book: Book,
     outbound_target: usize,
     fixed: Vec<Fixed>,
     dials: HashMap<ConnectionId, Dial>,
@@ -71,7 +71,7 @@ pub struct Dialer {
 impl Dialer {
     /// Keeps `outbound_target` outbound connections.
     #[must_use]
-    pub fn new(book: Book, outbound_target: usize, bootnodes: &[PeerAddress]) -> Self {
+    pub(super) fn new(book: Book, outbound_target: usize, bootnodes: &[PeerAddress]) -> Self {
         let fixed = bootnodes.iter().map(|address| Fixed {
             address: address.clone(),
             known_as: None,
@@ -91,12 +91,12 @@ impl Dialer {
 
     /// How many outbound connections it wants.
     #[must_use]
-    pub fn outbound_target(&self) -> usize {
+    pub(super) fn outbound_target(&self) -> usize {
         self.outbound_target
     }
 
     /// Adds a peer to keep; false if there are too many.
-    pub fn add(&mut self, address: PeerAddress) -> bool {
+    pub(super) fn add(&mut self, address: PeerAddress) -> bool {
         if let Some(peer) = address.peer {
             self.avoided.pop(&peer);
         }
@@ -119,7 +119,7 @@ impl Dialer {
 
     /// Forgets a peer, and does not dial it until `until_ms`; whether it was
     /// known.
-    pub fn remove(&mut self, peer: &PeerId, until_ms: u64) -> bool {
+    pub(super) fn remove(&mut self, peer: &PeerId, until_ms: u64) -> bool {
         let before = self.fixed.len() + self.book.len();
         self.fixed
             .retain(|one| !one.added || one.peer() != Some(*peer));
@@ -129,19 +129,19 @@ impl Dialer {
     }
 
     /// Does not dial a peer until `until_ms`.
-    pub fn avoid(&mut self, peer: PeerId, until_ms: u64) {
+    pub(super) fn avoid(&mut self, peer: PeerId, until_ms: u64) {
         self.avoided.put(peer, until_ms);
     }
 
     /// Whether a peer was added by hand.
     #[must_use]
-    pub fn is_added(&self, peer: &PeerId) -> bool {
+    pub(super) fn is_added(&self, peer: &PeerId) -> bool {
         let mut fixed = self.fixed.iter();
         fixed.any(|one| one.added && one.peer() == Some(*peer))
     }
 
     /// What to dial at `now_ms`, monotonic milliseconds.
-    pub fn due(&mut self, now_ms: u64, present: &Present) -> Vec<DialOpts> {
+    pub(super) fn due(&mut self, now_ms: u64, present: &Present) -> Vec<DialOpts> {
         let mut due = Vec::new();
         for index in 0..self.fixed.len() {
             if self.fixed.get(index).is_some_and(|one| one.added) {
@@ -256,7 +256,7 @@ impl Dialer {
     }
 
     /// The dial of an address that was named by the operator.
-    pub fn dial(&mut self, address: &PeerAddress) -> DialOpts {
+    pub(super) fn dial(&mut self, address: &PeerAddress) -> DialOpts {
         let options = match address.peer {
             Some(peer) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -275,7 +275,7 @@ impl Dialer {
     }
 
     /// A dial has led to a peer; whether it was one of ours.
-    pub fn connected(&mut self, connection: ConnectionId, peer: PeerId) -> bool {
+    pub(super) fn connected(&mut self, connection: ConnectionId, peer: PeerId) -> bool {
         let Some(dial) = self.dials.remove(&connection) else {
             return false;
         };
@@ -288,7 +288,7 @@ impl Dialer {
     }
 
     /// The peer behind a connection has proven to be of use.
-    pub fn useful(&mut self, peer: PeerId) {
+    pub(super) fn useful(&mut self, peer: PeerId) {
         for one in &mut self.fixed {
             if one.peer() == Some(peer) {
                 one.failures = 0;
@@ -298,7 +298,7 @@ impl Dialer {
     }
 
     /// A dial of ours has failed.
-    pub fn failed(&mut self, connection: ConnectionId, now_ms: u64) {
+    pub(super) fn failed(&mut self, connection: ConnectionId, now_ms: u64) {
         let Some(dial) = self.dials.remove(&connection) else {
             return;
         };
@@ -311,14 +311,14 @@ impl Dialer {
     }
 
     /// A peer turned out to be of no use, such as one of another network.
-    pub fn useless(&mut self, peer: &PeerId, now_ms: u64) {
+    pub(super) fn useless(&mut self, peer: &PeerId, now_ms: u64) {
         self.book.failed(peer, now_ms);
         self.avoid(*peer, now_ms.saturating_add(backoff_ms(8)));
         self.put_off(now_ms, |one| one.peer() == Some(*peer));
     }
 
     /// An address leads back to this node: never dial it again.
-    pub fn is_us(&mut self, address: &Multiaddr) {
+    pub(super) fn is_us(&mut self, address: &Multiaddr) {
         let address = PeerAddress::split(address.clone()).address;
         self.fixed.retain(|one| one.address.address != address);
     }
@@ -334,7 +334,7 @@ impl Dialer {
 
 /// The providers of the addresses that outbound connections lead to.
 #[must_use]
-pub fn providers<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> HashSet<Network> {
+pub(super) fn providers<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> HashSet<Network> {
     addresses.filter_map(provider_of).collect()
 }
 

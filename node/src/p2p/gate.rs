@@ -33,22 +33,22 @@ const PENDING_OUTBOUND_MAX: usize = 64;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GateLimits {
+pub(super) struct GateLimits {
     /// Inbound ones in all.
-    pub inbound_max: usize,
+    pub(super) inbound_max: usize,
     /// Outbound ones in all.
-    pub outbound_max: usize,
+    pub(super) outbound_max: usize,
     /// Inbound peers from one host.
-    pub per_host_max: usize,
+    pub(super) per_host_max: usize,
     /// Inbound peers from one site.
-    pub per_site_max: usize,
+    pub(super) per_site_max: usize,
     /// Whether the last two hold for this machine's own addresses, too.
-    pub count_loopback: bool,
+    pub(super) count_loopback: bool,
 }
 
 /// Why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Refused {
+pub(super) enum Refused {
     /// The peer or its host is banned.
     #[error("banned")]
     Banned,
@@ -76,7 +76,7 @@ struct Connection {
 }
 
 /// The behaviour.
-pub struct Gate {
+pub(super) struct Gate {
     limits: GateLimits,
     bans: Bans,
     clock: Clock,
@@ -88,7 +88,7 @@ pub struct Gate {
 impl Gate {
     /// With these limits and bans; `clock` tells when bans end.
     #[must_use]
-    pub fn new(limits: GateLimits, bans: Bans, clock: Clock) -> Self {
+    pub(super) fn new(limits: GateLimits, bans: Bans, clock: Clock) -> Self {
         Self {
             limits,
             bans,
@@ -100,12 +100,12 @@ impl Gate {
     }
 
     /// The bans.
-    pub fn bans(&mut self) -> &mut Bans {
+    pub(super) fn bans(&mut self) -> &mut Bans {
         &mut self.bans
     }
 
     /// Whether the peer, or the host at `ip`, is banned.
-    pub fn is_banned(&mut self, peer: Option<PeerId>, ip: Option<IpAddr>) -> bool {
+    pub(super) fn is_banned(&mut self, peer: Option<PeerId>, ip: Option<IpAddr>) -> bool {
         let now = (self.clock)();
         let subjects = [peer.map(Subject::Peer), ip.and_then(Subject::host)];
         subjects

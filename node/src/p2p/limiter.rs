@@ -10,7 +10,7 @@ use lru::LruCache;
 const PEERS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
 
 /// A rate for each peer.
-pub struct RateLimiter {
+pub(super) struct RateLimiter {
     per_ms: f64,
     burst: f64,
     buckets: LruCache<PeerId, Bucket>,
@@ -24,7 +24,7 @@ struct Bucket {
 impl RateLimiter {
     /// `per_minute` for each peer, `burst` of them at once; 0 a minute: no limit.
     #[must_use]
-    pub fn new(per_minute: u32, burst: u32) -> Self {
+    pub(super) fn new(per_minute: u32, burst: u32) -> Self {
         Self {
             per_ms: f64::from(per_minute) / 60_000.0,
             burst: f64::from(burst.max(1)),
@@ -34,7 +34,7 @@ impl RateLimiter {
 
     /// Takes one from the peer's allowance at `now_ms`, monotonic milliseconds;
     /// false if it is used up.
-    pub fn take(&mut self, peer: &PeerId, now_ms: u64) -> bool {
+    pub(super) fn take(&mut self, peer: &PeerId, now_ms: u64) -> bool {
         if self.per_ms == 0.0 {
             return true;
         }

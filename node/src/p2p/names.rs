@@ -7,25 +7,25 @@ use pithead_consensus::BlockHash;
 
 /// The names of one network.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub(super) struct Names {
     /// What identify calls the protocol family.
-    pub family: String,
+    pub(super) family: String,
     /// Request-response.
-    pub sync: StreamProtocol,
+    pub(super) sync: StreamProtocol,
     /// Kademlia.
-    pub kad: StreamProtocol,
+    pub(super) kad: StreamProtocol,
     /// Prefix of gossipsub's protocol names.
-    pub gossip_prefix: String,
+    pub(super) gossip_prefix: String,
     /// Topic of block headers.
-    pub blocks: IdentTopic,
+    pub(super) blocks: IdentTopic,
     /// Topic of transactions.
-    pub transactions: IdentTopic,
+    pub(super) transactions: IdentTopic,
 }
 
 impl Names {
     /// Of the network with this genesis.
     #[must_use]
-    pub fn of(genesis: &BlockHash) -> Self {
+    pub(super) fn of(genesis: &BlockHash) -> Self {
         let name = |rest: &str| format!("/pithead/{genesis}/{rest}");
         // Names made so start with a slash, which is all that is asked of them.
         let protocol = |rest: &str| {
