@@ -358,7 +358,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Command>) {
         let started = Instant::now();
-        while let Some(command) = queue.blocking_recv() {
+        while let Some(command) = self.next_command(&mut queue) {
             let Command::Handle {
                 event,
                 answer: asker,
@@ -384,6 +384,24 @@ impl Worker {
             if stop {
                 return;
             }
+        }
+    }
+}
+
+impl Worker {
+    /// What comes next; if nothing does, what was put off.
+    fn next_command(&self, queue: &mut mpsc::Receiver<Command>) -> Option<Command> {
+        if !self.node.has_more() {
+            return queue.blocking_recv();
+        }
+        match queue.try_recv() {
+            Ok(command) => Some(command),
+            Err(mpsc::error::TryRecvError::Empty) => Some(Command::Handle {
+                event: Event::Continue,
+                answer: None,
+                place: None,
+            }),
+            Err(mpsc::error::TryRecvError::Disconnected) => None,
         }
     }
 }

@@ -6,12 +6,13 @@
 
 mod event;
 mod peers;
+mod relay;
+mod templates;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use pithead_consensus::check::BlockError;
 use pithead_consensus::{
     Account, Address, Block, Decode, Encode, Genesis, SignedTransaction, Txid,
 };
@@ -25,14 +26,11 @@ use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, R
 use crate::store::schema;
 use crate::store::{PendingRecord, Store, StoreError};
 use crate::sync::{SyncSettings, SyncState, SyncStatus, SyncUsage};
-use crate::template::{BlockTemplate, TemplateError, assemble_template};
+use crate::template::BlockTemplate;
 
 /// Most blocks kept while their parent is missing, or while they are ahead of
 /// the clock.
 const WAITING_BLOCKS_MAX: usize = 64;
-/// Seconds after which any growth of the reward is worth a new template: no
-/// payment should miss a block for being small.
-const TEMPLATE_AGE_MIN_SECS: u64 = 3;
 /// The pending log is rewritten once it holds this many records more than
 /// there are pending transactions.
 const PENDING_LOG_SLACK: usize = 10_000;
@@ -59,6 +57,7 @@ pub struct Node {
     sync: SyncState,
     /// Templates are not renewed for every block while catching up.
     template_is_stale: bool,
+    has_more: bool,
 }
 
 impl Node {
@@ -80,6 +79,7 @@ impl Node {
         let mut node = Self {
             sync,
             template_is_stale: false,
+            has_more: false,
             chain,
             mempool: Arc::new(RwLock::new(Mempool::new(limits))),
             template: None,
@@ -151,6 +151,14 @@ impl Node {
         }
     }
 
+    /// Whether blocks wait that one event would have taken too long for. They
+    /// go on with the next event, of whatever kind: [`Event::Continue`] if
+    /// there is no other.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.has_more
+    }
+
     /// Handles one event; returns the answer and the effects in order.
     pub fn handle(&mut self, event: Event, now: impl Into<Now>) -> (Answer, Vec<Effect>) {
         let mut effects = Vec::new();
@@ -167,8 +175,20 @@ impl Node {
         out: &mut dyn FnMut(Effect),
     ) -> Answer {
         let time = now.into();
+        let mut failed = false;
+        let answer = self.handle_one(event, time, &mut |effect| {
+            failed |= matches!(effect, Effect::Fatal(_));
+            out(effect);
+        });
+        if !failed {
+            self.advance(time, out);
+        }
+        answer
+    }
+
+    fn handle_one(&mut self, event: Event, time: Now, out: &mut Sink<'_>) -> Answer {
         let now = time.unix_secs;
-        let answer = match event {
+        match event {
             Event::Block(block) => Answer::Block(self.handle_block(*block, now, out)),
             Event::Transaction(transaction) => {
                 let result = self.handle_transaction(*transaction.clone(), now, out);
@@ -177,9 +197,7 @@ impl Node {
                 }
                 Answer::Transaction(result)
             }
-            Event::FreshTemplate => {
-                return Answer::Template(self.fresh_template(now, out));
-            }
+            Event::FreshTemplate => Answer::Template(self.fresh_template(now, out)),
             Event::Tick => {
                 self.handle_tick(now, out);
                 self.sweep_peers(time, out);
@@ -189,9 +207,8 @@ impl Node {
                 self.handle_peer(event, time, out);
                 Answer::None
             }
-        };
-        self.advance(time, out);
-        answer
+            Event::Continue => Answer::None,
+        }
     }
 
     fn handle_block(
@@ -220,7 +237,10 @@ impl Node {
         let accepted = self.chain.accept_block_telling(block, now, &mut |block| {
             out(Effect::BlockValidated(Arc::clone(block)));
             sync.validated(&block.block().header);
-            sync.take_orders().into_iter().map(Effect::from).for_each(&mut *out);
+            sync.take_orders()
+                .into_iter()
+                .map(Effect::from)
+                .for_each(&mut *out);
         })?;
         match accepted {
             Accepted::Side => Ok(BlockVerdict::Side),
@@ -394,109 +414,6 @@ impl Node {
         }
     }
 
-    fn fresh_template(
-        &mut self,
-        now: u64,
-        out: &mut Sink<'_>,
-    ) -> Result<Arc<BlockTemplate>, StoreError> {
-        match &self.template {
-            Some(template) if !self.mempool_changed && !self.template_is_stale => {
-                Ok(Arc::clone(template))
-            }
-            _ => {
-                let (template, changes) = self.renew_template(now)?;
-                tell(changes, out);
-                out(Effect::NewTemplate(Arc::clone(&template)));
-                Ok(template)
-            }
-        }
-    }
-
-    /// A new template if the present one is old, or if the mempool would now
-    /// pay enough more.
-    #[allow(clippy::type_complexity)]
-    fn template_if_due(
-        &mut self,
-        now: u64,
-    ) -> Result<Option<(Arc<BlockTemplate>, Vec<PendingChange>)>, StoreError> {
-        let Some(present) = self.template.clone() else {
-            return Ok(None);
-        };
-        if self.template_is_stale {
-            return self.renew_template(now).map(Some);
-        }
-        let age = now.saturating_sub(u64::from(present.time));
-        let old = age >= self.template_policy.refresh_secs;
-        if !old && !std::mem::take(&mut self.mempool_changed) {
-            return Ok(None);
-        }
-        let next_id = self.template_count + 1;
-        let (template, changes) = self.assemble(next_id, now)?;
-        let grown = template.reward().grains() as u128 * 100
-            >= present.reward().grains() as u128
-                * u128::from(100 + self.template_policy.growth_percent);
-        // The first transactions are always worth a new template: nobody
-        // likes to wait for an empty block.
-        let first = present.transactions.is_empty() && !template.transactions.is_empty();
-        let settled = age >= TEMPLATE_AGE_MIN_SECS && template.reward() > present.reward();
-        if !(old || grown || first || settled) {
-            self.mempool_changed = true;
-            return Ok(None);
-        }
-        self.template_count = next_id;
-        self.template = Some(Arc::clone(&template));
-        Ok(Some((template, changes)))
-    }
-
-    /// Once caught up, miners are given work on the new tip.
-    fn renew_stale_template(&mut self, now: u64, out: &mut Sink<'_>) -> Result<(), StoreError> {
-        if self.template_is_stale && !self.sync.status().syncing {
-            let (template, changes) = self.renew_template(now)?;
-            tell(changes, out);
-            out(Effect::NewTemplate(template));
-        }
-        Ok(())
-    }
-
-    fn renew_template(
-        &mut self,
-        now: u64,
-    ) -> Result<(Arc<BlockTemplate>, Vec<PendingChange>), StoreError> {
-        self.template_count += 1;
-        self.mempool_changed = false;
-        self.template_is_stale = false;
-        let (template, changes) = self.assemble(self.template_count, now)?;
-        self.template = Some(Arc::clone(&template));
-        Ok((template, changes))
-    }
-
-    /// Assembles a template; a transaction that spoils it is dropped.
-    fn assemble(
-        &self,
-        id: u64,
-        now: u64,
-    ) -> Result<(Arc<BlockTemplate>, Vec<PendingChange>), StoreError> {
-        let mut changes = Vec::new();
-        loop {
-            let mut mempool = self.write_mempool();
-            match assemble_template(&self.chain, &mempool, id, now) {
-                Ok(template) => return Ok((Arc::new(template), changes)),
-                Err(TemplateError::Store(error)) => return Err(error),
-                Err(TemplateError::Invalid(error)) => {
-                    let culprits = culprits(&mempool, &error);
-                    if culprits.is_empty() {
-                        return Err(StoreError::Damaged(format!(
-                            "an empty block does not pass: {error}"
-                        )));
-                    }
-                    for txid in culprits {
-                        changes.extend(mempool.drop_bad(&txid));
-                    }
-                }
-            }
-        }
-    }
-
     fn keep_waiting(&mut self, block: Block) {
         if self.waiting.iter().any(|kept| kept.header == block.header) {
             return;
@@ -569,29 +486,4 @@ impl Node {
 
 fn tell(changes: Vec<PendingChange>, out: &mut Sink<'_>) {
     changes.into_iter().map(Effect::Pending).for_each(out);
-}
-
-/// Whom to drop so that a template passes: those who pay the account that the
-/// error names; failing that, everything. Admission keeps such transactions
-/// out, so this is the last resort that keeps miners at work.
-fn culprits(mempool: &Mempool, error: &BlockError) -> Vec<Txid> {
-    let all = || mempool.iter_by_rate().map(|pending| pending.txid).collect();
-    match error {
-        BlockError::BalanceOutOfRange { address } => {
-            let of_recipient: Vec<Txid> = mempool
-                .iter_by_rate()
-                .filter(|pending| {
-                    let mut outputs = pending.transaction.body.outputs.iter();
-                    outputs.any(|output| output.recipient == *address)
-                })
-                .map(|pending| pending.txid)
-                .collect();
-            if of_recipient.is_empty() {
-                all()
-            } else {
-                of_recipient
-            }
-        }
-        _ => all(),
-    }
 }

@@ -191,6 +191,55 @@ fn what_a_crash_left_after_the_last_body_is_cut_off() {
 }
 
 #[test]
+fn lazy_commits_are_seen_at_once_and_kept_by_the_next_commit() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("data");
+    let store = RedbStore::open(&dir, CACHE).unwrap();
+    put(&store, &[("a", "1")]);
+    put_body(&store, 1);
+    let lazily = |number: u8| {
+        let mut batch = Batch::default();
+        batch.put(Table::Accounts, vec![number], vec![number]);
+        batch
+            .bodies
+            .push((BlockHash([number; 32]), vec![number; 1_000]));
+        store.commit_lazily(&batch).unwrap();
+    };
+    let has = |store: &dyn Store, number: u8| {
+        let snapshot = store.snapshot().unwrap();
+        let value = snapshot.get(Table::Accounts, &[number]).unwrap();
+        let body = snapshot.body(&BlockHash([number; 32])).unwrap();
+        assert_eq!(value.is_some(), body.is_some(), "all of it or none");
+        body.is_some()
+    };
+    // What the files hold at some moment is what a crash would leave.
+    let crash = |name: &str| {
+        let left = home.path().join(name);
+        std::fs::create_dir_all(left.join("blocks")).unwrap();
+        for file in ["chain.redb", "blocks/bodies-00000.dat"] {
+            std::fs::copy(dir.join(file), left.join(file)).unwrap();
+        }
+        RedbStore::open(&left, CACHE).unwrap()
+    };
+    lazily(2);
+    lazily(3);
+    assert!(has(&store, 2) && has(&store, 3));
+    let left = crash("before");
+    assert!(!has(&left, 2) && !has(&left, 3));
+    assert_eq!(
+        get(left.snapshot().unwrap().as_ref(), "a"),
+        Some(b"1".to_vec())
+    );
+    store.commit(&Batch::default()).unwrap();
+    let left = crash("after");
+    assert!(has(&left, 2) && has(&left, 3));
+    lazily(4);
+    put_body(&store, 5);
+    let left = crash("later");
+    assert!(has(&left, 4));
+}
+
+#[test]
 fn missing_body_bytes_are_damage() {
     let dir = tempfile::tempdir().unwrap();
     let store = reopen(dir.path()).unwrap();

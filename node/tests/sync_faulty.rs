@@ -394,6 +394,36 @@ fn blocks_that_were_not_asked_for_are_not_kept() {
 }
 
 #[test]
+fn bodies_that_wait_for_an_earlier_one_are_bounded() {
+    let mut world = World::new();
+    let blocks = branch(&world.file, &[], &miner(), &vec![(Vec::new(), 1); 1_300]);
+    let first = blocks[0].header.hash();
+    assert_eq!(world.add(&[]), NODE);
+    let odd: Vec<usize> = (0..3)
+        .map(|_| {
+            world.add_odd(&blocks, move |_, honest| match honest {
+                Response::Blocks(mut blocks) => {
+                    blocks.retain(|block| block.header.hash() != first);
+                    Reply::Answer(Response::Blocks(blocks))
+                }
+                honest => Reply::Answer(honest),
+            })
+        })
+        .collect();
+    for odd in &odd {
+        world.connect(NODE, *odd);
+    }
+    world.run_for(60_000);
+    assert_eq!(world.height(NODE), 0);
+    let most = world.members[NODE].most;
+    assert!(most.bodies < 1_024, "{most:?}");
+    let honest = world.add(&blocks);
+    world.connect(NODE, honest);
+    world.run_until(30_000, |world| world.height(NODE) == 1_300);
+    assert!(!world.blamed().contains(&honest));
+}
+
+#[test]
 fn never_answering_is_dropped() {
     let (mut world, _, odd) = pair_and(|_, _| Reply::Silence);
     world.run_for(180_000);
@@ -407,7 +437,7 @@ fn never_answering_is_dropped() {
 #[test]
 fn undecodable_answers_are_banned() {
     let (mut world, _, odd) = pair_and(|_, _| Reply::Fails(RequestFailure::Undecodable));
-    world.run_for(120_000);
+    world.run_for(300_000);
     assert_eq!(world.ban(NODE, odd), Some(Offence::Malformed));
     assert_network_goes_on(&mut world, odd);
 }
@@ -415,7 +445,7 @@ fn undecodable_answers_are_banned() {
 #[test]
 fn answers_of_another_kind_are_banned() {
     let (mut world, _, odd) = pair_and(|_, _| Reply::Answer(Response::Mempool(Vec::new())));
-    world.run_for(120_000);
+    world.run_for(300_000);
     assert_eq!(world.ban(NODE, odd), Some(Offence::Malformed));
     assert_network_goes_on(&mut world, odd);
 }
@@ -437,7 +467,10 @@ fn listing_transactions_and_withholding_them_is_banned() {
         _ => Reply::Answer(honest),
     });
     world.run_for(60_000);
-    assert!(world.blamed().is_empty(), "once may be an accident of timing");
+    assert!(
+        world.blamed().is_empty(),
+        "once may be an accident of timing"
+    );
     assert_eq!(world.node(NODE).sync_usage().wanted_transactions, 0);
     world.run_for(60 * 60_000);
     assert!(world.blamed().contains(&odd));

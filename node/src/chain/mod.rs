@@ -25,7 +25,7 @@ use pithead_consensus::{
 use thiserror::Error;
 
 use crate::store::schema::{self, BlockStatus, ChainEntry};
-use crate::store::{Overlay, Snapshot, Store, StoreError, Table};
+use crate::store::{Batch, Overlay, Snapshot, Store, StoreError, Table};
 
 pub use connect::UNDO_BLOCKS;
 pub(crate) use connect::load_accounts;
@@ -94,6 +94,8 @@ pub struct Chain {
     tip: ChainEntry,
     /// Leaf hashes of transactions whose signatures were checked here.
     verified: HashSet<Hash256>,
+    defers_commits: bool,
+    has_deferred: bool,
 }
 
 impl Chain {
@@ -183,7 +185,7 @@ impl Chain {
         let mut overlay = Overlay::new(snapshot.as_ref());
         let entry = self.add_entry(&mut overlay, &parent, &block)?;
         if self.rank(&entry) != Ordering::Greater {
-            self.store.commit(&overlay.into_batch())?;
+            self.commit(overlay.into_batch())?;
             return Ok(Accepted::Side);
         }
         self.switch_to(overlay, &entry, block, validated)
@@ -231,7 +233,7 @@ impl Chain {
         }
         overlay.put(Table::Meta, schema::META_TIP, entry.hash().0);
         validated(&block);
-        self.store.commit(&overlay.into_batch())?;
+        self.commit(overlay.into_batch())?;
         self.tip = parent;
         for connected in &update.connected {
             for leaf in connected.leaf_hashes() {
@@ -266,6 +268,29 @@ impl Chain {
         } else {
             AcceptError::InvalidAncestor { ancestor: *bad }
         })
+    }
+
+    /// Lets commits of blocks wait for [`Self::flush`]: while catching up,
+    /// when blocks come by the hundred and can be fetched again.
+    pub(crate) fn defer_commits(&mut self, defer: bool) {
+        self.defers_commits = defer;
+    }
+
+    /// Brings deferred commits to disk.
+    pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.has_deferred) {
+            self.store.commit(&Batch::default())?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if self.defers_commits {
+            self.has_deferred = true;
+            return self.store.commit_lazily(&batch);
+        }
+        self.has_deferred = false;
+        self.store.commit(&batch)
     }
 
     fn add_entry(

@@ -59,6 +59,8 @@ impl Chain {
             store,
             tip,
             verified: HashSet::new(),
+            defers_commits: false,
+            has_deferred: false,
         })
     }
 }

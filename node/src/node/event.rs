@@ -50,6 +50,8 @@ pub enum Event {
     Tick,
     /// A peer told or did something.
     Peer(PeerEvent),
+    /// There is time to go on with what `Node::has_more` tells of.
+    Continue,
 }
 
 /// The core's answer to one event.

@@ -1,41 +1,15 @@
-//! Where sync meets the chain and the mempool: hands what peers tell to
-//! `crate::sync`, judges the blocks and transactions that it brings, and passes
-//! its orders on.
+//! Where sync meets the chain: hands what peers tell to `crate::sync`, judges
+//! the blocks that it brings, and passes its orders on.
 
-use pithead_consensus::SignedTransaction;
-use pithead_consensus::check::TransactionError;
-
-use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict};
-use crate::chain::{AcceptError, ChainUpdate};
-use crate::mempool::RejectReason;
+use super::{Effect, Node, Now, Sink};
+use crate::chain::AcceptError;
 use crate::store::StoreError;
-use crate::sync::{
-    BodyVerdict, Delivered, Early, Gossip, GossipId, Order, PeerEvent, PeerKey, SyncState, Verdict,
-    View,
-};
+use crate::sync::{BodyVerdict, Delivered, Gossip, Order, PeerEvent, SyncState, View};
 
-/// Reorganisations of at least so many blocks end a split, after which others
-/// may lack the transactions that come back.
-const SPLIT_BLOCKS_MIN: usize = 3;
-/// Most transactions told of after a reorganisation.
-const REPUBLISHED_MAX: usize = 1_000;
-/// Most fetched at once that are told of: more means that it is this node that
-/// was away.
-const FETCHED_PUBLISHED_MAX: usize = 100;
-/// Most pending transactions taken as this node's own after a restart.
-const RELOADED_OWN_MAX: usize = 1_000;
-
-/// What is to be done with a transaction that a peer brought.
-enum Fitness {
-    Admitted,
-    Known,
-    /// What it builds on may be on its way.
-    Early,
-    /// Policy keeps it out.
-    Declined,
-    /// It breaks a rule for ever.
-    Bad,
-}
+/// Most blocks connected in one event, so that others get their turn.
+const CONNECTED_BLOCKS_MAX: usize = 256;
+/// Bytes of blocks after which an event connects no more.
+const CONNECTED_BYTES_MAX: usize = 4 << 20;
 
 impl From<Order> for Effect {
     fn from(order: Order) -> Self {
@@ -51,7 +25,7 @@ impl From<Order> for Effect {
 
 impl Node {
     /// Lets sync do something with the node as it is now.
-    fn with_view<T>(
+    pub(super) fn with_view<T>(
         &mut self,
         now: Now,
         act: impl FnOnce(&mut SyncState, &View<'_>) -> Result<T, StoreError>,
@@ -95,9 +69,8 @@ impl Node {
                 Ok(())
             }
             PeerEvent::Response { peer, id, response } => {
-                let delivered = self.with_view(now, |sync, view| {
-                    sync.answered(view, peer, id, response)
-                })?;
+                let delivered =
+                    self.with_view(now, |sync, view| sync.answered(view, peer, id, response))?;
                 match delivered {
                     Delivered::Nothing => Ok(()),
                     Delivered::Transactions(transactions) => {
@@ -106,9 +79,9 @@ impl Node {
                 }
             }
             PeerEvent::Gossip { peer, id, gossip } => match gossip {
-                Gossip::Block(header) => self.with_view(now, |sync, view| {
-                    sync.announced(view, peer, id, &header)
-                }),
+                Gossip::Block(header) => {
+                    self.with_view(now, |sync, view| sync.announced(view, peer, id, &header))
+                }
                 Gossip::Transaction(transaction) => {
                     self.judge_gossiped(peer, id, *transaction, now, out)
                 }
@@ -124,6 +97,15 @@ impl Node {
     }
 
     fn try_advance(&mut self, now: Now, out: &mut Sink<'_>) -> Result<(), StoreError> {
+        let advanced = self.connect_bodies(now, out);
+        self.chain.defer_commits(false);
+        self.chain.flush()?;
+        advanced
+    }
+
+    fn connect_bodies(&mut self, now: Now, out: &mut Sink<'_>) -> Result<(), StoreError> {
+        let (mut blocks, mut bytes) = (0, 0);
+        self.has_more = false;
         loop {
             self.with_view(now, |sync, view| sync.plan(view))?;
             if let Some(status) = self.sync.refresh_status(self.chain.tip()) {
@@ -131,9 +113,16 @@ impl Node {
                 self.renew_stale_template(now.unix_secs, out)?;
             }
             self.pass_orders_on(out);
+            if blocks >= CONNECTED_BLOCKS_MAX || bytes >= CONNECTED_BYTES_MAX {
+                self.has_more = self.sync.has_next_body();
+                return Ok(());
+            }
             let Some(body) = self.sync.next_body() else {
                 return Ok(());
             };
+            blocks += 1;
+            bytes += body.bytes;
+            self.chain.defer_commits(self.sync.status().syncing);
             let (hash, from) = (body.hash, body.from);
             let result = self.accept_block(body.block, now.unix_secs, out);
             let stored = result.is_ok();
@@ -168,217 +157,5 @@ impl Node {
         if let Err(error) = swept {
             out(Effect::Fatal(error.to_string()));
         }
-    }
-
-    /// Tells everyone of a transaction that came in through this node.
-    pub(super) fn announce_own(
-        &mut self,
-        transaction: SignedTransaction,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) {
-        let txid = transaction.txid(&self.chain.params().genesis_hash);
-        let sender = transaction.body.sender;
-        let told = self.with_view(now, |sync, view| {
-            sync.own_transaction(view, txid, transaction);
-            Ok(())
-        });
-        if let Err(error) = told.and_then(|()| self.retry_early(Some(&sender), now, out)) {
-            out(Effect::Fatal(error.to_string()));
-        }
-    }
-
-    /// Which of the reloaded transactions are this node's own is not on
-    /// record; announcing those of others again does no harm.
-    pub(super) fn track_reloaded(&mut self) {
-        let reloaded = self.read_mempool().in_order_of_arrival();
-        let newest = reloaded.iter().rev().take(RELOADED_OWN_MAX);
-        let txids: Vec<_> = newest.map(|pending| pending.txid).collect();
-        let start = Now {
-            unix_secs: 0,
-            monotonic_ms: 0,
-        };
-        // A snapshot that fails now fails again at the first event.
-        let _ = self.with_view(start, |sync, view| {
-            txids.iter().for_each(|txid| sync.track_own(view, *txid));
-            Ok(())
-        });
-    }
-
-    /// After a split has ended, tells everyone of what came back.
-    pub(super) fn publish_taken_back(&mut self, update: &ChainUpdate) {
-        if update.disconnected.len() < SPLIT_BLOCKS_MIN {
-            return;
-        }
-        let txids = update.disconnected.iter().rev().flat_map(|block| block.txids());
-        let back: Vec<SignedTransaction> = {
-            let mempool = self.read_mempool();
-            let pending = txids.filter_map(|txid| mempool.get(txid));
-            pending
-                .take(REPUBLISHED_MAX)
-                .map(|pending| pending.transaction.clone())
-                .collect()
-        };
-        for transaction in back {
-            self.sync.publish_transaction(transaction);
-        }
-    }
-
-    fn judge_gossiped(
-        &mut self,
-        peer: PeerKey,
-        id: GossipId,
-        transaction: SignedTransaction,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<(), StoreError> {
-        if !self.sync.judges_transactions(peer) {
-            self.sync.verdict(peer, id, Verdict::Ignore);
-            return Ok(());
-        }
-        let sender = transaction.body.sender;
-        let verdict = match self.judge(&transaction, now, out)? {
-            Fitness::Admitted => Verdict::Accept,
-            Fitness::Known | Fitness::Declined => Verdict::Ignore,
-            Fitness::Bad => {
-                self.sync.verdict(peer, id, Verdict::Reject);
-                return self.with_view(now, |sync, view| {
-                    sync.bad_transaction(view, peer);
-                    Ok(())
-                });
-            }
-            Fitness::Early => {
-                self.sync.hold_early(Early {
-                    transaction: Box::new(transaction),
-                    gossip: Some((peer, id)),
-                    since_ms: now.monotonic_ms,
-                });
-                return Ok(());
-            }
-        };
-        self.sync.verdict(peer, id, verdict);
-        if verdict == Verdict::Accept {
-            self.retry_early(Some(&sender), now, out)?;
-        }
-        Ok(())
-    }
-
-    /// Takes in transactions that were fetched because gossip missed them.
-    fn take_fetched(
-        &mut self,
-        peer: PeerKey,
-        transactions: Vec<SignedTransaction>,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<(), StoreError> {
-        let publish = transactions.len() <= FETCHED_PUBLISHED_MAX;
-        for transaction in transactions {
-            match self.judge(&transaction, now, out)? {
-                Fitness::Admitted => {
-                    let sender = transaction.body.sender;
-                    if publish {
-                        self.sync.publish_transaction(transaction);
-                    }
-                    self.retry_early(Some(&sender), now, out)?;
-                }
-                Fitness::Known => {}
-                Fitness::Declined => {
-                    let txid = transaction.txid(&self.chain.params().genesis_hash);
-                    self.sync.declined(txid);
-                }
-                Fitness::Early => self.sync.hold_early(Early {
-                    transaction: Box::new(transaction),
-                    gossip: None,
-                    since_ms: now.monotonic_ms,
-                }),
-                Fitness::Bad => {
-                    // Not what it listed: everything of it is doubtful.
-                    return self.with_view(now, |sync, view| {
-                        sync.bad_transaction(view, peer);
-                        Ok(())
-                    });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Tries transactions again that came before what they build on.
-    fn retry_early(
-        &mut self,
-        sender: Option<&pithead_consensus::Address>,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<(), StoreError> {
-        for early in self.sync.take_early(sender) {
-            let verdict = match self.judge(&early.transaction, now, out)? {
-                Fitness::Early => {
-                    self.sync.hold_early(early);
-                    continue;
-                }
-                Fitness::Admitted => Verdict::Accept,
-                Fitness::Known | Fitness::Declined => Verdict::Ignore,
-                Fitness::Bad => Verdict::Reject,
-            };
-            match early.gossip {
-                Some((peer, id)) => {
-                    self.sync.verdict(peer, id, verdict);
-                    if verdict == Verdict::Reject {
-                        self.with_view(now, |sync, view| {
-                            sync.bad_transaction(view, peer);
-                            Ok(())
-                        })?;
-                    }
-                }
-                None if verdict == Verdict::Accept => {
-                    self.sync.publish_transaction(*early.transaction);
-                }
-                None => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn judge(
-        &mut self,
-        transaction: &SignedTransaction,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<Fitness, StoreError> {
-        match self.handle_transaction(transaction.clone(), now.unix_secs, out) {
-            Ok(TransactionVerdict::Duplicate) => Ok(Fitness::Known),
-            Ok(TransactionVerdict::Accepted | TransactionVerdict::Replaced { .. }) => {
-                Ok(Fitness::Admitted)
-            }
-            Err(RejectedTransaction::Internal(error)) => Err(error),
-            Err(RejectedTransaction::Rule(reason)) => Ok(fitness(&reason)),
-        }
-    }
-}
-
-/// Tells what can change from what can't: an honest peer may be a block ahead,
-/// or keep to other limits.
-fn fitness(reason: &RejectReason) -> Fitness {
-    match reason {
-        RejectReason::Rule(
-            TransactionError::WrongSequence { .. } | TransactionError::InsufficientBalance { .. },
-        )
-        | RejectReason::InsufficientBalance { .. }
-        | RejectReason::SequenceGap { .. }
-        | RejectReason::KeyUnknown { .. } => Fitness::Early,
-        RejectReason::Rule(
-            TransactionError::NoOutputs
-            | TransactionError::ZeroOutput { .. }
-            | TransactionError::TotalOutOfRange
-            | TransactionError::KeyMissing
-            | TransactionError::KeySuperfluous { .. }
-            | TransactionError::KeyNotSenders { .. }
-            | TransactionError::BadSignature,
-        ) => Fitness::Bad,
-        RejectReason::SequenceUsed { .. }
-        | RejectReason::FeeTooLow { .. }
-        | RejectReason::ReplacementFeeTooLow { .. }
-        | RejectReason::TooManyPending
-        | RejectReason::Full { .. } => Fitness::Declined,
     }
 }

@@ -76,6 +76,8 @@ pub(super) struct BodyFiles {
 struct Writer {
     file: File,
     end: End,
+    /// Something was appended that may not be on disk yet.
+    unsynced: bool,
 }
 
 impl BodyFiles {
@@ -105,12 +107,15 @@ impl BodyFiles {
         }
         Ok(Self {
             dir,
-            writer: Mutex::new(Writer { file, end }),
+            writer: Mutex::new(Writer {
+                file,
+                end,
+                unsynced: false,
+            }),
         })
     }
 
-    /// Appends bodies and syncs them; returns their places and the new end,
-    /// which counts only once [`BodyFiles::advance`] is told of it.
+    /// Appends bodies; returns their places and the new end, which counts only once [`BodyFiles::advance`] is told of it.
     pub(super) fn append(&self, bodies: &[&[u8]]) -> Result<(Vec<Location>, End), StoreError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         // What a failed commit left behind is overwritten.
@@ -123,7 +128,7 @@ impl BodyFiles {
         let mut places = Vec::with_capacity(bodies.len());
         for body in bodies {
             if end.offset >= FILE_BYTES_MAX {
-                self.sync(&writer.file, end.file)?;
+                self.sync_file(&writer.file, end.file)?;
                 end = End {
                     file: end.file + 1,
                     offset: 0,
@@ -150,8 +155,18 @@ impl BodyFiles {
             });
             end.offset += body.len() as u64;
         }
-        self.sync(&writer.file, end.file)?;
+        writer.unsynced = true;
         Ok((places, end))
+    }
+
+    /// Brings what was appended to disk.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.unsynced {
+            self.sync_file(&writer.file, writer.end.file)?;
+            writer.unsynced = false;
+        }
+        Ok(())
     }
 
     /// The commit that names the appended bodies is on disk.
@@ -192,7 +207,7 @@ impl BodyFiles {
         u64::from(end.file) * FILE_BYTES_MAX + end.offset
     }
 
-    fn sync(&self, file: &File, number: u32) -> Result<(), StoreError> {
+    fn sync_file(&self, file: &File, number: u32) -> Result<(), StoreError> {
         file.sync_data()
             .map_err(|error| StoreError::io(&file_path(&self.dir, number), error))
     }

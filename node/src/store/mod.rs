@@ -200,6 +200,17 @@ pub trait Store: Send + Sync {
     /// [`StoreError`] if storage fails; nothing was applied then.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
+    /// Applies a batch: wholly, or not at all, for every reader to see. A crash
+    /// may undo it, with all that was committed after it, up to the next
+    /// [`Store::commit`], which brings everything to disk. For blocks that
+    /// can be fetched again.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails; nothing was applied then.
+    fn commit_lazily(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.commit(batch)
+    }
+
     /// Appends to the log of pending transactions. It survives the death of
     /// the process, though not of the machine.
     ///

@@ -100,6 +100,52 @@ impl RedbStore {
             bodies: Arc::clone(&self.bodies),
         })
     }
+
+    /// Bodies reach the disk before the commit that names them, unless that
+    /// is not to reach it yet either.
+    fn commit_with(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
+        let raw: Vec<&[u8]> = batch
+            .bodies
+            .iter()
+            .map(|(_, body)| body.as_slice())
+            .collect();
+        let appended = if raw.is_empty() {
+            None
+        } else {
+            Some(self.bodies.append(&raw)?)
+        };
+        let on_disk = matches!(durability, Durability::Immediate);
+        if on_disk {
+            self.bodies.sync()?;
+        }
+        let mut transaction = self.database.begin_write().map_err(StoreError::database)?;
+        transaction
+            .set_durability(durability)
+            .map_err(StoreError::database)?;
+        // A start after a crash then takes milliseconds instead of a scan.
+        transaction.set_quick_repair(on_disk);
+        write_changes(&transaction, batch)?;
+        if let Some((places, end)) = &appended {
+            let mut table = transaction
+                .open_table(BODIES)
+                .map_err(StoreError::database)?;
+            for ((hash, _), place) in batch.bodies.iter().zip(places) {
+                table
+                    .insert(hash.0.as_slice(), place.to_bytes().as_slice())
+                    .map_err(StoreError::database)?;
+            }
+            let mut meta = transaction
+                .open_table(definition(Table::Meta))
+                .map_err(StoreError::database)?;
+            meta.insert(BODIES_END, end.to_bytes().as_slice())
+                .map_err(StoreError::database)?;
+        }
+        transaction.commit().map_err(StoreError::database)?;
+        if let Some((_, end)) = appended {
+            self.bodies.advance(end);
+        }
+        Ok(())
+    }
 }
 
 /// Takes the exclusive lock on a data directory.
@@ -202,43 +248,11 @@ impl Store for RedbStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let raw: Vec<&[u8]> = batch
-            .bodies
-            .iter()
-            .map(|(_, body)| body.as_slice())
-            .collect();
-        let appended = if raw.is_empty() {
-            None
-        } else {
-            Some(self.bodies.append(&raw)?)
-        };
-        let mut transaction = self.database.begin_write().map_err(StoreError::database)?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(StoreError::database)?;
-        // A start after a crash then takes milliseconds instead of a scan.
-        transaction.set_quick_repair(true);
-        write_changes(&transaction, batch)?;
-        if let Some((places, end)) = &appended {
-            let mut table = transaction
-                .open_table(BODIES)
-                .map_err(StoreError::database)?;
-            for ((hash, _), place) in batch.bodies.iter().zip(places) {
-                table
-                    .insert(hash.0.as_slice(), place.to_bytes().as_slice())
-                    .map_err(StoreError::database)?;
-            }
-            let mut meta = transaction
-                .open_table(definition(Table::Meta))
-                .map_err(StoreError::database)?;
-            meta.insert(BODIES_END, end.to_bytes().as_slice())
-                .map_err(StoreError::database)?;
-        }
-        transaction.commit().map_err(StoreError::database)?;
-        if let Some((_, end)) = appended {
-            self.bodies.advance(end);
-        }
-        Ok(())
+        self.commit_with(batch, Durability::Immediate)
+    }
+
+    fn commit_lazily(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.commit_with(batch, Durability::None)
     }
 
     fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {

@@ -139,13 +139,19 @@ impl SyncState {
 
     /// A block has passed every rule and is about to be the tip.
     pub(crate) fn validated(&mut self, header: &BlockHeader) {
-        let held = self.announcements.take(&header.hash());
+        let hash = header.hash();
+        let held = self.announcements.take(&hash);
         let forwards = !held.is_empty();
         for Held { peer, id, .. } in held {
             self.orders.push(Order::Verdict(peer, id, Verdict::Accept));
         }
-        // Forwarding an announcement tells everyone as well.
-        if !forwards && !self.status.syncing && !self.peers.is_empty() {
+        // Forwarding an announcement tells everyone as well, and a better block
+        // follows those on the way.
+        if !forwards
+            && !self.download.is_on_the_way(&hash)
+            && !self.status.syncing
+            && !self.peers.is_empty()
+        {
             self.orders.push(Order::Publish(Gossip::Block(*header)));
         }
     }

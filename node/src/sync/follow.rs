@@ -6,7 +6,8 @@ use pithead_consensus::{BlockHash, BlockHeader, Work};
 use super::headers::{HEADERS_KEPT_MAX, Kept, Known, Refusal};
 use super::message::{HEADERS_MAX, Request, Status};
 use super::peer::{Offence, PeerKey};
-use super::peers::{Asked, Peer};
+use super::peers::Peer;
+use super::requests::Asked;
 use super::{SyncState, View};
 use crate::chain::UNDO_BLOCKS;
 use crate::store::StoreError;
@@ -161,9 +162,10 @@ impl SyncState {
             return;
         };
         let enough = view.tip.chain_work.max(self.settings.minimum_chain_work);
-        let stuck = self.peers.get(&peer).is_some_and(|state| {
-            new == 0 && !known.stored && state.best_known == Some(hash)
-        });
+        let stuck = self
+            .peers
+            .get(&peer)
+            .is_some_and(|state| new == 0 && !known.stored && state.best_known == Some(hash));
         self.shows(peer, hash);
         let low = self.peers.get_mut(&peer).map_or(0, |state| {
             state.empty_answers = 0;
@@ -298,9 +300,7 @@ impl SyncState {
         let own = state
             .best_known
             .and_then(|hash| self.headers.get(&hash).map(|node| (hash, node.height)));
-        let ahead = own.map_or(0, |(_, height)| {
-            height.0.saturating_sub(view.tip.height.0)
-        });
+        let ahead = own.map_or(0, |(_, height)| height.0.saturating_sub(view.tip.height.0));
         if ahead > HEADERS_AHEAD_MAX || self.headers.len() + HEADERS_MAX > HEADERS_KEPT_MAX {
             return Ok(false);
         }
@@ -310,7 +310,10 @@ impl SyncState {
             locator: locator.clone(),
             stop: None,
         };
-        if self.ask(view, peer, Asked::Headers(locator), request).is_none() {
+        if self
+            .ask(view, peer, Asked::Headers(locator), request)
+            .is_none()
+        {
             return Ok(false);
         }
         if let Some(state) = self.peers.get_mut(&peer) {

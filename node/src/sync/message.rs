@@ -1,5 +1,5 @@
 //! What peers ask of one another and answer: the messages of
-//! docs/protocol.md, "Between nodes", behind a kind byte, in the consensus
+//! docs/protocol.md §13, "Between nodes", behind a kind byte, in the consensus
 //! encoding. Every length is held against its limit, and against what is left
 //! of the input, before anything is allocated.
 

@@ -3,8 +3,9 @@
 //! [`SyncState`] is driven by `crate::node`: it is told what peers do, plans
 //! what to ask of whom, and leaves its [`Order`]s to be carried out. Judging
 //! blocks and transactions stays with the node. Where to start reading:
-//! `follow` decides whose chain to follow, `download` fetches bodies, `relay`
-//! handles transactions, `peers` keeps peers, requests, deadlines and offences.
+//! `follow` decides whose chain to follow, `download` fetches bodies, `announce`
+//! holds announcements until their block is connected, `relay` and `own` handle
+//! transactions, `peers` keeps offences, `requests` answers and deadlines.
 //! [`serve()`] answers peers and knows none of this state.
 
 mod announce;
@@ -13,9 +14,12 @@ mod download;
 mod follow;
 mod headers;
 mod message;
+mod own;
+mod path;
 mod peer;
 mod peers;
 mod relay;
+mod requests;
 mod serve;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -34,17 +38,18 @@ pub use peer::{
 pub use serve::{RecentBlocks, serve};
 
 pub(crate) use download::BodyVerdict;
-pub(crate) use peers::Delivered;
 pub(crate) use relay::Early;
+pub(crate) use requests::Delivered;
 
 use crate::mempool::Mempool;
 use crate::store::Snapshot;
 use crate::store::schema::ChainEntry;
 use announce::Announcements;
-use download::Download;
 use headers::HeaderTree;
-use peers::{Peers, Requests};
+use path::Download;
+use peers::Peers;
 use relay::Relay;
+use requests::Requests;
 
 /// Blocks behind the best headers from which on a node is far behind.
 const FAR_BEHIND_BLOCKS: u64 = 24;

@@ -1,5 +1,5 @@
-//! Transactions: fetching those that gossip missed, and announcing this node's
-//! own until they are mined.
+//! Transactions of others: judging them when they can be judged, and fetching
+//! those that gossip missed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,8 +8,9 @@ use pithead_consensus::{Address, SignedTransaction, Txid};
 use super::bounded::BoundedSet;
 use super::message::{CONTENT_BYTES_MAX, MEMPOOL_IDS_MAX, Request};
 use super::peer::{Gossip, GossipId, Offence, PeerKey, Verdict};
-use super::peers::Asked;
-use super::{Order, SyncState, View, mix};
+use super::peers::Peer;
+use super::requests::Asked;
+use super::{Order, SyncState, View};
 use crate::store::StoreError;
 use crate::store::schema;
 
@@ -27,16 +28,6 @@ const COMPARE_INTERVAL_MS: u64 = 120_000;
 const DECLINED_FOR_MS: u64 = 600_000;
 /// Most of them remembered.
 const DECLINED_MAX: usize = 20_000;
-/// Own transactions are announced again this often.
-const REANNOUNCE_MS: u64 = 300_000;
-/// Spread of that.
-const REANNOUNCE_SPREAD_MS: u64 = 60_000;
-/// Most own transactions kept track of.
-const OWN_MAX: usize = 10_000;
-/// Most announced again in a second.
-const REANNOUNCED_PER_SWEEP: usize = 50;
-/// Depth at which an own transaction counts as mined for good.
-const SETTLED_BLOCKS: u64 = 20;
 /// Most transactions held that came before what they build on.
 const EARLY_MAX: usize = 256;
 /// Such a transaction is given up then.
@@ -65,7 +56,7 @@ pub(super) struct Relay {
     declined: BoundedSet<Txid>,
     declined_until_ms: u64,
     /// Own pending transactions and when to announce each again.
-    own: BTreeMap<Txid, u64>,
+    pub(super) own: BTreeMap<Txid, u64>,
     early: VecDeque<Early>,
     compare_at_ms: u64,
     last_compared: PeerKey,
@@ -103,35 +94,6 @@ impl Relay {
 }
 
 impl SyncState {
-    /// This node brought a transaction in: tell everyone, and again until it
-    /// is mined.
-    pub(crate) fn own_transaction(
-        &mut self,
-        view: &View<'_>,
-        txid: Txid,
-        transaction: SignedTransaction,
-    ) {
-        self.track_own(view, txid);
-        if !self.peers.is_empty() {
-            let gossip = Gossip::Transaction(Box::new(transaction));
-            self.orders.push(Order::Publish(gossip));
-        }
-    }
-
-    /// Announces a transaction from time to time from now on.
-    pub(crate) fn track_own(&mut self, view: &View<'_>, txid: Txid) {
-        if self.relay.own.len() < OWN_MAX {
-            let due = self.next_announcement(view, &txid);
-            self.relay.own.insert(txid, due);
-        }
-    }
-
-    fn next_announcement(&self, view: &View<'_>, txid: &Txid) -> u64 {
-        let number = u64::from_le_bytes(txid.0[..8].try_into().unwrap_or([0; 8]));
-        let spread = mix(self.settings.seed, number) % REANNOUNCE_SPREAD_MS;
-        view.ms.saturating_add(REANNOUNCE_MS + spread)
-    }
-
     /// Tells everyone of a transaction that a reorganisation brought back.
     pub(crate) fn publish_transaction(&mut self, transaction: SignedTransaction) {
         if !self.status.syncing && !self.peers.is_empty() {
@@ -205,21 +167,14 @@ impl SyncState {
         }
         let unknown: Vec<Txid> = {
             let mempool = view.mempool();
-            let new = |txid: &&Txid| {
-                mempool.get(txid).is_none() && !self.relay.declined.contains(txid)
-            };
+            let new =
+                |txid: &&Txid| mempool.get(txid).is_none() && !self.relay.declined.contains(txid);
             txids.iter().filter(new).copied().collect()
         };
         let Some(state) = self.peers.get_mut(&peer) else {
             return Ok(());
         };
-        let mut withheld = false;
         for txid in unknown {
-            if state.missed.contains(&txid) {
-                // Listed again what it did not give: no accident of timing.
-                withheld = true;
-                continue;
-            }
             if let Some(wanted) = self.relay.wanted.get_mut(&txid) {
                 if wanted.sources.len() < SOURCES_MAX && !wanted.sources.contains(&peer) {
                     wanted.sources.push(peer);
@@ -234,9 +189,6 @@ impl SyncState {
                 self.relay.wanted.insert(txid, Wanted { sources });
                 state.to_fetch.push_back(txid);
             }
-        }
-        if withheld {
-            self.offend(view, peer, Offence::Withheld);
         }
         Ok(())
     }
@@ -280,8 +232,12 @@ impl SyncState {
             missed.extend(rest);
         }
         if let Some(state) = self.peers.get_mut(&peer) {
-            for txid in &missed {
-                state.missed.insert(*txid);
+            // Once is an accident of timing: it was mined or replaced since it
+            // was listed. Listed again and still not given is none.
+            let again = missed.iter().any(|txid| state.missed.contains(txid));
+            missed.iter().for_each(|txid| state.missed.insert(*txid));
+            if again {
+                self.offend(view, peer, Offence::Withheld);
             }
         }
         // Each sender's in sequence, since each needs those before it.
@@ -319,7 +275,7 @@ impl SyncState {
         if self.status.syncing || self.peers.is_empty() {
             return;
         }
-        let ready = |state: &super::peers::Peer| {
+        let ready = |state: &Peer| {
             state.status.is_some() && !state.compared && state.quiet_until_ms <= view.ms
         };
         let new: Vec<PeerKey> = self
@@ -345,7 +301,9 @@ impl SyncState {
     }
 
     fn compare_with(&mut self, view: &View<'_>, peer: PeerKey) {
-        if self.ask(view, peer, Asked::Mempool, Request::Mempool).is_some()
+        if self
+            .ask(view, peer, Asked::Mempool, Request::Mempool)
+            .is_some()
             && let Some(state) = self.peers.get_mut(&peer)
         {
             state.compared = true;
@@ -401,7 +359,7 @@ impl SyncState {
 
     /// Compares with one peer after another, in turn.
     fn compare_with_next(&mut self, view: &View<'_>) {
-        let compared = |(_, state): &(&PeerKey, &super::peers::Peer)| state.compared;
+        let compared = |(_, state): &(&PeerKey, &Peer)| state.compared;
         let after = (
             std::ops::Bound::Excluded(self.relay.last_compared),
             std::ops::Bound::Unbounded,
@@ -410,38 +368,6 @@ impl SyncState {
         if let Some(peer) = turn.find(compared).map(|(peer, _)| *peer) {
             self.relay.last_compared = peer;
             self.compare_with(view, peer);
-        }
-    }
-
-    fn announce_own(&mut self, view: &View<'_>) {
-        if self.peers.is_empty() || self.status.syncing {
-            return;
-        }
-        let due: Vec<Txid> = self
-            .relay
-            .own
-            .iter()
-            .filter(|(_, due)| **due <= view.ms)
-            .map(|(txid, _)| *txid)
-            .take(REANNOUNCED_PER_SWEEP)
-            .collect();
-        for txid in due {
-            let pending = view.mempool().get(&txid).cloned();
-            if let Some(pending) = &pending {
-                let gossip = Gossip::Transaction(Box::new(pending.transaction.clone()));
-                self.orders.push(Order::Publish(gossip));
-            }
-            // Mined lately, it may come back.
-            let place = schema::place(view.store, &txid).ok().flatten();
-            let lately = place.is_some_and(|place| {
-                view.tip.height.0.saturating_sub(place.height.0) < SETTLED_BLOCKS
-            });
-            if pending.is_some() || lately {
-                let next = self.next_announcement(view, &txid);
-                self.relay.own.insert(txid, next);
-            } else {
-                self.relay.own.remove(&txid);
-            }
         }
     }
 }

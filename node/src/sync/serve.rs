@@ -157,9 +157,8 @@ fn blocks(
             let Some(raw) = snapshot.body(hash)? else {
                 continue;
             };
-            let block = Block::decode(&raw).map_err(|error| {
-                StoreError::Damaged(format!("body of block {hash}: {error}"))
-            })?;
+            let block = Block::decode(&raw)
+                .map_err(|error| StoreError::Damaged(format!("body of block {hash}: {error}")))?;
             (block, raw.len())
         };
         // One block goes out however large it is.

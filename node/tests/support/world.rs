@@ -59,6 +59,8 @@ pub struct Member {
     pub published: Vec<Gossip>,
     /// The most that its sync ever held.
     pub most: SyncUsage,
+    /// How far its clock is off, seconds.
+    pub skew_secs: i64,
     /// How often it fell behind or caught up.
     pub sync_changes: Vec<bool>,
     /// Effects in order, by name: for tests of their order.
@@ -76,6 +78,8 @@ pub struct World {
     pub file: GenesisFile,
     pub genesis: Genesis,
     pub members: Vec<Member>,
+    /// One in so many gossip messages is lost; 0: none.
+    pub loss: u64,
     now_ms: u64,
     queue: BTreeMap<(u64, u64), Delivery>,
     last: u64,
@@ -92,6 +96,7 @@ impl World {
             genesis: file.check().unwrap(),
             file,
             members: Vec::new(),
+            loss: 0,
             now_ms: 0,
             queue: BTreeMap::new(),
             last: 0,
@@ -113,16 +118,22 @@ impl World {
         core::NOW + self.now_ms / 1_000
     }
 
-    fn now(&self) -> Now {
+    fn now(&self, index: usize) -> Now {
         Now {
-            unix_secs: self.unix_secs(),
+            unix_secs: self
+                .unix_secs()
+                .saturating_add_signed(self.members[index].skew_secs),
             monotonic_ms: self.now_ms,
         }
     }
 
     /// A node that has these blocks.
     pub fn add(&mut self, blocks: &[Block]) -> usize {
-        let store = core::memory();
+        self.add_on(core::memory(), blocks)
+    }
+
+    /// The same on a given store.
+    pub fn add_on(&mut self, store: Arc<dyn Store>, blocks: &[Block]) -> usize {
         let mut node = core::open(&store, &self.genesis, self.unix_secs());
         core::give_all(&mut node, blocks, self.unix_secs());
         let index = self.members.len();
@@ -140,6 +151,7 @@ impl World {
             asked: Vec::new(),
             published: Vec::new(),
             most: SyncUsage::default(),
+            skew_secs: 0,
             sync_changes: Vec::new(),
             trace: Vec::new(),
         });
@@ -266,11 +278,14 @@ impl World {
 
     /// Hands an event to a node and carries its effects out.
     fn handle(&mut self, index: usize, event: Event) -> Option<Answer> {
-        let now = self.now();
+        let now = self.now(index);
         let member = &mut self.members[index];
         let node = member.node.as_mut()?;
         let mut effects = Vec::new();
         let answer = node.handle_into(event, now, &mut |effect| effects.push(effect));
+        while node.has_more() {
+            node.handle_into(Event::Continue, now, &mut |effect| effects.push(effect));
+        }
         let usage = node.sync_usage();
         raise(&mut member.most, &usage);
         for effect in effects {
@@ -353,6 +368,9 @@ impl World {
             .collect();
         for (_, other, peer) in links {
             let id = GossipId(self.number());
+            if self.loss > 0 && scatter(id.0) % self.loss == 0 {
+                continue;
+            }
             let gossip = gossip.clone();
             let event = PeerEvent::Gossip { peer, id, gossip };
             self.after(LATENCY_MS, Delivery::Event(other, event));
@@ -449,7 +467,7 @@ impl World {
         let template = template.unwrap();
         let commitment = template.commitment(key(index % 4).address, [index as u8; 8]);
         let mut header = template.header(&commitment);
-        header.time = u32::try_from(self.unix_secs())
+        header.time = u32::try_from(self.now(index).unix_secs)
             .unwrap()
             .max(template.time_min);
         mine(&mut header);
@@ -483,6 +501,26 @@ impl World {
         }
     }
 
+    /// The same, unless the node refuses it; tells whether it took it.
+    pub fn try_submit(&mut self, index: usize, transaction: SignedTransaction) -> bool {
+        let event = Event::Transaction(Box::new(transaction));
+        let answer = self.handle(index, event);
+        matches!(
+            answer,
+            Some(Answer::Transaction(Ok(TransactionVerdict::Accepted)))
+        )
+    }
+
+    /// Who of these holds something against whom.
+    pub fn blamed_by(&self, members: std::ops::Range<usize>) -> Vec<(usize, usize)> {
+        let mut blamed = Vec::new();
+        for by in members {
+            let scored = self.members[by].scored.iter().map(|(who, _)| *who);
+            blamed.extend(scored.map(|who| (by, who)));
+        }
+        blamed
+    }
+
     /// Members that somebody holds something against.
     pub fn blamed(&self) -> BTreeSet<usize> {
         let scored = self.members.iter().flat_map(|member| &member.scored);
@@ -509,6 +547,12 @@ impl World {
             .map(|(_, verdict)| *verdict)
             .collect()
     }
+}
+
+/// A number that looks random (a step of xorshift64*).
+fn scatter(number: u64) -> u64 {
+    let mixed = number ^ (number << 13) ^ 0x5555;
+    (mixed ^ (mixed >> 7)).wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
 }
 
 fn name_of(gossip: &Gossip) -> Vec<u8> {
