@@ -20,8 +20,8 @@ const WAITING_MAX: usize = 4_096;
 struct Waiting {
     id: MessageId,
     from: PeerId,
-    /// If it announces a block.
-    block: Option<BlockHash>,
+    /// If it announces a block: that and its parent.
+    block: Option<[BlockHash; 2]>,
 }
 
 /// Messages that wait for their verdict.
@@ -68,7 +68,7 @@ impl Shell {
             }
         };
         let block = match &gossip {
-            Gossip::Block(header) => Some(header.hash()),
+            Gossip::Block(header) => Some([header.hash(), header.prev]),
             // The core is behind: comparing mempools will make up for it.
             Gossip::Transaction(_) if self.is_behind() => {
                 return self.report(&id, &from, MessageAcceptance::Ignore);
@@ -94,8 +94,8 @@ impl Shell {
             Verdict::Reject => MessageAcceptance::Reject,
         };
         self.report(&waiting.id, &waiting.from, acceptance);
-        if let (Verdict::Accept, Some(hash)) = (verdict, waiting.block) {
-            self.note_block(&waiting.from, &hash);
+        if let (Verdict::Accept, Some([block, parent])) = (verdict, waiting.block) {
+            self.note_block(&waiting.from, &block, &parent);
         }
     }
 

@@ -29,10 +29,13 @@ mod peers;
 mod serving;
 mod swarm;
 
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::futures::StreamExt as _;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, Swarm};
 use thiserror::Error;
@@ -194,10 +197,22 @@ async fn listen(
     };
     let mut waiting = std::collections::HashMap::new();
     for address in addresses {
-        let listener = swarm
-            .listen_on(address.clone())
-            .map_err(|error| refused(address, error.to_string()))?;
-        waiting.insert(listener, address);
+        let listener = check_unused(address)
+            .map_err(|error| error.to_string())
+            .and_then(|()| {
+                let listener = swarm.listen_on(address.clone());
+                listener.map_err(|error| error.to_string())
+            });
+        match listener {
+            Ok(listener) => {
+                waiting.insert(listener, address);
+            }
+            // A machine without IPv6, as the default addresses may find it.
+            Err(reason) if is_any_v6(address) && !waiting.is_empty() => {
+                info!(%address, %reason, "not listening");
+            }
+            Err(reason) => return Err(refused(address, reason)),
+        }
     }
     let mut listening = Vec::new();
     let deadline = tokio::time::Instant::now() + LISTEN_TIMEOUT;
@@ -226,4 +241,24 @@ async fn listen(
         }
     }
     Ok(listening)
+}
+
+fn is_any_v6(address: &Multiaddr) -> bool {
+    address.iter().next() == Some(Protocol::Ip6(Ipv6Addr::UNSPECIFIED))
+}
+
+/// Fails if another process listens on the port: the swarm would share it, and
+/// each would get some of the other's connections.
+fn check_unused(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip = match parts.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port)).map(drop),
+        Some(Protocol::Udp(port)) if port != 0 => UdpSocket::bind((ip, port)).map(drop),
+        _ => Ok(()),
+    }
 }

@@ -12,7 +12,7 @@ use libp2p::futures::StreamExt as _;
 use libp2p::request_response::{self, InboundFailure, Message, OutboundFailure, OutboundRequestId};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
-use pithead_consensus::BlockHash;
+use pithead_consensus::{BlockHash, Height};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info};
@@ -398,12 +398,18 @@ impl Shell {
         }
     }
 
-    /// A peer has announced a block that is stored by now.
-    pub(super) fn note_block(&mut self, id: &PeerId, hash: &BlockHash) {
-        let snapshot = self.engine.store().snapshot();
-        let entry = snapshot.and_then(|snapshot| schema::entry(snapshot.as_ref(), hash));
-        if let (Ok(Some(entry)), Some(peer)) = (entry, self.peers.get_mut(id)) {
-            peer.height = peer.height.max(entry.height.0);
+    /// A peer has announced a block that is stored, or about to be.
+    pub(super) fn note_block(&mut self, id: &PeerId, block: &BlockHash, parent: &BlockHash) {
+        let Ok(snapshot) = self.engine.store().snapshot() else {
+            return;
+        };
+        let height = |hash| match schema::entry(snapshot.as_ref(), hash) {
+            Ok(Some(entry)) => Some(entry.height),
+            _ => None,
+        };
+        let height = height(block).or_else(|| height(parent).map(Height::next));
+        if let (Some(height), Some(peer)) = (height, self.peers.get_mut(id)) {
+            peer.height = peer.height.max(height.0);
         }
     }
 
