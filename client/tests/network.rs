@@ -352,6 +352,19 @@ fn the_devnet_holds_every_step() {
     );
 }
 
+#[test]
+fn a_devnet_of_three_nodes_agrees() {
+    let output = devnet()
+        .args(["--nodes", "3", "--miners", "3", "--exit"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("each has 2 peers or more"), "{text}");
+    assert!(text.contains("is the tip of all 3"), "{text}");
+    assert!(text.contains("Every step held"), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_devnet_that_is_killed_leaves_no_process_behind() {
     let folder = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ fn start(network: &Network) -> (TestNode, TempDir) {
 async fn what_is_not_served_yet_says_so() {
     let network = Network::easy();
     let (node, _dir) = start(&network);
-    let (mut chain, mut net, mut admin) = (node.chain(), node.network(), node.admin());
+    let (mut chain, mut net) = (node.chain(), node.network());
     let statuses = [
         chain
             .get_account_proof(v1::GetAccountProofRequest::default())

@@ -196,13 +196,13 @@ async fn listen(
         reason,
     };
     let mut waiting = std::collections::HashMap::new();
-    for address in addresses {
-        let listener = check_unused(address)
-            .map_err(|error| error.to_string())
-            .and_then(|()| {
-                let listener = swarm.listen_on(address.clone());
-                listener.map_err(|error| error.to_string())
-            });
+    // All before the first: its own sockets would be in the way of the last.
+    let unused: Vec<_> = addresses.iter().map(check_unused).collect();
+    for (address, unused) in addresses.iter().zip(unused) {
+        let listener = unused.map_err(|error| error.to_string()).and_then(|()| {
+            let listener = swarm.listen_on(address.clone());
+            listener.map_err(|error| error.to_string())
+        });
         match listener {
             Ok(listener) => {
                 waiting.insert(listener, address);
