@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Holds the crates to their layers: consensus <- pithead-api <- node, miner,
 client; and node, miner and client never depend on one another. Then the modules
-of the node to theirs: rpc -> engine -> node -> chain, mempool, template -> store.
+of the node to theirs: rpc -> engine -> node -> sync -> chain, mempool,
+template -> store.
 
 Reads `cargo metadata`; dependencies of tests count too. Modules are read from
 the paths that start with `crate::`.
@@ -36,12 +37,13 @@ NODE_MODULES = {
     "mempool": set(),
     "chain": {"store"},
     "template": {"chain", "mempool", "store"},
-    "node": {"chain", "mempool", "template", "store"},
-    "engine": {"node", "chain", "mempool", "template", "store"},
+    "sync": {"chain", "mempool", "store"},
+    "node": {"sync", "chain", "mempool", "template", "store"},
+    "engine": {"node", "sync", "chain", "mempool", "template", "store"},
     "workers": {"template"},
     "logging": set(),
     "config": {"logging"},
-    "rpc": {"engine", "node", "chain", "mempool", "template", "store", "workers", "logging"},
+    "rpc": {"engine", "node", "sync", "chain", "mempool", "template", "store", "workers", "logging"},
 }
 
 

@@ -7,6 +7,8 @@ use pithead_consensus::address::ParseAddressError;
 use pithead_consensus::{Address, AddressPrefix};
 
 use crate::endpoint::NodeAddress;
+use crate::placement::Processors;
+use crate::workers::DEFAULT_NICE;
 
 /// Longest name of a worker that nodes take.
 const WORKER_NAME_MAX: usize = 64;
@@ -68,9 +70,19 @@ pub struct MineArgs {
     #[arg(long, value_name = "NAME", env = "PITHEAD_MINER_WORKER", value_parser = parse_worker)]
     pub worker: Option<String>,
 
-    /// Mining threads [default: one a core]
-    #[arg(long, value_name = "N", env = "PITHEAD_MINER_THREADS", value_parser = parse_threads)]
-    pub threads: Option<usize>,
+    /// How to use this machine.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+
+    /// Niceness of the mining threads: how much they yield to everything else
+    #[arg(
+        long,
+        value_name = "0..19",
+        env = "PITHEAD_MINER_NICE",
+        default_value_t = DEFAULT_NICE,
+        value_parser = clap::value_parser!(i32).range(0..=19)
+    )]
+    pub nice: i32,
 
     /// File with the token that the node writes for its miners
     #[arg(long, value_name = "PATH", env = "PITHEAD_MINER_TOKEN_FILE")]
@@ -113,6 +125,48 @@ pub struct MineArgs {
     pub stop_on_stdin_close: bool,
 }
 
+/// How to use this machine, for mining and for measuring.
+#[derive(Debug, Args)]
+pub struct MachineArgs {
+    /// Mining threads: a number, or "cores" for one a core, leaving the
+    /// hyper-threads of each idle [default: one a processor]
+    #[arg(long, value_name = "N|cores", env = "PITHEAD_MINER_THREADS", value_parser = parse_threads)]
+    pub threads: Option<Threads>,
+
+    /// Keep each mining thread on a processor of its own, every core before any
+    /// of its hyper-threads
+    #[arg(long, env = "PITHEAD_MINER_PIN")]
+    pub pin: bool,
+
+    /// Kernel to hash with, as `bench --all-kernels` names them [default: the
+    /// fastest here, found in 50 ms at the start]
+    #[arg(long, value_name = "NAME", env = "PITHEAD_MINER_KERNEL")]
+    pub kernel: Option<String>,
+}
+
+/// How many mining threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// So many.
+    Count(usize),
+    /// One a core.
+    Cores,
+}
+
+impl MachineArgs {
+    /// How many threads that makes, and where they are kept.
+    #[must_use]
+    pub fn placement(&self) -> (usize, Option<Processors>) {
+        let processors = Processors::of_this_process();
+        let threads = match self.threads {
+            Some(Threads::Count(count)) => count,
+            Some(Threads::Cores) => processors.cores(),
+            None => std::thread::available_parallelism().map_or(processors.count(), usize::from),
+        };
+        (threads.max(1), self.pin.then_some(processors))
+    }
+}
+
 /// How to measure.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -120,9 +174,17 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = parse_seconds)]
     pub seconds: f64,
 
-    /// Measure 1 to N threads [default: one a core]
-    #[arg(long, value_name = "N", value_parser = parse_threads)]
-    pub threads: Option<usize>,
+    /// How to use this machine: 1 to so many threads are measured.
+    #[command(flatten)]
+    pub machine: MachineArgs,
+
+    /// Compare all kernels that run here before
+    #[arg(long)]
+    pub all_kernels: bool,
+
+    /// Ask this node for its difficulty, and tell how long a block would take
+    #[arg(long, value_name = "URL")]
+    pub node: Option<NodeAddress>,
 
     /// Write JSON instead of a table
     #[arg(long)]
@@ -156,14 +218,6 @@ impl MineArgs {
     }
 }
 
-/// As many threads as asked for, or as there are cores.
-#[must_use]
-pub fn threads_or_cores(threads: Option<usize>) -> usize {
-    threads
-        .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
-        .unwrap_or(1)
-}
-
 fn parse_reward_address(text: &str) -> Result<RewardAddress, ParseAddressError> {
     let text = text.trim();
     // The last 1 of a bech32 text separates its prefix; without any, the
@@ -186,10 +240,15 @@ fn parse_worker(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn parse_threads(text: &str) -> Result<usize, String> {
+fn parse_threads(text: &str) -> Result<Threads, String> {
+    if text == "cores" {
+        return Ok(Threads::Cores);
+    }
     match text.parse() {
-        Ok(threads) if (1..=THREADS_MAX).contains(&threads) => Ok(threads),
-        _ => Err(format!("expected a number from 1 to {THREADS_MAX}")),
+        Ok(threads) if (1..=THREADS_MAX).contains(&threads) => Ok(Threads::Count(threads)),
+        _ => Err(format!(
+            "expected a number from 1 to {THREADS_MAX}, or cores"
+        )),
     }
 }
 
@@ -265,6 +324,7 @@ mod tests {
             (vec!["--address", "nonsense"], "not an address"),
             (vec!["--address", &typo], "not an address"),
             (vec!["--address", address, "--threads", "0"], "1 to 4096"),
+            (vec!["--address", address, "--nice", "20"], "0..=19"),
             (vec!["--address", address, "--blocks", "0"], "0 is not in"),
             (vec!["--address", address, "--worker", ""], "1 to 64"),
             (vec!["--address", address, "--node", "https://x"], "not TLS"),
@@ -277,5 +337,17 @@ mod tests {
         }
         // The subcommand needs no address.
         Cli::try_parse_from(["m", "bench"]).unwrap();
+    }
+
+    #[test]
+    fn threads_are_a_number_or_one_a_core() {
+        let address = address();
+        let threads = |value: &str| {
+            let line = ["m", "--address", &address, "--threads", value, "--pin"];
+            Cli::try_parse_from(line).unwrap().mine.machine
+        };
+        assert_eq!(threads("3").placement().0, 3);
+        let (count, pinned) = threads("cores").placement();
+        assert_eq!(count, pinned.unwrap().cores());
     }
 }

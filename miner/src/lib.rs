@@ -18,6 +18,8 @@ mod backoff;
 pub mod endpoint;
 
 pub mod board;
+pub mod placement;
+mod versions;
 pub mod work;
 pub mod workers;
 

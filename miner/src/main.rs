@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pithead_miner::bench;
-use pithead_miner::cli::{BenchArgs, Cli, Command, LogFormat, MineArgs, threads_or_cores};
+use pithead_miner::bench::{self, BenchConfig, Progress};
+use pithead_miner::cli::{BenchArgs, Cli, Command, LogFormat, MineArgs};
 use pithead_miner::link::{ConnectError, LinkConfig};
 use pithead_miner::mine::{MineConfig, MineError, mine};
 use pithead_miner::report::{Console, summary_text};
@@ -45,6 +45,7 @@ fn run_miner(args: MineArgs) -> anyhow::Result<()> {
     start_log(&args, &console)?;
     let worker = args.worker_name();
     let address = args.address.context("--address is missing")?;
+    let (threads, pinned) = args.machine.placement();
     let config = MineConfig {
         link: LinkConfig {
             nodes: args.nodes,
@@ -54,7 +55,10 @@ fn run_miner(args: MineArgs) -> anyhow::Result<()> {
             token_file: args.token_file,
             blocks_max: args.blocks,
         },
-        threads: threads_or_cores(args.threads),
+        threads,
+        kernel: args.machine.kernel,
+        nice: args.nice,
+        pinned,
         report_interval: (!args.quiet).then(|| Duration::from_secs(args.report_secs)),
     };
     // The link needs little; the cores are for the workers.
@@ -143,25 +147,38 @@ fn stop_when_stdin_closes(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()
 }
 
 fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {
-    let mut stdout = std::io::stdout();
-    if !args.json {
-        let _ = writeln!(stdout, "{}", bench::table_head());
-    }
+    let (threads_max, pinned) = args.machine.placement();
+    let config = BenchConfig {
+        threads_max,
+        length: Duration::from_secs_f64(args.seconds),
+        kernel: args.machine.kernel.clone(),
+        all_kernels: args.all_kernels,
+        pinned,
+    };
     let mut one = None;
-    let report = bench::run(
-        threads_or_cores(args.threads),
-        Duration::from_secs_f64(args.seconds),
-        |row| {
-            if !args.json {
-                let one = *one.get_or_insert(row.hash_rate);
-                let _ = writeln!(std::io::stdout(), "{}", bench::table_row(row, one));
-            }
-        },
-    )?;
+    let mut report = bench::run(&config, |progress| {
+        let text = match progress {
+            _ if args.json => return,
+            Progress::Kernels(rows) => bench::kernel_table(rows),
+            Progress::Kernel(name) => format!("kernel {name}\n{}", bench::table_head()),
+            Progress::Threads(row) => bench::table_row(row, *one.get_or_insert(row.hash_rate)),
+        };
+        // A reader that has gone away is no failure.
+        let _ = writeln!(std::io::stdout(), "{text}");
+    })?;
+    if let (Some(node), Some(all)) = (&args.node, report.rows.last()) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("can't start the runtime")?;
+        let estimate = runtime.block_on(bench::estimate(node, all.hash_rate))?;
+        if !args.json {
+            let _ = writeln!(std::io::stdout(), "{}", bench::estimate_text(&estimate));
+        }
+        report.estimate = Some(estimate);
+    }
     if args.json {
-        let _ = writeln!(stdout, "{}", serde_json::to_string(&report)?);
-    } else {
-        let _ = writeln!(stdout, "kernel: {}", report.kernel);
+        let _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?);
     }
     Ok(())
 }

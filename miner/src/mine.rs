@@ -8,11 +8,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::board::WorkBoard;
-use crate::kernel::{self, KernelError};
+use crate::kernel::{self, Kernel, KernelError, UnknownKernel};
 use crate::link::{ConnectError, Link, LinkConfig};
-use crate::report::{Console, Reporter};
+use crate::placement::Processors;
+use crate::report::{Console, Reporter, si};
 use crate::stats::{Stats, Summary};
-use crate::workers::{WorkerError, WorkerPool, solution_queues};
+use crate::workers::{PoolConfig, WorkerError, WorkerPool, solution_queues};
 
 /// What a run needs.
 #[derive(Debug, Clone)]
@@ -21,6 +22,12 @@ pub struct MineConfig {
     pub link: LinkConfig,
     /// Mining threads.
     pub threads: usize,
+    /// Name of the kernel; `None`: the fastest here.
+    pub kernel: Option<String>,
+    /// Niceness of the mining threads, 0 to 19.
+    pub nice: i32,
+    /// Where each of them is kept; `None`: where the system likes.
+    pub pinned: Option<Processors>,
     /// Time between two reports where there is no terminal; `None`: no reports.
     pub report_interval: Option<Duration>,
 }
@@ -31,12 +38,39 @@ pub enum MineError {
     /// The kernel computes something else than consensus.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// There is no such kernel.
+    #[error(transparent)]
+    UnknownKernel(#[from] UnknownKernel),
     /// No workers.
     #[error(transparent)]
     Workers(#[from] WorkerError),
     /// A node said that there is no point in going on.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+}
+
+/// The kernel of this name, checked; or the fastest of those that are right.
+///
+/// # Errors
+/// [`MineError`] if there is no such kernel, or none that is right.
+fn choose_kernel(name: Option<&str>) -> Result<&'static dyn Kernel, MineError> {
+    if let Some(name) = name {
+        let kernel = kernel::by_name(name)?;
+        kernel::check(kernel)?;
+        return Ok(kernel);
+    }
+    let choice = kernel::fastest()?;
+    for error in &choice.wrong {
+        tracing::error!("{error}");
+    }
+    for one in &choice.measured {
+        tracing::debug!(
+            kernel = one.kernel.name(),
+            hash_rate = si(one.hash_rate, "H/s"),
+            "calibrated"
+        );
+    }
+    Ok(choice.kernel)
 }
 
 /// Mines until `stop` turns true or the blocks asked for are found.
@@ -48,14 +82,17 @@ pub async fn mine(
     console: Console,
     stop: watch::Receiver<bool>,
 ) -> Result<Summary, MineError> {
-    let kernel = kernel::fastest();
-    kernel::check(kernel)?;
+    let kernel = choose_kernel(config.kernel.as_deref())?;
     let board = Arc::new(WorkBoard::default());
     let stats = Arc::new(Stats::new(config.threads));
     let (solutions, queues) = solution_queues();
     let workers = WorkerPool::start(
-        config.threads,
-        kernel,
+        PoolConfig {
+            threads: config.threads,
+            kernel,
+            nice: config.nice,
+            pinned: config.pinned,
+        },
         Arc::clone(&board),
         Arc::clone(&stats),
         solutions,

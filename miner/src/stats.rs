@@ -18,8 +18,8 @@ pub struct HashCounter(AtomicU64);
 
 impl HashCounter {
     /// Adds the hashes of a batch; only the worker whose counter it is may.
-    pub fn add(&self, hashes: u32) {
-        self.0.fetch_add(u64::from(hashes), Ordering::Relaxed);
+    pub fn add(&self, hashes: u64) {
+        self.0.fetch_add(hashes, Ordering::Relaxed);
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use pithead_api::v1::SubscribeWorkResponse;
+use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::{
     Address, BlockCommitment, BlockHeader, Decode as _, DecodeError, Hash256, Target,
     target::CompactTargetError,
@@ -85,6 +86,8 @@ pub struct Work {
     pub transaction_count: u32,
     /// Earliest and latest time of the header, Unix seconds.
     pub times: (u32, u32),
+    /// Bits of the version that may be rolled.
+    pub version_mask: u32,
     /// Whether work before it is stale.
     pub clean: bool,
     /// Counts the connections of this run: tells which one it came over.
@@ -153,6 +156,7 @@ impl Work {
             reward: message.reward,
             transaction_count: message.transaction_count,
             times: (min, max),
+            version_mask: message.version_mask,
             clean: message.clean,
             connection,
             arrived,
@@ -184,6 +188,7 @@ impl Work {
             reward: 0,
             transaction_count: 0,
             times: (0, u32::MAX),
+            version_mask: VERSION_ROLL_MASK,
             clean: true,
             connection: 0,
             arrived: Instant::now(),

@@ -1,7 +1,9 @@
 //! The threads that hash.
 //!
 //! Every worker takes its jobs from the [`WorkBoard`] and searches a part of
-//! the extra nonces that is its own, so no two of them ever try one header.
+//! the extra nonces that is its own, so no two of them ever try one header. Under
+//! each extra nonce it tries every nonce with a group of versions, then with the
+//! next group: 2^48 headers before the Merkle root changes.
 //! *Invariant:* a worker never waits for the node. It looks at the board
 //! between batches of about half a millisecond, and hands solutions to queues
 //! that it does not wait for either.
@@ -16,8 +18,10 @@ use thiserror::Error;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::board::{Order, WorkBoard};
-use crate::kernel::{Job, Kernel};
+use crate::kernel::{Hit, Job, Kernel};
+use crate::placement::{self, Processors};
 use crate::stats::Stats;
+use crate::versions::RolledVersions;
 use crate::work::Work;
 
 /// How long a batch should take: the greatest part of the time between new work
@@ -26,16 +30,16 @@ const BATCH_TIME: Duration = Duration::from_micros(500);
 /// Batches never get smaller: below, looking at the board would cost more than
 /// a hundredth of the hashing.
 const BATCH_MIN: u32 = 256;
+/// Batches are whole multiples of so many nonces: no kernel takes more at once,
+/// and none wastes a part of its width.
+const BATCH_STEP: u32 = 64;
 /// Nor larger, whatever the clock says.
 const BATCH_MAX: u32 = 1 << 20;
+/// Niceness unless told otherwise.
+pub const DEFAULT_NICE: i32 = 10;
 /// Solutions that wait for the node, blocks and shares by themselves.
 const BLOCK_QUEUE: usize = 64;
 const SHARE_QUEUE: usize = 256;
-/// Mining yields to everything else on the machine: the node that is to judge a
-/// block must not wait for those who look for the next one.
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
-
 /// A header whose hash meets the share target.
 #[derive(Debug)]
 pub struct Solution {
@@ -47,6 +51,8 @@ pub struct Solution {
     pub time: u32,
     /// The nonce.
     pub nonce: u32,
+    /// The header's version.
+    pub version: u32,
     /// The header's hash.
     pub hash: BlockHash,
 }
@@ -105,6 +111,32 @@ pub enum WorkerError {
     Panicked,
 }
 
+/// What workers are there, and how they run.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// How many.
+    pub threads: usize,
+    /// What they hash with.
+    pub kernel: &'static dyn Kernel,
+    /// Their niceness, 0 to 19.
+    pub nice: i32,
+    /// Where each of them is kept; `None`: where the system likes.
+    pub pinned: Option<Processors>,
+}
+
+impl PoolConfig {
+    /// Workers that yield to everything else, wherever the system puts them.
+    #[must_use]
+    pub fn new(threads: usize, kernel: &'static dyn Kernel) -> Self {
+        Self {
+            threads,
+            kernel,
+            nice: DEFAULT_NICE,
+            pinned: None,
+        }
+    }
+}
+
 /// The running workers.
 #[derive(Debug)]
 pub struct WorkerPool {
@@ -113,22 +145,32 @@ pub struct WorkerPool {
 }
 
 impl WorkerPool {
-    /// Starts `threads` workers; they wait until the board has work.
+    /// Starts the workers; they wait until the board has work.
     ///
     /// # Errors
     /// [`WorkerError::Start`] if the system grants no threads.
     pub fn start(
-        threads: usize,
-        kernel: &'static dyn Kernel,
+        config: PoolConfig,
         board: Arc<WorkBoard>,
         stats: Arc<Stats>,
         solutions: SolutionSender,
     ) -> Result<Self, WorkerError> {
+        let PoolConfig {
+            threads,
+            kernel,
+            nice,
+            pinned,
+        } = config;
         let failed = |reason: String| WorkerError::Start { threads, reason };
         let pool = ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("miner-{index}"))
-            .start_handler(|_| lower_priority())
+            .start_handler(move |worker| {
+                placement::set_niceness(nice);
+                if let Some(processor) = pinned.as_ref().and_then(|all| all.of_worker(worker)) {
+                    placement::pin_this_thread(processor);
+                }
+            })
             .build()
             .map_err(|error| failed(error.to_string()))?;
         let workers_board = Arc::clone(&board);
@@ -164,13 +206,6 @@ impl WorkerPool {
     }
 }
 
-fn lower_priority() {
-    // On Linux this is the calling thread's own priority. If the system does
-    // not allow it, mining goes on as before.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, NICE);
-}
-
 struct Worker<'a> {
     index: usize,
     kernel: &'static dyn Kernel,
@@ -193,51 +228,76 @@ impl Worker<'_> {
 
     /// Mines on one piece of work until the board changes.
     fn mine(&mut self, work: &Arc<Work>, generation: u64) {
-        let mut hits = Vec::new();
+        let mut versions = Vec::new();
         loop {
             let extra_nonce = self.extra_nonces.next();
-            let mut now = Instant::now();
-            let mut time = work.time_at(now);
-            let mut job = Job::new(work.header_with(extra_nonce, time), work.share_target);
-            let mut next_nonce = Some(0u32);
-            while let Some(start) = next_nonce {
-                if self.board.generation() != generation {
+            let time = work.time_at(Instant::now());
+            let header = work.header_with(extra_nonce, time);
+            let group = self.kernel.versions();
+            let mut rolled = RolledVersions::new(header.version, work.version_mask, group);
+            let mut job = Job::with_versions(header, work.share_target, &[]);
+            while rolled.next_group(&mut versions) {
+                job.set_versions(&versions);
+                if !self.mine_job(work, generation, extra_nonce, &mut job) {
                     return;
                 }
-                work.note_first_hash(now);
-                // The last batch ends at u32::MAX and may be one short of what
-                // is left; the next one then has a single nonce.
-                let count = self.batch.size().min((u32::MAX - start).max(1));
-                self.kernel.scan(&job, start, count, &mut hits);
-                if let Some(counter) = self.stats.hash_counter(self.index) {
-                    counter.add(count);
-                }
-                for nonce in hits.drain(..) {
-                    self.hand_in(work, &job, extra_nonce, time, nonce);
-                }
-                let end = Instant::now();
-                self.batch.measured(count, end - now);
-                now = end;
-                if work.time_at(now) != time {
-                    time = work.time_at(now);
-                    job.set_time(time);
-                }
-                next_nonce = start.checked_add(count);
             }
         }
     }
 
-    fn hand_in(&self, work: &Arc<Work>, job: &Job, extra_nonce: [u8; 4], time: u32, nonce: u32) {
+    /// Tries every nonce of a job; `false` if the board has changed before.
+    fn mine_job(
+        &mut self,
+        work: &Arc<Work>,
+        generation: u64,
+        extra_nonce: [u8; 4],
+        job: &mut Job,
+    ) -> bool {
+        let versions = job.versions().len();
+        let mut hits = Vec::new();
+        let mut next_nonce = Some(0u32);
+        let mut now = Instant::now();
+        while let Some(start) = next_nonce {
+            if self.board.generation() != generation {
+                return false;
+            }
+            let time = work.time_at(now);
+            if job.time() != time {
+                job.set_time(time);
+            }
+            work.note_first_hash(now);
+            // The last batch ends at u32::MAX and may be one short of what is
+            // left; the next one then has a single nonce.
+            let count = self.batch.nonces(versions).min((u32::MAX - start).max(1));
+            self.kernel.scan(job, start, count, &mut hits);
+            let hashes = u64::from(count) * versions as u64;
+            if let Some(counter) = self.stats.hash_counter(self.index) {
+                counter.add(hashes);
+            }
+            for hit in hits.drain(..) {
+                self.hand_in(work, job, extra_nonce, hit);
+            }
+            let end = Instant::now();
+            self.batch.measured(hashes, end - now);
+            now = end;
+            next_nonce = start.checked_add(count);
+        }
+        true
+    }
+
+    fn hand_in(&self, work: &Arc<Work>, job: &Job, extra_nonce: [u8; 4], hit: Hit) {
         // Consensus has the last word on what the kernel says, from the header
         // rebuilt from what the node will be told.
+        let time = job.time();
         let mut header = work.header_with(extra_nonce, time);
-        header.nonce = nonce;
+        header.nonce = hit.nonce;
+        header.version = hit.version;
         let hash = header.hash();
         if !job.target().is_met_by(&hash) {
             tracing::error!(
                 kernel = self.kernel.name(),
                 %hash,
-                nonce,
+                nonce = hit.nonce,
                 "the kernel took a hash for a solution that is none"
             );
             return;
@@ -246,7 +306,8 @@ impl Worker<'_> {
             work: Arc::clone(work),
             extra_nonce,
             time,
-            nonce,
+            nonce: hit.nonce,
+            version: hit.version,
             hash,
         };
         let queue = if solution.is_block() {
@@ -281,13 +342,22 @@ impl Default for Batch {
 }
 
 impl Batch {
-    fn size(&self) -> u32 {
+    /// Hashes of the next batch.
+    fn hashes(&self) -> u32 {
         // Saturates, as float conversions do.
         ((self.rate * BATCH_TIME.as_secs_f64()) as u32).clamp(BATCH_MIN, BATCH_MAX)
     }
 
-    fn measured(&mut self, count: u32, took: Duration) {
-        let rate = f64::from(count) / took.as_secs_f64().max(1e-9);
+    /// Nonces of the next batch, each of which is tried with every version.
+    fn nonces(&self, versions: usize) -> u32 {
+        let versions = u32::try_from(versions).unwrap_or(u32::MAX).max(1);
+        (self.hashes() / versions)
+            .max(1)
+            .next_multiple_of(BATCH_STEP)
+    }
+
+    fn measured(&mut self, hashes: u64, took: Duration) {
+        let rate = hashes as f64 / took.as_secs_f64().max(1e-9);
         // An interrupted thread looks slow once; that must not weigh much.
         self.rate += (rate - self.rate) / 8.0;
     }
@@ -358,19 +428,25 @@ mod tests {
         fn batches_aim_at_half_a_millisecond(rate in 2e6f64..1e9) {
             let mut batch = Batch::default();
             for _ in 0..100 {
-                let size = batch.size();
-                batch.measured(size, Duration::from_secs_f64(f64::from(size) / rate));
+                let size = batch.hashes();
+                batch.measured(size.into(), Duration::from_secs_f64(f64::from(size) / rate));
             }
-            let seconds = f64::from(batch.size()) / rate;
+            let seconds = f64::from(batch.hashes()) / rate;
             prop_assert!((0.0004..0.0006).contains(&seconds), "{seconds}");
         }
 
         #[test]
-        fn batches_stay_within_bounds(counts in prop::collection::vec((any::<u32>(), any::<u64>()), 1..50)) {
+        fn batches_stay_within_bounds(
+            counts in prop::collection::vec((any::<u64>(), any::<u64>()), 1..50),
+            versions in 0usize..100_000,
+        ) {
             let mut batch = Batch::default();
             for (count, nanos) in counts {
                 batch.measured(count, Duration::from_nanos(nanos));
-                prop_assert!((BATCH_MIN..=BATCH_MAX).contains(&batch.size()));
+                prop_assert!((BATCH_MIN..=BATCH_MAX).contains(&batch.hashes()));
+                let nonces = batch.nonces(versions);
+                prop_assert!(nonces.is_multiple_of(BATCH_STEP) && nonces <= BATCH_MAX);
+                prop_assert!(u64::from(nonces) * versions as u64 >= u64::from(BATCH_MIN).min(versions as u64));
             }
         }
     }

@@ -8,21 +8,38 @@ use std::path::Path;
 use pithead_consensus::block::HEADER_BYTES;
 use pithead_consensus::hash::Hash256;
 use pithead_consensus::{BlockHash, BlockHeader, CompactTarget, Decode as _, Target};
-use pithead_miner::kernel::{self, Job, Kernel};
+use pithead_miner::kernel::{self, Hit, Job, Kernel};
 use proptest::prelude::*;
 
-fn scan(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<u32> {
+/// What a kernel finds, in ascending order.
+fn scan(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<Hit> {
     let mut hits = Vec::new();
     kernel.scan(job, start, count, &mut hits);
+    hits.sort_unstable();
     hits
 }
 
+/// The nonces that a kernel finds for a job of one version.
+fn nonces(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<u32> {
+    let mut hits = Vec::new();
+    kernel.scan(job, start, count, &mut hits);
+    let version = job.versions().next().unwrap();
+    assert!(hits.iter().all(|hit| hit.version == version));
+    let distance = |nonce: &u32| nonce.wrapping_sub(start);
+    let mut nonces: Vec<u32> = hits.into_iter().map(|hit| hit.nonce).collect();
+    nonces.sort_unstable_by_key(distance);
+    nonces
+}
+
 /// What consensus finds, by the shortest path there is.
-fn expected(job: &Job, start: u32, count: u32) -> Vec<u32> {
-    (0..count)
+fn expected(job: &Job, start: u32, count: u32) -> Vec<Hit> {
+    let mut hits: Vec<Hit> = (0..count)
         .map(|step| start.wrapping_add(step))
-        .filter(|nonce| job.target().is_met_by(&job.header(*nonce).hash()))
-        .collect()
+        .flat_map(|nonce| job.versions().map(move |version| Hit { nonce, version }))
+        .filter(|hit| job.target().is_met_by(&job.header(*hit).hash()))
+        .collect();
+    hits.sort_unstable();
+    hits
 }
 
 /// About one hash in `hashes` meets it.
@@ -34,7 +51,7 @@ fn target_of(hashes: u32) -> Target {
 
 #[test]
 fn every_kernel_passes_its_own_check() {
-    for kernel in kernel::all() {
+    for kernel in kernel::all().iter().copied() {
         kernel::check(kernel).unwrap();
     }
 }
@@ -47,7 +64,7 @@ impl Kernel for OffByOne {
         "off-by-one"
     }
 
-    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<u32>) {
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
         kernel::Reference.scan(job, start, count - 1, hits);
     }
 }
@@ -67,7 +84,7 @@ fn finds_the_nonce_of_the_bitcoin_genesis_block() {
         "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"
     );
     let job = Job::new(header, header.bits.to_target().unwrap());
-    for kernel in kernel::all() {
+    for kernel in kernel::all().iter().copied() {
         for (start, count) in [
             (header.nonce - 10_000, 20_000),
             // First and last of the range, and alone.
@@ -75,14 +92,14 @@ fn finds_the_nonce_of_the_bitcoin_genesis_block() {
             (header.nonce - 999, 1_000),
             (header.nonce, 1),
         ] {
-            assert_eq!(scan(kernel, &job, start, count), [header.nonce]);
+            assert_eq!(nonces(kernel, &job, start, count), [header.nonce]);
         }
         for (start, count) in [
             (header.nonce - 1_000, 1_000),
             (header.nonce + 1, 1_000),
             (header.nonce, 0),
         ] {
-            assert_eq!(scan(kernel, &job, start, count), [0u32; 0]);
+            assert_eq!(nonces(kernel, &job, start, count), [0u32; 0]);
         }
     }
 }
@@ -90,9 +107,9 @@ fn finds_the_nonce_of_the_bitcoin_genesis_block() {
 #[test]
 fn ranges_wrap_around() {
     let job = Job::new(kernel::bitcoin_genesis(), Target::MAX);
-    for kernel in kernel::all() {
+    for kernel in kernel::all().iter().copied() {
         assert_eq!(
-            scan(kernel, &job, u32::MAX - 1, 4),
+            nonces(kernel, &job, u32::MAX - 1, 4),
             [u32::MAX - 1, u32::MAX, 0, 1]
         );
     }
@@ -108,8 +125,8 @@ fn a_hash_equal_to_the_target_meets_it_and_one_above_does_not() {
     assert_ne!(below[0], 0);
     below[0] -= 1;
     let below = Target::from_le_bytes(below).unwrap();
-    for kernel in kernel::all() {
-        let found = |target| scan(kernel, &Job::new(header, target), header.nonce, 1);
+    for kernel in kernel::all().iter().copied() {
+        let found = |target| nonces(kernel, &Job::new(header, target), header.nonce, 1);
         assert_eq!(found(equal), [header.nonce]);
         assert_eq!(found(below), [0u32; 0]);
     }
@@ -118,11 +135,97 @@ fn a_hash_equal_to_the_target_meets_it_and_one_above_does_not() {
 #[test]
 fn hits_are_appended() {
     let job = Job::new(kernel::bitcoin_genesis(), Target::MAX);
+    let before = Hit {
+        nonce: 99,
+        version: 99,
+    };
     for kernel in kernel::all() {
-        let mut hits = vec![99];
+        let mut hits = vec![before];
         kernel.scan(&job, 7, 2, &mut hits);
-        assert_eq!(hits, [99, 7, 8]);
+        assert_eq!(hits.len(), 3);
+        assert_eq!(hits[0], before);
     }
+}
+
+#[test]
+fn finds_the_nonce_of_bitcoin_block_125552() {
+    let bytes = hex::decode(
+        "0100000081cd02ab7e569e8bcd9317e2fe99f2de44d49ab2b8851ba4a308000000000000\
+         e320b6c2fffc8d750423db8b1eb942ae710e951ed797f7affc8892b0f1fc122bc7f5d74d\
+         f2b9441a42a14695",
+    )
+    .unwrap();
+    let header = BlockHeader::decode(&bytes).unwrap();
+    let job = Job::new(header, header.bits.to_target().unwrap());
+    for kernel in kernel::all().iter().copied() {
+        let start = header.nonce - 5_000;
+        assert_eq!(nonces(kernel, &job, start, 10_000), [header.nonce]);
+    }
+}
+
+#[test]
+fn every_lane_finds_a_hit_and_no_other_does() {
+    let header = kernel::bitcoin_genesis();
+    let job = Job::new(header, header.bits.to_target().unwrap());
+    for kernel in kernel::all().iter().copied() {
+        // No vector is wider than 64 words.
+        for before in 0..64 {
+            let start = header.nonce - before;
+            assert_eq!(nonces(kernel, &job, start, 64), [header.nonce]);
+            // The range ends just before it, or with it.
+            assert_eq!(nonces(kernel, &job, start, before), [0u32; 0]);
+            assert_eq!(nonces(kernel, &job, start, before + 1), [header.nonce]);
+        }
+    }
+}
+
+#[test]
+fn the_version_that_solves_is_told_from_those_that_do_not() {
+    let header = kernel::bitcoin_genesis();
+    let target = header.bits.to_target().unwrap();
+    let hit = Hit {
+        nonce: header.nonce,
+        version: header.version,
+    };
+    for kernel in kernel::all().iter().copied() {
+        for count in 1..40u32 {
+            for place in [0, count / 2, count - 1] {
+                let versions: Vec<u32> = (0..count)
+                    .map(|at| if at == place { 1 } else { 0x2000_0000 + at })
+                    .collect();
+                let job = Job::with_versions(header, target, &versions);
+                assert_eq!(scan(kernel, &job, header.nonce - 20, 40), [hit]);
+            }
+        }
+        let none = Job::with_versions(header, Target::MAX, &[]);
+        assert_eq!(scan(kernel, &none, 0, 100), []);
+    }
+}
+
+#[test]
+fn the_choice_names_every_kernel_that_is_right_and_the_fastest_first() {
+    let choice = kernel::fastest().unwrap();
+    assert!(choice.wrong.is_empty());
+    // All but the reference.
+    assert_eq!(choice.measured.len() + 1, kernel::all().len());
+    assert_eq!(choice.kernel.name(), choice.measured[0].kernel.name());
+    let rates: Vec<f64> = choice.measured.iter().map(|one| one.hash_rate).collect();
+    assert!(rates.is_sorted_by(|a, b| a >= b) && rates.iter().all(|rate| *rate > 0.0));
+}
+
+#[test]
+fn an_unknown_name_is_answered_with_the_known_ones() {
+    for kernel in kernel::all() {
+        assert_eq!(
+            kernel::by_name(kernel.name()).unwrap().name(),
+            kernel.name()
+        );
+    }
+    let error = kernel::by_name("warp").unwrap_err().to_string();
+    assert!(
+        error.contains("warp") && error.contains("portable"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -137,9 +240,9 @@ fn finds_the_nonces_of_a_hundred_bitcoin_headers() {
     for bytes in bytes.chunks_exact(HEADER_BYTES) {
         let header = BlockHeader::decode(bytes).unwrap();
         let job = Job::new(header, header.bits.to_target().unwrap());
-        for kernel in kernel::all() {
+        for kernel in kernel::all().iter().copied() {
             let start = header.nonce.wrapping_sub(200);
-            assert_eq!(scan(kernel, &job, start, 400), [header.nonce]);
+            assert_eq!(nonces(kernel, &job, start, 400), [header.nonce]);
         }
     }
 }
@@ -171,10 +274,12 @@ proptest! {
         start in any::<u32>(),
         count in 0u32..300,
         hashes in 1u32..64,
+        versions in prop::collection::hash_set(any::<u32>(), 0..20),
     ) {
-        let job = Job::new(header, target_of(hashes));
+        let versions: Vec<u32> = versions.into_iter().collect();
+        let job = Job::with_versions(header, target_of(hashes), &versions);
         let expected = expected(&job, start, count);
-        for kernel in kernel::all() {
+        for kernel in kernel::all().iter().copied() {
             prop_assert_eq!(&scan(kernel, &job, start, count), &expected);
         }
     }
@@ -186,8 +291,8 @@ proptest! {
         let chosen = BlockHeader { nonce: start.wrapping_add(at), ..header };
         let job = Job::new(header, Target::from_le_bytes(chosen.hash().0).unwrap());
         let expected = expected(&job, start, 64);
-        prop_assert!(expected.contains(&chosen.nonce));
-        for kernel in kernel::all() {
+        prop_assert!(expected.iter().any(|hit| hit.nonce == chosen.nonce));
+        for kernel in kernel::all().iter().copied() {
             prop_assert_eq!(&scan(kernel, &job, start, 64), &expected);
         }
     }
@@ -198,9 +303,10 @@ proptest! {
         let mut changed = Job::new(header, target);
         changed.set_time(time);
         let anew = Job::new(BlockHeader { time, ..header }, target);
-        for kernel in kernel::all() {
+        for kernel in kernel::all().iter().copied() {
             prop_assert_eq!(scan(kernel, &changed, start, 128), scan(kernel, &anew, start, 128));
         }
-        prop_assert_eq!(changed.header(start), anew.header(start));
+        let hit = Hit { nonce: start, version: header.version };
+        prop_assert_eq!(changed.header(hit), anew.header(hit));
     }
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use fake_node::{EASY_BITS, Event, FakeNode, Say, WorkSpec, reward_text};
 use pithead_api::v1::SubmitOutcome;
+use pithead_consensus::block::VERSION_ROLL_MASK;
 use serde_json::Value;
 use tonic::Status;
 
@@ -151,7 +152,7 @@ fn finds_shares_and_says_who_it_is() {
         });
         assert!((1_600_000_000..=1_800_000_000).contains(&share.time));
         assert!(share.first_hash_ms.is_some());
-        assert_eq!(share.version, 0);
+        assert_eq!(share.version & !VERSION_ROLL_MASK, 0x2000_0000);
     }
     let summary = miner.finish();
     assert!(summary["accepted_shares"].as_u64().unwrap() >= 3);
@@ -445,6 +446,54 @@ fn the_summary_for_people_and_quiet() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("blocks accepted 1,"), "{text}");
     node.wait_answer("the block", SubmitOutcome::AcceptedBlock);
+}
+
+#[test]
+fn bench_compares_every_kernel_and_uses_the_one_asked_for() {
+    let arguments = [
+        "--seconds",
+        "0.02",
+        "--threads",
+        "1",
+        "--all-kernels",
+        "--json",
+    ];
+    let output = Command::new(env!("CARGO_BIN_EXE_pithead-miner"))
+        .arg("bench")
+        .args(arguments)
+        .args(["--kernel", "portable"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut names: Vec<&str> = report["kernels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    let mut known: Vec<&str> = pithead_miner::kernel::all()
+        .iter()
+        .map(|kernel| kernel.name())
+        .collect();
+    names.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(names, known);
+    assert_eq!(report["kernel"], "portable");
+}
+
+#[test]
+fn an_unknown_kernel_is_told_with_those_that_there_are() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pithead-miner"))
+        .args(["bench", "--kernel", "warp"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        text.contains("\"warp\"") && text.contains("portable"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -15,10 +15,10 @@ use fake_node::{WorkSpec, reward_address};
 use pithead_consensus::Target;
 use pithead_consensus::hash::Hash256;
 use pithead_miner::board::WorkBoard;
-use pithead_miner::kernel::{Job, Kernel, Portable};
+use pithead_miner::kernel::{Hit, Job, Kernel, Portable};
 use pithead_miner::stats::Stats;
 use pithead_miner::work::Work;
-use pithead_miner::workers::{SolutionQueues, WorkerPool, solution_queues};
+use pithead_miner::workers::{PoolConfig, SolutionQueues, WorkerPool, solution_queues};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,24 +29,47 @@ struct Call {
     time: u32,
     start: u32,
     count: u32,
+    versions: Vec<u32>,
 }
 
 /// Tells what it is asked, and hashes nothing.
 struct Watcher(mpsc::SyncSender<Call>);
+
+/// The same, with four versions at a time.
+struct FourVersions(Watcher);
+
+impl Kernel for FourVersions {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn versions(&self) -> usize {
+        4
+    }
+
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+        self.0.scan(job, start, count, hits);
+    }
+}
 
 impl Kernel for Watcher {
     fn name(&self) -> &'static str {
         "watcher"
     }
 
-    fn scan(&self, job: &Job, start: u32, count: u32, _: &mut Vec<u32>) {
-        let header = job.header(start);
+    fn scan(&self, job: &Job, start: u32, count: u32, _: &mut Vec<Hit>) {
+        let versions: Vec<u32> = job.versions().collect();
+        let header = job.header(Hit {
+            nonce: start,
+            version: versions[0],
+        });
         // Nobody listens any more when the test is over.
         let _ = self.0.send(Call {
             merkle_root: header.merkle_root,
             time: header.time,
             start,
             count,
+            versions,
         });
     }
 }
@@ -59,8 +82,12 @@ impl Kernel for Liar {
         "liar"
     }
 
-    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<u32>) {
-        hits.push(start);
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+        let version = job.versions().next().unwrap();
+        hits.push(Hit {
+            nonce: start,
+            version,
+        });
         Portable.scan(job, start, count, hits);
     }
 }
@@ -77,9 +104,8 @@ fn start(threads: usize, kernel: impl Kernel + 'static) -> Running {
     let stats = Arc::new(Stats::new(threads));
     let (solutions, queues) = solution_queues();
     let pool = WorkerPool::start(
-        threads,
         // Kernels live as long as the program.
-        Box::leak(Box::new(kernel)),
+        PoolConfig::new(threads, Box::leak(Box::new(kernel))),
         Arc::clone(&board),
         Arc::clone(&stats),
         solutions,
@@ -102,9 +128,12 @@ fn work(spec: &WorkSpec, arrived: Instant) -> Option<Arc<Work>> {
 fn tries_every_nonce_once_and_then_rolls_the_extra_nonce() {
     let (sender, calls) = mpsc::sync_channel(0);
     let running = start(1, Watcher(sender));
-    running
-        .board
-        .publish(work(&WorkSpec::default(), Instant::now()));
+    // Without versions to roll, which come before.
+    let spec = WorkSpec {
+        version_mask: 0,
+        ..WorkSpec::default()
+    };
+    running.board.publish(work(&spec, Instant::now()));
     let mut next = 0u64;
     let first = calls.recv_timeout(PATIENCE).unwrap();
     let mut call = first.clone();
@@ -118,6 +147,29 @@ fn tries_every_nonce_once_and_then_rolls_the_extra_nonce() {
     drop(calls);
     running.pool.stop().unwrap();
     assert!(running.stats.hashes() >= 1 << 32);
+}
+
+#[test]
+fn rolls_the_versions_that_the_node_allows_before_the_extra_nonce() {
+    let (sender, calls) = mpsc::sync_channel(0);
+    let running = start(1, FourVersions(Watcher(sender)));
+    let spec = WorkSpec {
+        // Three bits: eight versions.
+        version_mask: 0b111 << 20,
+        ..WorkSpec::default()
+    };
+    running.board.publish(work(&spec, Instant::now()));
+    let mut calls_of_nonce_0 = calls.iter().filter(|call| call.start == 0);
+    let groups: Vec<Call> = calls_of_nonce_0.by_ref().take(3).collect();
+    let version = |index: u32| spec.version | index << 20;
+    assert_eq!(groups[0].versions, [0, 1, 2, 3].map(version));
+    assert_eq!(groups[1].versions, [4, 5, 6, 7].map(version));
+    assert_eq!(groups[1].merkle_root, groups[0].merkle_root);
+    // Then, and only then, another extra nonce.
+    assert_eq!(groups[2].versions, groups[0].versions);
+    assert_ne!(groups[2].merkle_root, groups[0].merkle_root);
+    drop(calls);
+    running.pool.stop().unwrap();
 }
 
 #[test]
@@ -209,6 +261,7 @@ fn hands_in_only_what_consensus_confirms() {
             .work
             .header_with(solution.extra_nonce, solution.time);
         header.nonce = solution.nonce;
+        header.version = solution.version;
         assert_eq!(header.hash(), solution.hash);
         assert!(solution.work.share_target.is_met_by(&solution.hash));
         assert!(!solution.is_block());

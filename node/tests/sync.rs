@@ -5,11 +5,13 @@
 
 mod support;
 
+use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Address, BlockHash};
+use pithead_node::chain::UNDO_BLOCKS;
 use pithead_node::node::{Event, Node};
 use pithead_node::store::schema;
 use pithead_node::sync::{Gossip, PeerEvent, PeerKey, Request, Response, SyncSettings};
-use support::core::{assert_equals_replay, branch, empty, memory, open, pay};
+use support::core::{GENESIS_TIME, assert_equals_replay, branch, empty, file, memory, open, pay};
 use support::key;
 use support::world::{Reply, World};
 
@@ -196,6 +198,28 @@ fn stalled_peer_is_replaced() {
 }
 
 #[test]
+fn peer_that_leaves_in_between_harms_nobody() {
+    let mut world = World::new();
+    let blocks = branch(&world.file, &[], &miner(), &empty(150));
+    // Shows headers, and leaves before it gives a block.
+    let leaves = world.add_odd(&blocks[..100], |request, honest| match request {
+        Request::Blocks(_) => Reply::Silence,
+        _ => Reply::Answer(honest),
+    });
+    let stays = world.add(&blocks);
+    let new = world.add(&[]);
+    world.connect(new, leaves);
+    world.run_for(500);
+    assert_eq!(world.node(new).sync_usage().headers, 100);
+    world.connect(new, stays);
+    // Asked for what follows headers that will be gone when the answer comes.
+    world.run_for(45);
+    world.disconnect(new, leaves);
+    world.run_until(30_000, |world| world.height(new) == 150);
+    assert!(world.blamed().is_empty());
+}
+
+#[test]
 fn split_network_heals_and_keeps_the_losers_transactions() {
     let mut world = World::new();
     let members: Vec<usize> = (0..4).map(|_| world.add(&[])).collect();
@@ -317,4 +341,32 @@ fn events_of_strangers_are_nothing() {
     let (_, effects) = node.handle(Event::Peer(event), world.unix_secs());
     assert!(effects.is_empty());
     assert_eq!(node.sync_usage().peers, 0);
+}
+
+#[test]
+fn split_deeper_than_the_undo_records_stays_and_is_nobodys_fault() {
+    let mut world = World::on(GenesisFile {
+        time: GENESIS_TIME - 40_000,
+        ..file()
+    });
+    let depth = usize::try_from(UNDO_BLOCKS).unwrap() + 5;
+    let [ours, theirs] = [(0, depth), (1, depth + 5)].map(|(owner, count)| {
+        let reward = key(owner).address;
+        branch(&world.file, &[], &reward, &empty(count))
+    });
+    let (a, b) = (world.add(&ours), world.add(&theirs));
+    let tip = world.tip(a);
+    world.connect(a, b);
+    world.run_for(60_000);
+    assert_eq!(world.tip(a), tip);
+    assert!(world.are_connected(a, b));
+    // Its headers were looked at once, its bodies never.
+    assert!(blocks_asked(&world, a).is_empty());
+    assert!(world.members[a].asked.len() < 12);
+    assert!(world.blamed().is_empty());
+    // Both go on alone.
+    world.mine(b);
+    world.mine(a);
+    world.run_for(5_000);
+    assert!(world.blamed().is_empty());
 }

@@ -482,8 +482,13 @@ fn withheld_transaction_comes_from_another_peer() {
     let mut world = World::new();
     assert_eq!(world.add(&[]), NODE);
     assert_eq!(world.add(&[]), HONEST);
+    // The honest peer has it from another, and so does not announce it again.
+    let other = world.add(&[]);
+    world.connect(HONEST, other);
+    world.run_for(2_000);
     let transaction = pay(&world.file, 0, 0, 1);
-    let txid = world.submit(HONEST, transaction);
+    let txid = world.submit(other, transaction);
+    world.run_until(1_000, |world| world.has_pending(HONEST, &txid));
     let odd = world.add_odd(&[], move |request, honest| match request {
         Request::Mempool => Reply::Answer(Response::Mempool(vec![txid])),
         Request::Transactions(_) => Reply::Silence,

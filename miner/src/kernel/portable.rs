@@ -7,8 +7,8 @@
 use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
 
-use super::job::SHA256_INIT;
-use super::{Job, Kernel};
+use super::sha256::IV;
+use super::{Hit, Job, Kernel};
 
 /// Runs everywhere.
 #[derive(Debug, Clone, Copy)]
@@ -19,26 +19,33 @@ impl Kernel for Portable {
         "portable"
     }
 
-    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<u32>) {
-        let mut header_block = padded(job.tail(), 80);
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+        let mut tail = [0; 12];
+        for (bytes, word) in tail.chunks_exact_mut(4).zip(job.schedule().tail) {
+            bytes.copy_from_slice(&word.to_be_bytes());
+        }
+        let mut header_block = padded(&tail, 80);
         let mut digest_block = padded(&[0; 32], 32);
         let target_top = job.target_top();
         for step in 0..count {
             let nonce = start.wrapping_add(step);
             header_block[12..16].copy_from_slice(&nonce.to_le_bytes());
-            let mut inner = *job.midstate();
-            compress256(&mut inner, std::slice::from_ref(&header_block));
+            for midstate in job.midstates() {
+                let mut inner = midstate.state;
+                compress256(&mut inner, std::slice::from_ref(&header_block));
 
-            for (bytes, word) in digest_block.chunks_exact_mut(4).zip(inner) {
-                bytes.copy_from_slice(&word.to_be_bytes());
-            }
-            let mut state = SHA256_INIT;
-            compress256(&mut state, std::slice::from_ref(&digest_block));
+                for (bytes, word) in digest_block.chunks_exact_mut(4).zip(inner) {
+                    bytes.copy_from_slice(&word.to_be_bytes());
+                }
+                let mut state = IV;
+                compress256(&mut state, std::slice::from_ref(&digest_block));
 
-            // The digest is read as a little-endian number: its last word, with
-            // the bytes turned around, is the most significant.
-            if state[7].swap_bytes() <= target_top && job.is_met_by(&state) {
-                hits.push(nonce);
+                // The digest is read as a little-endian number: its last word,
+                // with the bytes turned around, is the most significant.
+                if state[7].swap_bytes() <= target_top && job.is_met_by(&state) {
+                    let version = midstate.version;
+                    hits.push(Hit { version, nonce });
+                }
             }
         }
     }

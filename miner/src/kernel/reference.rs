@@ -1,7 +1,7 @@
 //! The kernel that the others are measured against: the header hash and the
 //! target comparison of `pithead_consensus`, nothing precomputed.
 
-use super::{Job, Kernel};
+use super::{Hit, Job, Kernel};
 
 /// Consensus itself, one header at a time.
 #[derive(Debug, Clone, Copy)]
@@ -12,11 +12,14 @@ impl Kernel for Reference {
         "reference"
     }
 
-    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<u32>) {
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
         for step in 0..count {
             let nonce = start.wrapping_add(step);
-            if job.target().is_met_by(&job.header(nonce).hash()) {
-                hits.push(nonce);
+            for version in job.versions() {
+                let hit = Hit { version, nonce };
+                if job.target().is_met_by(&job.header(hit).hash()) {
+                    hits.push(hit);
+                }
             }
         }
     }

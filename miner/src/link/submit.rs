@@ -28,7 +28,7 @@ pub(super) fn request(solution: &Solution) -> SubmitSolutionRequest {
         extra_nonce: solution.extra_nonce.to_vec().into(),
         time: solution.time,
         nonce: solution.nonce,
-        version: 0,
+        version: solution.version,
         first_hash_ms: first_hash_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use pithead_api::v1::mining_service_server::{MiningService, MiningServiceServer};
 use pithead_api::v1::*;
+use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::hash::Hash256;
 use pithead_consensus::{
     Address, AddressPrefix, BlockCommitment, BlockHash, BlockHeader, CompactTarget, Encode as _,
@@ -41,6 +42,8 @@ pub struct WorkSpec {
     pub clean: bool,
     pub time: u32,
     pub times: (u32, u32),
+    pub version: u32,
+    pub version_mask: u32,
     pub prefix: [u8; 4],
     pub reward_address: Address,
 }
@@ -56,6 +59,8 @@ impl Default for WorkSpec {
             clean: true,
             time: 1_700_000_000,
             times: (1_600_000_000, 1_800_000_000),
+            version: 0x2000_0000,
+            version_mask: VERSION_ROLL_MASK,
             prefix: [0xaa; 4],
             reward_address: reward_address(),
         }
@@ -79,7 +84,7 @@ impl WorkSpec {
 
     fn header(&self) -> BlockHeader {
         BlockHeader {
-            version: 0x2000_0000,
+            version: self.version,
             prev: BlockHash([self.prev; 32]),
             merkle_root: self.commitment().merkle_root(),
             time: self.time,
@@ -115,6 +120,7 @@ impl WorkSpec {
             min_time: Some(timestamp(self.times.0)),
             max_time: Some(timestamp(self.times.1)),
             clean: self.clean,
+            version_mask: self.version_mask,
             ..SubscribeWorkResponse::default()
         }
     }
@@ -234,7 +240,9 @@ impl MiningService for Service {
         if let Some(spec) = &spec {
             let mut commitment = spec.commitment();
             commitment.extra_nonce[4..].copy_from_slice(&request.extra_nonce);
+            assert_eq!((request.version ^ spec.version) & !spec.version_mask, 0);
             let header = BlockHeader {
+                version: request.version,
                 merkle_root: commitment.merkle_root(),
                 time: request.time,
                 nonce: request.nonce,

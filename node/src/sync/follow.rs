@@ -41,7 +41,12 @@ impl SyncState {
             state.status = Some(status);
         }
         match self.headers.locate(view, &status.best_hash)? {
-            Some(_) => self.shows(peer, status.best_hash),
+            Some(_) => {
+                self.shows(peer, status.best_hash);
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    state.empty_answers = 0;
+                }
+            }
             None => {
                 let better = status.chain_work > view.tip.chain_work;
                 if let Some(state) = self.peers.get_mut(&peer) {
@@ -121,6 +126,13 @@ impl SyncState {
                     self.make_room(view);
                     return Ok(());
                 }
+                Err(Refusal::Unconnected) => {
+                    // What the locator named was dropped meanwhile.
+                    if let Some(state) = self.peers.get_mut(&peer) {
+                        state.headers_wanted = true;
+                    }
+                    return Ok(());
+                }
                 Err(refusal) => {
                     self.collect = true;
                     let offence = match refusal {
@@ -131,6 +143,12 @@ impl SyncState {
                     return Ok(());
                 }
             }
+        }
+        // What ends where the locator begins leads nowhere; no chain that holds
+        // its first hash is shown from further down.
+        if last.is_some_and(|(hash, _)| locator.first() == Some(&hash)) {
+            self.offend(view, peer, Offence::UselessHeaders);
+            return Ok(());
         }
         self.took_headers(view, peer, last, new);
         if headers.len() == HEADERS_MAX {
@@ -162,10 +180,6 @@ impl SyncState {
             return;
         };
         let enough = view.tip.chain_work.max(self.settings.minimum_chain_work);
-        let stuck = self
-            .peers
-            .get(&peer)
-            .is_some_and(|state| new == 0 && !known.stored && state.best_known == Some(hash));
         self.shows(peer, hash);
         let low = self.peers.get_mut(&peer).map_or(0, |state| {
             state.empty_answers = 0;
@@ -177,7 +191,7 @@ impl SyncState {
             state.low_work_headers
         });
         let too_many = known.chain_work <= view.tip.chain_work && low > LOW_WORK_HEADERS_MAX;
-        if stuck || too_many {
+        if too_many {
             self.offend(view, peer, Offence::UselessHeaders);
         }
         if too_many && self.peers.contains_key(&peer) {

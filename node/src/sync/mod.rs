@@ -1,7 +1,7 @@
 //! Chain sync and transaction relay, without sockets and without a clock.
 //!
-//! [`SyncState`] is driven by `crate::node`: it is told what peers do, plans
-//! what to ask of whom, and leaves its [`Order`]s to be carried out. Judging
+//! `SyncState` is driven by `crate::node`: it is told what peers do, plans
+//! what to ask of whom, and leaves its `Order`s to be carried out. Judging
 //! blocks and transactions stays with the node. Where to start reading:
 //! `follow` decides whose chain to follow, `download` fetches bodies, `announce`
 //! holds announcements until their block is connected, `relay` and `own` handle

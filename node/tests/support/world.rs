@@ -368,7 +368,7 @@ impl World {
             .collect();
         for (_, other, peer) in links {
             let id = GossipId(self.number());
-            if self.loss > 0 && scatter(id.0) % self.loss == 0 {
+            if self.loss > 0 && scatter(id.0).is_multiple_of(self.loss) {
                 continue;
             }
             let gossip = gossip.clone();

@@ -1,0 +1,217 @@
+//! The SHA-2 instructions of Armv8: four rounds in a pair of instructions.
+//!
+//! As on x86, two or four nonces go through together, so that the unit does not
+//! wait for its own results. The state is kept as two vectors, ABCD and EFGH, the
+//! first letter in the lowest word (Arm ARM, SHA256H and SHA256H2).
+
+use std::arch::aarch64::{
+    uint32x4_t, vaddq_u32, vdupq_n_u32, vgetq_lane_u32, vld1q_u32, vsha256h2q_u32, vsha256hq_u32,
+    vsha256su0q_u32, vsha256su1q_u32,
+};
+
+use super::job::{Job, Midstate, Schedule};
+use super::sha256::{IV, K, sigma0};
+use super::{Hit, Kernel};
+
+/// Groups of four words of a message schedule.
+const GROUPS: usize = 16;
+const PADDING: u32 = 0x8000_0000;
+const DIGEST_BITS: u32 = 256;
+
+macro_rules! kernel {
+    ($type:ident, $scan:ident, $name:literal, $lanes:literal, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Debug, Clone, Copy)]
+        pub(super) struct $type(());
+
+        impl $type {
+            /// The kernel, if the processor can run it.
+            pub(super) fn detect() -> Option<Self> {
+                std::arch::is_aarch64_feature_detected!("sha2").then_some(Self(()))
+            }
+        }
+
+        impl Kernel for $type {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn versions(&self) -> usize {
+                16
+            }
+
+            fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+                // SAFETY: only `detect` makes a value of this type.
+                unsafe { $scan(job, start, count, hits) }
+            }
+        }
+
+        #[target_feature(enable = "neon,sha2")]
+        fn $scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+            // SAFETY: this function is compiled for, and only called on, a
+            // processor with these features.
+            unsafe { scan::<$lanes>(job, start, count, hits) }
+        }
+    };
+}
+
+kernel!(Armv8x2, scan_2, "armv8-2", 2, "Two nonces at a time.");
+kernel!(Armv8x4, scan_4, "armv8-4", 4, "Four nonces at a time.");
+
+/// Constants plus words of a whole compression.
+type Sums = [uint32x4_t; GROUPS];
+
+/// Scans as [`Kernel::scan`] does, `N` nonces together.
+///
+/// # Safety
+/// The processor must have the SHA-2 instructions. So must it for all that
+/// follows, which is inlined into this.
+#[inline(always)]
+unsafe fn scan<const N: usize>(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+    let schedule = job.schedule();
+    let lanes_max = u32::try_from(N).unwrap_or(u32::MAX);
+    // SAFETY: here and below, as required of the caller.
+    let mut sums = [[unsafe { vdupq_n_u32(0) }; GROUPS]; N];
+    let mut done = 0;
+    while done < count {
+        let first = start.wrapping_add(done);
+        let nonces: [u32; N] = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
+        let words = nonces.map(u32::swap_bytes);
+        for (sums, word) in sums.iter_mut().zip(words) {
+            unsafe { expand(schedule, word, sums) };
+        }
+        let lanes = (count - done).min(lanes_max) as usize;
+        for midstate in job.midstates() {
+            let last = unsafe {
+                let digests = first_hash(midstate, &words, &sums);
+                last_word_of_second_hash(digests)
+            };
+            for (nonce, last) in nonces.iter().zip(last).take(lanes) {
+                if last.swap_bytes() <= job.target_top() {
+                    job.confirm(midstate.version, *nonce, hits);
+                }
+            }
+        }
+        done = done.saturating_add(lanes_max);
+    }
+}
+
+#[inline(always)]
+unsafe fn set(words: [u32; 4]) -> uint32x4_t {
+    // SAFETY: four words are read, and there are four.
+    unsafe { vld1q_u32(words.as_ptr()) }
+}
+
+#[inline(always)]
+unsafe fn constants(group: usize) -> uint32x4_t {
+    let at = 4 * group;
+    unsafe { set([K[at], K[at + 1], K[at + 2], K[at + 3]]) }
+}
+
+/// Words of a group from the four groups before it, which are in the window.
+#[inline(always)]
+unsafe fn next(w: &[uint32x4_t; 4], group: usize) -> uint32x4_t {
+    unsafe {
+        let old = vsha256su0q_u32(w[group % 4], w[(group + 1) % 4]);
+        vsha256su1q_u32(old, w[(group + 2) % 4], w[(group + 3) % 4])
+    }
+}
+
+/// Constants plus words of rounds 4 to 63 of a header's second block.
+#[inline(always)]
+unsafe fn expand(schedule: &Schedule, word: u32, sums: &mut Sums) {
+    let kw = &schedule.kw;
+    unsafe {
+        for group in 1..4 {
+            let at = 4 * group;
+            sums[group] = set([kw[at], kw[at + 1], kw[at + 2], kw[at + 3]]);
+        }
+        let mut w = [
+            set([
+                schedule.w16,
+                schedule.w17,
+                schedule.w18.wrapping_add(sigma0(word)),
+                schedule.w19.wrapping_add(word),
+            ]),
+            set([PADDING, 0, 0, 0]),
+            vdupq_n_u32(0),
+            set([0, 0, 0, 640]),
+        ];
+        sums[4] = vaddq_u32(w[0], constants(4));
+        for group in 5..GROUPS {
+            w[group % 4] = next(&w, group);
+            sums[group] = vaddq_u32(w[group % 4], constants(group));
+        }
+    }
+}
+
+/// Four rounds of every lane.
+#[inline(always)]
+unsafe fn four_rounds<const N: usize>(
+    abcd: &mut [uint32x4_t; N],
+    efgh: &mut [uint32x4_t; N],
+    sums: [uint32x4_t; N],
+) {
+    for ((abcd, efgh), sum) in abcd.iter_mut().zip(efgh).zip(sums) {
+        let before = *abcd;
+        unsafe {
+            *abcd = vsha256hq_u32(*abcd, *efgh, sum);
+            *efgh = vsha256h2q_u32(*efgh, before, sum);
+        }
+    }
+}
+
+/// ABCD and EFGH of a state.
+#[inline(always)]
+unsafe fn packed([a, b, c, d, e, f, g, h]: [u32; 8]) -> [uint32x4_t; 2] {
+    unsafe { [set([a, b, c, d]), set([e, f, g, h])] }
+}
+
+/// The digests of a header of one version, each as two vectors of four words.
+#[inline(always)]
+unsafe fn first_hash<const N: usize>(
+    midstate: &Midstate,
+    words: &[u32; N],
+    sums: &[Sums; N],
+) -> [[uint32x4_t; 2]; N] {
+    unsafe {
+        let [abcd, efgh] = packed(midstate.after_four);
+        let mut abcd: [uint32x4_t; N] =
+            std::array::from_fn(|lane| vaddq_u32(abcd, set([words[lane], 0, 0, 0])));
+        let mut efgh: [uint32x4_t; N] =
+            std::array::from_fn(|lane| vaddq_u32(efgh, set([words[lane], 0, 0, 0])));
+        for group in 1..GROUPS {
+            let sums = std::array::from_fn(|lane| sums[lane][group]);
+            four_rounds(&mut abcd, &mut efgh, sums);
+        }
+        let [abcd_before, efgh_before] = packed(midstate.state);
+        std::array::from_fn(|lane| {
+            [
+                vaddq_u32(abcd[lane], abcd_before),
+                vaddq_u32(efgh[lane], efgh_before),
+            ]
+        })
+    }
+}
+
+/// The last words of the digests of digests.
+#[inline(always)]
+unsafe fn last_word_of_second_hash<const N: usize>(digests: [[uint32x4_t; 2]; N]) -> [u32; N] {
+    unsafe {
+        let [abcd, efgh] = packed(IV);
+        let (mut abcd, mut efgh) = ([abcd; N], [efgh; N]);
+        let (one, length) = (set([PADDING, 0, 0, 0]), set([0, 0, 0, DIGEST_BITS]));
+        let mut window: [[uint32x4_t; 4]; N] = digests.map(|[low, high]| [low, high, one, length]);
+        for group in 0..GROUPS {
+            if group >= 4 {
+                for w in &mut window {
+                    w[group % 4] = next(w, group);
+                }
+            }
+            let sums =
+                std::array::from_fn(|lane| vaddq_u32(window[lane][group % 4], constants(group)));
+            four_rounds(&mut abcd, &mut efgh, sums);
+        }
+        efgh.map(|efgh| vgetq_lane_u32::<3>(efgh).wrapping_add(IV[7]))
+    }
+}
