@@ -20,6 +20,7 @@ use pithead_node::rpc::limits::RateLimitLayer;
 use pithead_node::rpc::listener::ConnectionLimits;
 use pithead_node::rpc::{AGENT, ServeOptions, serve};
 use pithead_node::store::{RedbStore, Store};
+use pithead_node::sync::SyncSettings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -112,7 +113,12 @@ async fn run_node(
             growth_percent: TEMPLATE_GROWTH_PERCENT,
         },
         clock(),
-    )?;
+    )?
+    // Nobody should foresee whom this node asks.
+    .with_sync(SyncSettings {
+        seed: rand::random(),
+        ..SyncSettings::default()
+    });
     let tip = node.chain().tip();
     info!(
         network = %node.chain().genesis().name,

@@ -9,9 +9,12 @@ use std::time::Instant;
 
 use pithead_api::v1;
 use support::{
-    FEE, Network, PATIENCE, PIT, TestNode, data_dir, failure_of, program, reason, verify,
+    FEE, Network, PATIENCE, PIT, TestNode, data_dir, failure_of, next, program, reason, verify,
     violated_field,
 };
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Starts a node that listens on this machine and knows these others.
 fn start(network: &Network, dir: &Path, bootnodes: &[&str]) -> TestNode {
@@ -315,4 +318,32 @@ async fn an_address_in_use_is_named() {
     command.args(["--rpc-listen", "127.0.0.1:0", "--listen", taken]);
     let said = failure_of(&mut command);
     assert!(said.contains(taken) && said.contains("--listen"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_joiner_syncs_2000_blocks_and_sends_miners_elsewhere_meanwhile() {
+    let network = Network::easy();
+    let (first_dir, late_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let hash = first.mine(&network, 2_000).await;
+    let late = start(&network, late_dir.path(), &[]);
+    let mut health = HealthClient::new(late.channel())
+        .watch(HealthCheckRequest {
+            service: "pithead.v1.MiningService".to_owned(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
+    let add = v1::AddPeerRequest {
+        address: address(&first).await,
+    };
+    late.admin().add_peer(add).await.unwrap();
+    assert_eq!(next(&mut health).await.status(), ServingStatus::NotServing);
+    assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
+    until_tip(&late, &hash).await;
+    assert!(!node_info(&late).await.syncing);
+    // What it mines now extends the same chain.
+    let hash = late.mine(&network, 1).await;
+    until_tip(&first, &hash).await;
 }

@@ -233,11 +233,7 @@ mod tests {
                 None,
             ),
             ("192.0.2.1:7".to_owned(), "/ip4/192.0.2.1/tcp/7", None),
-            (
-                "[2001:db8::1]:7".to_owned(),
-                "/ip6/2001:db8::1/tcp/7",
-                None,
-            ),
+            ("[2001:db8::1]:7".to_owned(), "/ip6/2001:db8::1/tcp/7", None),
             (
                 "node.example.org:7".to_owned(),
                 "/dns/node.example.org/tcp/7",

@@ -251,11 +251,8 @@ fn gossip(names: &Names) -> Result<Gossip, BoxedError> {
         max_subscribed_topics: topics.len(),
         max_subscriptions_per_request: 2 * topics.len(),
     };
-    let mut gossip = Gossip::new_with_subscription_filter(
-        MessageAuthenticity::Anonymous,
-        config,
-        filter,
-    )?;
+    let mut gossip =
+        Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)?;
     let scored = topics.map(|topic| (topic, topic_score()));
     let params = PeerScoreParams {
         topics: HashMap::from(scored),

@@ -309,9 +309,7 @@ pub(super) fn usable(claimed: Vec<Multiaddr>, remote: &Multiaddr) -> Vec<Multiad
     claimed
         .into_iter()
         .map(|address| super::address::PeerAddress::split(address).address)
-        .filter(|address| {
-            (local && is_loopback(address)) || super::address::is_shareable(address)
-        })
+        .filter(|address| (local && is_loopback(address)) || super::address::is_shareable(address))
         .take(ADDRESSES_MAX)
         .collect()
 }
@@ -342,7 +340,11 @@ mod tests {
         book.unsaved().unwrap()();
         assert!(book.unsaved().is_none());
         let again = Book::open(dir.path(), PeerId::random());
-        let order: Vec<_> = again.candidates(0).into_iter().map(|one| one.peer).collect();
+        let order: Vec<_> = again
+            .candidates(0)
+            .into_iter()
+            .map(|one| one.peer)
+            .collect();
         assert_eq!(order, [anchor, tried, heard]);
         // It never lists itself.
         assert_eq!(Book::open(dir.path(), anchor).len(), 2);
@@ -408,7 +410,10 @@ mod tests {
             let [high, low] = number.to_be_bytes();
             book.learn(
                 PeerId::random(),
-                [address(&format!("/ip4/5{}.{high}.{low}.1/tcp/1", number % 5))],
+                [address(&format!(
+                    "/ip4/5{}.{high}.{low}.1/tcp/1",
+                    number % 5
+                ))],
             );
         }
         assert_eq!(book.len(), UNTRIED_MAX);

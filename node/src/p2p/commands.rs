@@ -129,8 +129,7 @@ impl Shell {
             .iter()
             .filter(|(id, peer)| {
                 let mut hosts = peer.links.iter().filter_map(|link| ip_of(&link.address));
-                subject == Subject::Peer(**id)
-                    || hosts.any(|ip| Subject::host(ip) == Some(subject))
+                subject == Subject::Peer(**id) || hosts.any(|ip| Subject::host(ip) == Some(subject))
             })
             .map(|(id, _)| *id)
             .collect();

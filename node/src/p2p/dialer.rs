@@ -100,7 +100,11 @@ impl Dialer {
         if let Some(peer) = address.peer {
             self.avoided.pop(&peer);
         }
-        if self.fixed.iter().any(|one| one.added && one.address == address) {
+        if self
+            .fixed
+            .iter()
+            .any(|one| one.added && one.address == address)
+        {
             return true;
         }
         if self.fixed.iter().filter(|one| one.added).count() >= ADDED_MAX {
@@ -208,7 +212,10 @@ impl Dialer {
             if chosen.len() == wanted {
                 return chosen;
             }
-            if candidate.providers().any(|provider| taken.contains(&provider)) {
+            if candidate
+                .providers()
+                .any(|provider| taken.contains(&provider))
+            {
                 spare.push(candidate);
             } else {
                 taken.extend(candidate.providers());
@@ -417,7 +424,11 @@ mod tests {
         let again: Vec<_> = dialer.due(1, &nobody);
         assert_eq!(again.len(), 2);
         for dial in &again {
-            assert!(dials.iter().all(|one| one.get_peer_id() != dial.get_peer_id()));
+            assert!(
+                dials
+                    .iter()
+                    .all(|one| one.get_peer_id() != dial.get_peer_id())
+            );
         }
         let full = Present {
             outbound: HashSet::from([PeerId::random(), PeerId::random()]),

@@ -110,7 +110,11 @@ impl Shell {
             Gossip::Block(header) => (&self.names.blocks, header.encode()),
             Gossip::Transaction(transaction) => (&self.names.transactions, transaction.encode()),
         };
-        let published = self.swarm.behaviour_mut().gossip.publish(topic.hash(), data);
+        let published = self
+            .swarm
+            .behaviour_mut()
+            .gossip
+            .publish(topic.hash(), data);
         match published {
             // Known to all who listen, or nobody does: sync makes up for it.
             Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}

@@ -196,7 +196,11 @@ impl Peers {
 /// moves a terminal's cursor.
 pub(super) fn printable(agent: &str) -> String {
     let graphic = |letter: &char| !letter.is_control();
-    agent.chars().filter(graphic).take(AGENT_CHARS_MAX).collect()
+    agent
+        .chars()
+        .filter(graphic)
+        .take(AGENT_CHARS_MAX)
+        .collect()
 }
 
 #[cfg(test)]
@@ -222,9 +226,15 @@ mod tests {
         let first = peers.admit(&id).unwrap();
         assert_eq!(peers.admit(&id), None);
         peers.connected(id, link(2, true), 0, 0);
-        assert!(peers.disconnected(&id, ConnectionId::new_unchecked(1)).is_none());
+        assert!(
+            peers
+                .disconnected(&id, ConnectionId::new_unchecked(1))
+                .is_none()
+        );
         assert_eq!(peers.id(first), Some(id));
-        let gone = peers.disconnected(&id, ConnectionId::new_unchecked(2)).unwrap();
+        let gone = peers
+            .disconnected(&id, ConnectionId::new_unchecked(2))
+            .unwrap();
         assert_eq!(gone.key, Some(first));
         assert_eq!(peers.id(first), None);
         peers.connected(id, link(3, true), 0, 0);

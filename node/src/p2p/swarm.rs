@@ -28,9 +28,7 @@ use super::peers::{Link, Peer, Peers};
 use super::serving::Serving;
 use crate::engine::{Clock, Engine};
 use crate::store::schema;
-use crate::sync::{
-    Offence, PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response,
-};
+use crate::sync::{Offence, PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response};
 
 /// How often to look whom to dial and whom to let go.
 const TICK: Duration = Duration::from_millis(500);

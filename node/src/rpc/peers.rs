@@ -46,12 +46,13 @@ pub(super) async fn add(
     request: v1::AddPeerRequest,
 ) -> Result<v1::AddPeerResponse, Status> {
     let network = network(api)?;
-    let address: PeerAddress = request
-        .address
-        .parse()
-        .map_err(|error: crate::p2p::address::PeerAddressError| {
-            status::invalid("address", error.to_string())
-        })?;
+    let address: PeerAddress =
+        request
+            .address
+            .parse()
+            .map_err(|error: crate::p2p::address::PeerAddressError| {
+                status::invalid("address", error.to_string())
+            })?;
     match network.add_peer(address).await {
         Ok(peer) => Ok(v1::AddPeerResponse {
             peer_id: peer.to_string(),
