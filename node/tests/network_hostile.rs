@@ -16,6 +16,7 @@ use libp2p::request_response::{self, Message, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, noise, tcp, yamux};
 use pithead_api::v1;
+use pithead_consensus::hash::sha256;
 use pithead_consensus::{BlockHeader, Encode as _};
 use support::{Network, PATIENCE, TestNode, data_dir};
 
@@ -106,6 +107,7 @@ impl RawPeer {
                     .validation_mode(ValidationMode::Anonymous)
                     .heartbeat_interval(Duration::from_millis(100))
                     .flood_publish(true)
+                    .message_id_fn(|message| sha256(&message.data).to_vec().into())
                     .build()?;
                 let identity = identify::Config::new(name("1"), key.public());
                 Ok(RawBehaviour {

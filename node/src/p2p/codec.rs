@@ -11,13 +11,19 @@ use pithead_consensus::{Decode as _, Encode as _};
 
 use crate::sync::{REQUEST_BYTES_MAX, Request, Response};
 
-/// A request and how many bytes it takes on the wire.
+/// A request, as read or to be written.
 #[derive(Debug, Clone)]
-pub(super) struct WireRequest {
-    /// What is asked.
-    pub(super) request: Request,
-    /// Encoded bytes, once it was read.
-    pub(super) bytes: usize,
+pub(super) enum WireRequest {
+    /// One that is sound.
+    Sound {
+        /// What is asked.
+        request: Request,
+        /// Encoded bytes, once it was read.
+        bytes: usize,
+    },
+    /// What came is none. An error would not do: the swarm keeps those of reading
+    /// a request to itself.
+    Malformed(String),
 }
 
 /// A response, in the form that each side has use for.
@@ -73,10 +79,20 @@ impl Codec for SyncCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        let raw = read_to_end(io, REQUEST_BYTES_MAX).await?;
-        let request = Request::decode(&raw).map_err(|error| breach(error.to_string()))?;
-        let bytes = raw.len();
-        Ok(WireRequest { request, bytes })
+        let raw = match read_to_end(io, REQUEST_BYTES_MAX).await {
+            Ok(raw) => raw,
+            Err(error) if is_breach(&error) => {
+                return Ok(WireRequest::Malformed(error.to_string()));
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(match Request::decode(&raw) {
+            Ok(request) => WireRequest::Sound {
+                request,
+                bytes: raw.len(),
+            },
+            Err(error) => WireRequest::Malformed(error.to_string()),
+        })
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<WireResponse>
@@ -102,7 +118,11 @@ impl Codec for SyncCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        io.write_all(&request.request.encode()).await
+        match request {
+            WireRequest::Sound { request, .. } => io.write_all(&request.encode()).await,
+            // Only ever made by reading.
+            WireRequest::Malformed(reason) => Err(breach(reason)),
+        }
     }
 
     async fn write_response<T>(
@@ -159,7 +179,7 @@ mod tests {
             stop: None,
         };
         let mut wire = Cursor::new(Vec::new());
-        let written = WireRequest {
+        let written = WireRequest::Sound {
             request: request.clone(),
             bytes: 0,
         };
@@ -170,8 +190,14 @@ mod tests {
         let raw = wire.into_inner();
         let mut wire = Cursor::new(raw.clone());
         let read = codec().read_request(&PROTOCOL, &mut wire).await.unwrap();
-        assert_eq!(read.request, request);
-        assert_eq!(read.bytes, raw.len());
+        let WireRequest::Sound {
+            request: found,
+            bytes,
+        } = read
+        else {
+            panic!("{read:?}");
+        };
+        assert_eq!((found, bytes), (request, raw.len()));
     }
 
     #[tokio::test]
@@ -183,8 +209,10 @@ mod tests {
             read.push(is_breach(&result.unwrap_err()));
         }
         assert_eq!(read, [true, true, true, false]);
-        let mut wire = Cursor::new(vec![4; REQUEST_BYTES_MAX + 1]);
-        let result = codec().read_request(&PROTOCOL, &mut wire).await;
-        assert!(is_breach(&result.unwrap_err()));
+        for raw in [vec![4; REQUEST_BYTES_MAX + 1], vec![9], Vec::new()] {
+            let mut wire = Cursor::new(raw);
+            let result = codec().read_request(&PROTOCOL, &mut wire).await;
+            assert!(matches!(result, Ok(WireRequest::Malformed(_))));
+        }
     }
 }

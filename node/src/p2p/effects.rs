@@ -53,7 +53,7 @@ impl Shell {
         };
         debug!(%peer, kind = request.kind(), "asking");
         let sync = &mut self.swarm.behaviour_mut().sync;
-        let sent = sync.send_request(&peer, WireRequest { request, bytes: 0 });
+        let sent = sync.send_request(&peer, WireRequest::Sound { request, bytes: 0 });
         self.requests.insert(sent, (key, id));
     }
 

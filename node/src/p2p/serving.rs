@@ -16,7 +16,7 @@ use super::limiter::RateLimiter;
 use super::swarm::Shell;
 use crate::engine::Engine;
 use crate::store::StoreError;
-use crate::sync::{RecentBlocks, Request, serve};
+use crate::sync::{Offence, RecentBlocks, Request, serve};
 
 /// Requests a minute of one peer.
 const REQUESTS_PER_MINUTE: u32 = 1_000;
@@ -84,8 +84,15 @@ impl Shell {
         channel: ResponseChannel<WireResponse>,
     ) {
         self.admit(peer);
-        self.peers.count_bytes(&peer, 0, wire.bytes);
-        if let Request::Status(status) = &wire.request {
+        let (request, bytes) = match wire {
+            WireRequest::Sound { request, bytes } => (request, bytes),
+            WireRequest::Malformed(reason) => {
+                debug!(%peer, %reason, "a malformed request");
+                return self.punish(&peer, Offence::Malformed, true);
+            }
+        };
+        self.peers.count_bytes(&peer, 0, bytes);
+        if let Request::Status(status) = &request {
             self.note_height(&peer, status.height.0);
         }
         if !self.serving.admit(id, peer, self.now_ms()) {
@@ -99,7 +106,7 @@ impl Shell {
             let place = workers.acquire_owned().await;
             let made = tokio::task::spawn_blocking(move || {
                 let _place = place;
-                answer(&engine, &recent, &wire.request)
+                answer(&engine, &recent, &request)
             });
             let raw = match made.await {
                 Ok(Ok(raw)) => Some(raw),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::futures::StreamExt as _;
-use libp2p::request_response::{self, InboundFailure, Message, OutboundFailure, OutboundRequestId};
+use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm};
 use pithead_consensus::{BlockHash, Height};
@@ -28,7 +28,7 @@ use super::peers::{Link, Peer, Peers};
 use super::serving::Serving;
 use crate::engine::{Clock, Engine};
 use crate::store::schema;
-use crate::sync::{Offence, PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response};
+use crate::sync::{PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response};
 
 /// How often to look whom to dial and whom to let go.
 const TICK: Duration = Duration::from_millis(500);
@@ -277,21 +277,8 @@ impl Shell {
             SyncEvent::OutboundFailure {
                 request_id, error, ..
             } => self.on_response(request_id, Err(failure(&error))),
-            SyncEvent::InboundFailure {
-                peer,
-                request_id,
-                error,
-                ..
-            } => {
-                self.serving.ended(&request_id);
-                if let InboundFailure::Io(error) = &error
-                    && is_breach(error)
-                {
-                    debug!(%peer, %error, "a malformed request");
-                    self.punish(&peer, Offence::Malformed, true);
-                }
-            }
-            SyncEvent::ResponseSent { request_id, .. } => self.serving.ended(&request_id),
+            SyncEvent::InboundFailure { request_id, .. }
+            | SyncEvent::ResponseSent { request_id, .. } => self.serving.ended(&request_id),
         }
     }
 
