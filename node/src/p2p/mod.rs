@@ -28,6 +28,7 @@ mod names;
 mod peers;
 mod serving;
 mod swarm;
+mod upkeep;
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, TcpListener, UdpSocket};

@@ -20,7 +20,8 @@ pub(super) struct Link {
     pub(super) id: ConnectionId,
     pub(super) address: Multiaddr,
     pub(super) inbound: bool,
-    /// Whether the dialer asked for it, rather than a protocol on its own.
+    /// Whether the dialer asked for it or adopted it: protocols open connections on
+    /// their own, to peers of others' choosing.
     pub(super) wanted: bool,
 }
 
@@ -56,6 +57,11 @@ impl Peer {
 
     pub(super) fn is_inbound(&self) -> bool {
         self.link().is_none_or(|link| link.inbound)
+    }
+
+    /// Whether a protocol opened all its connections on its own.
+    pub(super) fn is_unwanted(&self) -> bool {
+        !self.links.iter().any(|link| link.inbound || link.wanted)
     }
 }
 
@@ -156,7 +162,9 @@ impl Peers {
     pub(super) fn present(&self) -> Present {
         let outbound = || {
             let all = self.all.iter();
-            all.filter(|(_, peer)| peer.key.is_some() && !peer.is_inbound())
+            all.filter(|(_, peer)| {
+                peer.key.is_some() && !peer.is_inbound() && !peer.is_unwanted()
+            })
         };
         let links = outbound().filter_map(|(_, peer)| peer.link());
         Present {
@@ -250,11 +258,18 @@ mod tests {
         peers.connected(ids[2], link(3, true), 0, 0);
         peers.admit(&ids[1]);
         peers.admit(&ids[2]);
+        let by_a_protocol = Link {
+            wanted: false,
+            ..link(4, false)
+        };
+        let unwanted = PeerId::random();
+        peers.connected(unwanted, by_a_protocol, 0, 0);
+        peers.admit(&unwanted);
         let present = peers.present();
-        assert_eq!(present.connected.len(), 3);
+        assert_eq!(present.connected.len(), 4);
         assert_eq!(present.outbound, [ids[1]].into());
         assert_eq!(present.providers.len(), 1);
-        assert_eq!(peers.report(|_| 0.0).len(), 2);
+        assert_eq!(peers.report(|_| 0.0).len(), 3);
     }
 
     #[test]

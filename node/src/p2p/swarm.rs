@@ -32,20 +32,10 @@ use crate::sync::{PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, R
 
 /// How often to look whom to dial and whom to let go.
 const TICK: Duration = Duration::from_millis(500);
-/// How often files are written, if there is anything new.
-const SAVE_INTERVAL_MS: u64 = 30_000;
 /// Events for the core beyond which peers have to wait.
 const OUTBOX_MAX: usize = 1_024;
 /// Events for the core beyond which transactions are let go by.
 const OUTBOX_TRANSACTIONS_MAX: usize = 256;
-/// A peer has so long to show that it is on our network.
-const ADMISSION_MS: u64 = 10_000;
-/// Connections that a protocol opened on its own may last so long, once there are
-/// enough others.
-const UNWANTED_MS: u64 = 20_000;
-/// Outbound peers that are dialled first after a restart.
-const ANCHORS_MAX: usize = 4;
-
 type SyncEvent = request_response::Event<WireRequest, WireResponse>;
 
 /// What the loop works with.
@@ -78,7 +68,7 @@ pub(super) struct Shell {
     outbox: VecDeque<PeerEvent>,
     clock: Clock,
     started: Instant,
-    saved_ms: u64,
+    pub(super) saved_ms: u64,
     commands: mpsc::Receiver<Command>,
     effects: mpsc::Receiver<crate::node::Effect>,
 }
@@ -288,76 +278,11 @@ impl Shell {
         }
     }
 
-    fn tick(&mut self) {
-        let now_ms = self.now_ms();
-        let present = self.peers.present();
-        for dial in self.dialer.due(now_ms, &present) {
-            self.dial(dial);
-        }
-        self.look_around(now_ms, &present);
-        self.let_go(now_ms, present.outbound.len());
-        if now_ms.saturating_sub(self.saved_ms) >= SAVE_INTERVAL_MS {
-            self.saved_ms = now_ms;
-            tokio::spawn(self.save());
-        }
-    }
-
     /// Dials; a dial that can't even begin has failed.
     pub(super) fn dial(&mut self, dial: libp2p::swarm::dial_opts::DialOpts) {
         let connection = dial.connection_id();
         if let Err(error) = self.swarm.dial(dial) {
             self.on_dial_failure(connection, &error);
-        }
-    }
-
-    /// Closes connections that nobody has use for: to peers that do not show that
-    /// they are on our network, and those that a protocol opened on its own while
-    /// there are enough.
-    fn let_go(&mut self, now_ms: u64, outbound: usize) {
-        let mut spare = outbound.saturating_sub(self.dialer.outbound_target());
-        let mut idle = Vec::new();
-        for (id, peer) in self.peers.iter() {
-            let age_ms = now_ms.saturating_sub(peer.since_ms);
-            let unwanted = !peer.links.iter().any(|link| link.inbound || link.wanted);
-            if peer.key.is_none() && age_ms >= ADMISSION_MS {
-                idle.push(*id);
-            } else if unwanted && age_ms >= UNWANTED_MS && spare > 0 && !self.dialer.is_added(id) {
-                spare -= 1;
-                idle.push(*id);
-            }
-        }
-        for id in idle {
-            self.disconnect(&id);
-        }
-    }
-
-    /// What writes the files, where blocking is allowed.
-    fn save(&mut self) -> impl Future<Output = ()> + Send + 'static {
-        let mut outbound: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.key.is_some() && !peer.is_inbound())
-            .map(|(id, peer)| (peer.since_ms, *id))
-            .collect();
-        outbound.sort_unstable();
-        // With nobody there, those of the last time are still the best guess.
-        if !outbound.is_empty() {
-            let longest = outbound.iter().take(ANCHORS_MAX).map(|(_, id)| *id);
-            self.dialer.book.set_anchors(&longest.collect::<Vec<_>>());
-        }
-        let book = self.dialer.book.unsaved();
-        let bans = self.swarm.behaviour_mut().gate.bans().unsaved();
-        async move {
-            let write = tokio::task::spawn_blocking(move || {
-                if let Some(book) = book {
-                    book();
-                }
-                if let Some(bans) = bans {
-                    bans();
-                }
-            });
-            // Failures are logged where they happen.
-            let _ = write.await;
         }
     }
 
