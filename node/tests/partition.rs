@@ -54,14 +54,14 @@ impl Half {
         let half = Self { holder, number };
         let pid = half.holder.id();
         sh(&format!(
-            "ip link add test{number} type veth peer name up netns {pid}
+            "ip link add test{number} type veth peer name outer netns {pid}
              ip addr add 10.9.{number}.1/24 dev test{number}
              ip link set test{number} up"
         ));
         half.sh(&format!(
             "ip link set lo up
-             ip addr add 10.9.{number}.2/24 dev up
-             ip link set up up"
+             ip addr add 10.9.{number}.2/24 dev outer
+             ip link set outer up"
         ));
         half
     }
@@ -86,7 +86,10 @@ impl Half {
             "ip link add between netns {pid} type veth peer name between netns {other_pid}"
         ));
         for half in [self, other] {
-            half.sh(&format!("ip addr add 10.8.0.{}/24 dev between", half.number));
+            half.sh(&format!(
+                "ip addr add 10.8.0.{}/24 dev between",
+                half.number
+            ));
         }
     }
 
@@ -112,7 +115,13 @@ struct Node {
 }
 
 impl Node {
-    fn start(half: &Half, port: u16, network: &Network, dir: &Path, bootnode: Option<&str>) -> Self {
+    fn start(
+        half: &Half,
+        port: u16,
+        network: &Network,
+        dir: &Path,
+        bootnode: Option<&str>,
+    ) -> Self {
         let rpc = format!("10.9.{}.2:{port}", half.number);
         let listen = format!("/ip4/10.8.0.{}/tcp/{}", half.number, port + 1_000);
         let ready = dir.join("ready");
@@ -234,7 +243,13 @@ async fn two_halves_become_one_again() {
         return;
     }
     let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--kill-child", "--fork"])
+        .args([
+            "--user",
+            "--map-root-user",
+            "--net",
+            "--kill-child",
+            "--fork",
+        ])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "two_halves_become_one_again", "--nocapture"])
         .env(INSIDE, "1")

@@ -139,6 +139,7 @@ impl Dialer {
 
     /// Whether a peer was added by hand.
     #[must_use]
+    #[cfg(test)]
     pub(super) fn is_added(&self, peer: &PeerId) -> bool {
         let mut fixed = self.fixed.iter();
         fixed.any(|one| one.added && one.peer() == Some(*peer))

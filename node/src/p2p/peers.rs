@@ -162,9 +162,7 @@ impl Peers {
     pub(super) fn present(&self) -> Present {
         let outbound = || {
             let all = self.all.iter();
-            all.filter(|(_, peer)| {
-                peer.key.is_some() && !peer.is_inbound() && !peer.is_unwanted()
-            })
+            all.filter(|(_, peer)| peer.key.is_some() && !peer.is_inbound() && !peer.is_unwanted())
         };
         let links = outbound().filter_map(|(_, peer)| peer.link());
         Present {
