@@ -25,6 +25,9 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
             "height": info.height,
             "syncing": info.syncing,
             "peer_count": info.peer_count,
+            "peer_id": info.peer_id,
+            "listen_addresses": info.listen_addresses,
+            "external_addresses": info.external_addresses,
             "worker_count": info.worker_count,
             "uptime_secs": uptime,
             "time": iso(info.time.as_ref()),
@@ -32,6 +35,11 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
             "process_id": info.process_id,
         }));
     }
+    let addresses = match (info.peer_id.is_empty(), info.listen_addresses.is_empty()) {
+        (true, _) => "none: it keeps to itself".to_owned(),
+        (false, true) => "none: it only connects to others".to_owned(),
+        (false, false) => info.listen_addresses.join(" "),
+    };
     Ok(context.out.fields(&[
         ("node", client.url().to_owned()),
         ("agent", info.agent),
@@ -44,6 +52,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
             if info.syncing { "yes" } else { "no" }.to_owned(),
         ),
         ("peers", info.peer_count.to_string()),
+        ("for peers at", addresses),
         ("miners", info.worker_count.to_string()),
         ("up for", duration(uptime)),
         ("its time", iso(info.time.as_ref())),
