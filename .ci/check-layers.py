@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Holds the crates to their layers: consensus <- pithead-api <- node, miner,
 client; sim on node and consensus; and node, miner and client never depend on one
-another. Then the modules of the node to theirs: rpc -> engine -> node -> sync -> chain, mempool,
-template -> store.
+another. Then the modules of the node to theirs: rpc, p2p -> engine -> node ->
+sync -> chain, mempool, template -> store.
 
 Reads `cargo metadata`; dependencies of tests count too. Modules are read from
 the paths that start with `crate::`.
@@ -44,8 +44,10 @@ NODE_MODULES = {
     "engine": {"node", "sync", "chain", "mempool", "template", "store"},
     "workers": {"template"},
     "logging": set(),
-    "config": {"logging"},
-    "rpc": {"engine", "node", "sync", "chain", "mempool", "template", "store", "workers", "logging"},
+    "p2p": {"engine", "node", "sync", "store"},
+    # The network's addresses are settings.
+    "config": {"logging", "p2p"},
+    "rpc": {"p2p", "engine", "node", "sync", "chain", "mempool", "template", "store", "workers", "logging"},
 }
 
 
@@ -61,7 +63,7 @@ def node_modules():
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             code = line.split("//")[0]
-            for used in re.findall(r"\bcrate::([a-z_]+)", code):
+            for used in re.findall(r"\bcrate::([a-z][a-z0-9_]*)", code):
                 if used != module and used not in NODE_MODULES[module]:
                     place = f"{path.relative_to(ROOT)}:{number}"
                     faults.append(f"{place}: {module} must not use {used}")

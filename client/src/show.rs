@@ -101,6 +101,20 @@ pub(crate) fn duration(seconds: i64) -> String {
     }
 }
 
+/// A time span in milliseconds.
+pub(crate) fn milliseconds(span: &prost_types::Duration) -> f64 {
+    span.seconds as f64 * 1_000.0 + f64::from(span.nanos) / 1_000_000.0
+}
+
+/// A peer's round trip, if it was measured.
+pub(crate) fn peer_latency(peer: &v1::Peer) -> String {
+    let latency = peer.latency.as_ref();
+    latency.map_or_else(
+        || "–".to_owned(),
+        |latency| format!("{:.1} ms", milliseconds(latency)),
+    )
+}
+
 /// The first and the last digits of a hash: block hashes start with zeros, and
 /// differ at the end.
 pub(crate) fn short_hash(hash: &str) -> String {

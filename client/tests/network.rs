@@ -149,7 +149,7 @@ impl Place {
             .arg("--data-dir")
             .arg(self.path("node"))
             .args(["--rpc-listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--rpc-requests-per-minute", "0"])
+            .args(["--rpc-requests-per-minute", "0", "--offline"])
             .stdin(Stdio::null());
         command
     }
@@ -350,6 +350,19 @@ fn the_devnet_holds_every_step() {
             .count(),
         2
     );
+}
+
+#[test]
+fn a_devnet_of_three_nodes_agrees() {
+    let output = devnet()
+        .args(["--nodes", "3", "--miners", "3", "--exit"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("each has 2 peers or more"), "{text}");
+    assert!(text.contains("is the tip of all 3"), "{text}");
+    assert!(text.contains("Every step held"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

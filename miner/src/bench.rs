@@ -72,6 +72,8 @@ pub struct BenchRow {
     pub threads: usize,
     /// Length of the measurement.
     pub seconds: f64,
+    /// Processor time of the whole process in it, if the system tells.
+    pub cpu_seconds: Option<f64>,
     /// Hashes tried.
     pub hashes: u64,
     /// Hashes a second, all threads together.
@@ -190,16 +192,31 @@ fn measure(pool: PoolConfig, length: Duration) -> Result<BenchRow, BenchError> {
     board.publish(Some(Arc::new(Work::without_solution())));
     // A moment to start the threads and to find the batch size.
     std::thread::sleep(length.min(Duration::from_millis(200)) / 4);
-    let (start, before) = (Instant::now(), stats.hashes());
+    let (start, cpu_before, before) = (Instant::now(), cpu_seconds(), stats.hashes());
     std::thread::sleep(length);
     let (hashes, seconds) = (stats.hashes() - before, start.elapsed().as_secs_f64());
+    let cpu_seconds = cpu_seconds()
+        .zip(cpu_before)
+        .map(|(now, before)| now - before);
     workers.stop()?;
     Ok(BenchRow {
         threads,
         seconds,
+        cpu_seconds,
         hashes,
         hash_rate: hashes as f64 / seconds,
     })
+}
+
+/// Processor time that this process has used.
+fn cpu_seconds() -> Option<f64> {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+    }
+    #[cfg(not(unix))]
+    None
 }
 
 /// How long a block takes at a node's difficulty with this hash rate.

@@ -30,11 +30,11 @@ const BATCH_TIME: Duration = Duration::from_micros(500);
 /// Batches never get smaller: below, looking at the board would cost more than
 /// a hundredth of the hashing.
 const BATCH_MIN: u32 = 256;
-/// Batches are whole multiples of so many nonces: no kernel takes more at once,
-/// and none wastes a part of its width.
-const BATCH_STEP: u32 = 64;
+/// Batches are whole multiples of so many nonces, which is a multiple of what
+/// any kernel takes at once: none wastes a part of its width.
+const BATCH_STEP: u32 = 192;
 /// Nor larger, whatever the clock says.
-const BATCH_MAX: u32 = 1 << 20;
+const BATCH_MAX: u32 = BATCH_STEP << 12;
 /// Niceness unless told otherwise.
 pub const DEFAULT_NICE: i32 = 10;
 /// Solutions that wait for the node, blocks and shares by themselves.

@@ -18,6 +18,7 @@ pub mod node;
 pub mod workers;
 
 pub mod engine;
+pub mod p2p;
 
 #[cfg(feature = "planted")]
 pub mod planted;

@@ -10,15 +10,17 @@ use clap::Parser as _;
 use pithead_consensus::Genesis;
 use pithead_node::chain;
 use pithead_node::config::{Cli, Command, Config};
-use pithead_node::engine::{Engine, system_clock};
+use pithead_node::engine::{Clock, Engine, system_clock};
 use pithead_node::logging::{self, LogHandle};
 use pithead_node::mempool::MempoolLimits;
 use pithead_node::node::{Node, TemplatePolicy};
+use pithead_node::p2p;
 use pithead_node::rpc::auth::{AuthLayer, Tokens};
 use pithead_node::rpc::limits::RateLimitLayer;
 use pithead_node::rpc::listener::ConnectionLimits;
-use pithead_node::rpc::{ServeOptions, serve};
+use pithead_node::rpc::{AGENT, ServeOptions, serve};
 use pithead_node::store::{RedbStore, Store};
+use pithead_node::sync::SyncSettings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -111,7 +113,12 @@ async fn run_node(
             growth_percent: TEMPLATE_GROWTH_PERCENT,
         },
         clock(),
-    )?;
+    )?
+    // Nobody should foresee whom this node asks.
+    .with_sync(SyncSettings {
+        seed: rand::random(),
+        ..SyncSettings::default()
+    });
     let tip = node.chain().tip();
     info!(
         network = %node.chain().genesis().name,
@@ -121,7 +128,7 @@ async fn run_node(
         data_dir = %config.data_dir.display(),
         "chain opened"
     );
-    let (engine, core) = Engine::start(node, clock)?;
+    let (engine, core) = Engine::start(node, Arc::clone(&clock))?;
     let listener = TcpListener::bind(config.rpc_listen)
         .await
         .with_context(|| {
@@ -132,8 +139,13 @@ async fn run_node(
         })?;
     let address = listener.local_addr().context("asking for the address")?;
     let tokens = Tokens::write(&config.mine_token_file, &config.admin_token_file)?;
+    let (network, connecting) = match start_network(&config, &engine, clock).await? {
+        Some((network, task)) => (Some(network), Some(task)),
+        None => (None, None),
+    };
     let options = ServeOptions {
         engine: engine.clone(),
+        network: network.clone(),
         log,
         stop: Arc::clone(&stop),
         auth: AuthLayer::new(tokens, config.mine_without_token),
@@ -171,6 +183,10 @@ async fn run_node(
     server.await.context("the server ended early")??;
     ticks.abort();
     let _ = ticks.await;
+    if let (Some(network), Some(task)) = (network, connecting) {
+        network.stop().await;
+        task.await.context("the network ended early")?;
+    }
     engine.stop().await;
     tokio::task::spawn_blocking(move || core.join())
         .await
@@ -186,6 +202,30 @@ async fn run_node(
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Connects to other nodes, unless this one is to keep to itself.
+async fn start_network(
+    config: &Config,
+    engine: &Engine,
+    clock: Clock,
+) -> Result<Option<(p2p::Handle, tokio::task::JoinHandle<()>)>> {
+    if config.offline {
+        return Ok(None);
+    }
+    let options = p2p::Options {
+        data_dir: config.data_dir.clone(),
+        agent: AGENT.to_owned(),
+        listen: config.listen.clone(),
+        external: config.external_address.clone(),
+        bootnodes: config.bootnode.clone(),
+        peers_max: config.max_peers,
+        mdns: config.mdns,
+        upnp: config.upnp,
+        relay: config.relay,
+    };
+    let started = p2p::start(options, engine, clock).await?;
+    Ok(Some(started))
 }
 
 /// Reads standard input to its end on a thread of its own: a blocking read

@@ -25,7 +25,7 @@ fn start(network: &Network) -> (TestNode, TempDir) {
 async fn what_is_not_served_yet_says_so() {
     let network = Network::easy();
     let (node, _dir) = start(&network);
-    let (mut chain, mut net, mut admin) = (node.chain(), node.network(), node.admin());
+    let (mut chain, mut net) = (node.chain(), node.network());
     let statuses = [
         chain
             .get_account_proof(v1::GetAccountProofRequest::default())
@@ -35,30 +35,7 @@ async fn what_is_not_served_yet_says_so() {
             .list_approvals(v1::ListApprovalsRequest::default())
             .await
             .unwrap_err(),
-        net.list_peers(v1::ListPeersRequest::default())
-            .await
-            .unwrap_err(),
         net.list_evidence(v1::ListEvidenceRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .add_peer(v1::AddPeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .remove_peer(v1::RemovePeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .ban_peer(v1::BanPeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .unban_peer(v1::UnbanPeerRequest::default())
-            .await
-            .unwrap_err(),
-        admin
-            .list_bans(v1::ListBansRequest::default())
             .await
             .unwrap_err(),
     ];

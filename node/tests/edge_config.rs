@@ -88,6 +88,21 @@ fn the_defaults_are_those_of_the_protocol() {
         mine_token_file: "/data/mine.token".into(),
         admin_token_file: "/data/admin.token".into(),
         mine_without_token: false,
+        listen: [
+            "/ip4/0.0.0.0/tcp/7311",
+            "/ip4/0.0.0.0/udp/7311/quic-v1",
+            "/ip6/::/tcp/7311",
+            "/ip6/::/udp/7311/quic-v1",
+        ]
+        .map(|address| address.parse().unwrap())
+        .to_vec(),
+        bootnode: Vec::new(),
+        external_address: Vec::new(),
+        max_peers: 74,
+        offline: false,
+        mdns: true,
+        upnp: true,
+        relay: true,
         min_relay_fee_rate: 1,
         mempool_bytes_max: 67_108_864,
         mempool_expiry_secs: 259_200,
@@ -118,6 +133,14 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
         ("mine_token_file", "/m"),
         ("admin_token_file", "/a"),
         ("mine_without_token", "false"),
+        ("listen", "/ip4/192.0.2.1/tcp/1"),
+        ("bootnode", "/dns/node.example.org/tcp/1"),
+        ("external_address", "/ip4/192.0.2.1/tcp/2"),
+        ("max_peers", "7"),
+        ("offline", "true"),
+        ("mdns", "false"),
+        ("upnp", "false"),
+        ("relay", "false"),
         ("min_relay_fee_rate", "7"),
         ("mempool_bytes_max", "7000000"),
         ("mempool_expiry_secs", "7"),
@@ -436,4 +459,38 @@ fn the_program_says_its_version_and_what_it_refuses() {
     assert!(refused.stdout.is_empty());
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("did you mean network"), "{said}");
+}
+
+#[test]
+fn lists_are_flags_given_often_or_variables_with_commas() {
+    let flags = [
+        "--bootnode",
+        "192.0.2.1:1",
+        "--bootnode",
+        "node.example.org:2",
+    ];
+    let (from_flags, _) = load(&flags, &[]).unwrap();
+    let env = [("PITHEAD_NODE_BOOTNODE", "192.0.2.1:1, node.example.org:2")];
+    let (from_env, printed) = load(&[], &env).unwrap();
+    assert_eq!(from_flags.bootnode.len(), 2);
+    assert_eq!(from_flags.bootnode, from_env.bootnode);
+    assert!(printed.contains("bootnode = ["), "{printed}");
+    let file = "bootnode = [\"192.0.2.1:1\", \"node.example.org:2\"]\n";
+    let (from_file, _) = load_file(file, &[], &[]).unwrap();
+    assert_eq!(from_file.bootnode, from_env.bootnode);
+    let env = [("PITHEAD_NODE_BOOTNODE", "192.0.2.1:1,nonsense")];
+    assert_says(load(&[], &env), &["PITHEAD_NODE_BOOTNODE", "nonsense"]);
+    assert_says(
+        load_file("listen = [7]\n", &[], &[]),
+        &["node.toml", "listen"],
+    );
+}
+
+#[test]
+fn a_node_that_listens_on_this_machine_only_looks_nowhere_else() {
+    let (local, _) = load(&["--listen", "/ip4/127.0.0.1/tcp/0"], &[]).unwrap();
+    assert!(!local.mdns && !local.upnp);
+    let flags = ["--listen", "/ip4/127.0.0.1/tcp/0", "--mdns"];
+    let (asked, _) = load(&flags, &[]).unwrap();
+    assert!(asked.mdns && !asked.upnp);
 }

@@ -8,9 +8,11 @@ mod support;
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Address, BlockHash};
 use pithead_node::chain::UNDO_BLOCKS;
-use pithead_node::node::{Event, Node};
+use pithead_node::node::{Effect, Event, Node};
 use pithead_node::store::schema;
-use pithead_node::sync::{Gossip, PeerEvent, PeerKey, Request, Response, SyncSettings};
+use pithead_node::sync::{
+    Gossip, GossipId, PeerEvent, PeerKey, Request, Response, SyncSettings,
+};
 use support::core::{GENESIS_TIME, assert_equals_replay, branch, empty, file, memory, open, pay};
 use support::key;
 use support::world::{Reply, World};
@@ -369,4 +371,41 @@ fn split_deeper_than_the_undo_records_stays_and_is_nobodys_fault() {
     world.mine(a);
     world.run_for(5_000);
     assert!(world.blamed().is_empty());
+}
+
+/// The answer to a request for the status tells of the time when it was given: a
+/// block that the peer has announced since is not given up for it.
+#[test]
+fn status_that_gossip_overtook_takes_nothing_back() {
+    let world = World::new();
+    let now = world.unix_secs();
+    let [block] = <[_; 1]>::try_from(branch(&world.file, &[], &miner(), &empty(1))).unwrap();
+    let mut node = open(&memory(), &world.genesis, now);
+    let peer = PeerKey(1);
+    let mut tell = |event| node.handle(Event::Peer(event), now).1;
+    let request_in = |effects: &[Effect]| {
+        let asked = effects.iter().find_map(|effect| match effect {
+            Effect::Request { id, request, .. } => Some((*id, request.clone())),
+            _ => None,
+        });
+        asked.expect("a request")
+    };
+    let inbound = false;
+    let (status_id, status) = request_in(&tell(PeerEvent::Connected { peer, inbound }));
+    // Both are on the genesis, so that the asker's status is the peer's.
+    let Request::Status(status) = status else {
+        panic!("{status:?}");
+    };
+    let gossip = Gossip::Block(block.header);
+    let id = GossipId(1);
+    let (blocks_id, _) = request_in(&tell(PeerEvent::Gossip { peer, id, gossip }));
+    let answers = [
+        (status_id, Response::Status(status)),
+        (blocks_id, Response::Blocks(vec![block.clone()])),
+    ];
+    for (id, response) in answers {
+        let response = Ok(response);
+        tell(PeerEvent::Response { peer, id, response });
+    }
+    assert_eq!(node.chain().tip().hash(), block.header.hash());
 }

@@ -75,8 +75,6 @@ pub enum Plant {
     TornCommit,
     /// A reorganisation does not bring old balances back.
     KeepUndone,
-    /// Blocks that are found are told to nobody.
-    HoldBack,
 }
 
 /// The numbers of a scenario.

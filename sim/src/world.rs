@@ -531,9 +531,6 @@ impl Simulation {
     }
 
     fn publish(&mut self, index: usize, gossip: Gossip) {
-        if self.settings.plant == Some(Plant::HoldBack) && matches!(gossip, Gossip::Block(_)) {
-            return;
-        }
         let message = Arc::new(Message::new(gossip));
         let now_us = self.now_us;
         self.members[index].seen.enter(message.name, now_us);

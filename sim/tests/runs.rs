@@ -124,11 +124,6 @@ fn reorganisations_that_keep_what_they_undo_are_found() {
     assert!(what.contains("state") || what.contains("replay"), "{what}");
 }
 
-#[test]
-fn blocks_held_back_are_found() {
-    found(Plant::HoldBack, Scenario::Calm);
-}
-
 #[cfg(feature = "planted")]
 #[test]
 fn skipping_the_state_root_is_found() {

@@ -33,7 +33,7 @@ trap finish EXIT
 start_node() {
     data=$folder/$1
     "$program" --network dev --data-dir "$data" --rpc-listen 127.0.0.1:0 \
-        --ready-file "$folder/ready" >>"$folder/log" 2>&1 &
+        --offline --ready-file "$folder/ready" >>"$folder/log" 2>&1 &
     node=$!
     for _ in $(seq 300); do
         [ -s "$folder/ready" ] && break

@@ -19,6 +19,7 @@ mod watch;
 mod completions;
 mod mine;
 mod node;
+mod peers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,7 +75,7 @@ pub(crate) struct GlobalArgs {
     /// Refuse a node of any other network: a name (main, test, dev) or a genesis hash.
     #[arg(long, global = true, value_name = "NAME|HASH", env = "PITHEAD_NETWORK")]
     pub(crate) network: Option<ExpectedNetwork>,
-    /// Token file of the node, for `workers` and `mine-blocks` [default: where a node on this machine keeps it].
+    /// Token file of the node, for `workers`, `peers add` and its like, and `mine-blocks` [default: where a node on this machine keeps it].
     #[arg(long, global = true, value_name = "FILE", env = "PITHEAD_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// When to colour.
@@ -111,6 +112,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Show what node this is.
     Node,
+    /// Show the nodes that this one is connected to; add, remove and ban them (needs its admin token).
+    Peers(peers::PeersArgs),
     /// Show the miners that work for this node (needs its mine token).
     Workers,
     /// Have a node of a dev network mine blocks at once (needs its admin token).
@@ -136,6 +139,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Mempool(args) => mempool::run(&context, args).await,
         Command::Watch(args) => watch::run(&context, args).await,
         Command::Node => node::run(&context).await,
+        Command::Peers(args) => peers::run(&context, args).await,
         Command::Workers => node::run_workers(&context).await,
         Command::MineBlocks(args) => mine::run(&context, args).await,
         Command::Completions(args) => completions::run(&context, &args),

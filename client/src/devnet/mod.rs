@@ -1,10 +1,12 @@
 //! `pithead devnet`: a whole network on this machine, in one command.
 //!
-//! `network` makes a fresh genesis and keeps the processes: one node and some
-//! miners, each a process of its own, ended with this one. `scenario` is the
+//! `network` makes a fresh genesis and keeps the processes: nodes that find each
+//! other and miners spread over them, each a process of its own, ended with this
+//! one. `scenario` is the
 //! demonstration: it talks to the node through the API only, as any client
 //! would, and checks every step. `view` is what it shows.
 
+mod agreement;
 mod network;
 mod scenario;
 mod view;
@@ -22,7 +24,10 @@ use self::view::View;
 /// Arguments of `pithead devnet`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DevnetArgs {
-    /// Number of miner processes.
+    /// Number of node processes.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) nodes: u32,
+    /// Number of miner processes, spread over the nodes.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) miners: u32,
     /// End when the demonstration is over, with status 0 only if every step held.
@@ -31,7 +36,7 @@ pub(crate) struct DevnetArgs {
     /// Keep the network's data in this folder; a network that is there goes on.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Port of the node's API; 0 takes a free one [default: 7310 if it is free]
+    /// Port of the first node's API; 0 takes a free one [default: 7310 if it is free]
     #[arg(long, value_name = "PORT")]
     pub(crate) port: Option<u16>,
 }
@@ -59,13 +64,13 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode> {
     if !resumed {
         layout.check_free()?;
     }
-    view.banner(&layout, args.miners, args.data_dir.is_some(), resumed);
+    view.banner(&layout, &args, resumed);
 
     let made = tokio::select! {
         made = scenario::prepare(&layout, &view, resumed) => made?,
         () = signals.any() => bail!("interrupted while the network was being made"),
     };
-    let (network, mut processes) = Network::start(&layout, args.port, args.miners, &made).await?;
+    let (network, mut processes) = Network::start(&layout, &args, &made).await?;
     let outcome = tokio::select! {
         outcome = drive(&args, &layout, &network, &made, &view, resumed) => outcome,
         died = processes.died() => Err(died),
@@ -107,11 +112,13 @@ async fn drive(
     view: &View,
     resumed: bool,
 ) -> Result<Option<ExitCode>> {
+    agreement::connected(network, view).await?;
     if resumed {
         scenario::greet(network, view).await?;
     } else {
         scenario::run(network, made, view).await?;
     }
+    agreement::agreed(network, view).await?;
     if args.exit {
         view.line("Every step held. Ending the network.");
         return Ok(Some(ExitCode::SUCCESS));

@@ -1,5 +1,5 @@
-//! The processes of a devnet: one node and its miners, with their folders and
-//! logs. Each holds a pipe from this process as its standard input and stops
+//! The processes of a devnet: nodes and miners, with their folders and logs. The
+//! first node is the others' bootnode; miners are spread over all of them. Each holds a pipe from this process as its standard input and stops
 //! when that closes, so none outlives it, however it ends.
 
 use std::fs::{self, File};
@@ -9,9 +9,11 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use pithead_api::v1;
 use pithead_client::{Client, DEFAULT_NODE_URL};
 use tokio::process::{Child, ChildStdin, Command};
 
+use super::DevnetArgs;
 use super::scenario::Made;
 use super::view::View;
 
@@ -43,8 +45,16 @@ impl Layout {
         self.folder.join("genesis.toml")
     }
 
-    pub(super) fn node_data(&self) -> PathBuf {
-        self.folder.join("node")
+    /// The name of a node, from 1 on: of its folder and of its log.
+    pub(super) fn node_name(number: u32) -> String {
+        match number {
+            1 => "node".to_owned(),
+            _ => format!("node-{number}"),
+        }
+    }
+
+    fn node_data(&self, number: u32) -> PathBuf {
+        self.folder.join(Self::node_name(number))
     }
 
     pub(super) fn wallets(&self) -> PathBuf {
@@ -55,12 +65,18 @@ impl Layout {
         self.folder.join("logs").join(format!("{name}.log"))
     }
 
-    fn ready_file(&self) -> PathBuf {
-        self.folder.join("node.address")
+    fn ready_file(&self, number: u32) -> PathBuf {
+        let name = Self::node_name(number);
+        self.folder.join(format!("{name}.address"))
     }
 
+    /// Of the first node.
     pub(super) fn mine_token(&self) -> PathBuf {
-        self.node_data().join("mine.token")
+        self.mine_token_of(1)
+    }
+
+    fn mine_token_of(&self, number: u32) -> PathBuf {
+        self.node_data(number).join("mine.token")
     }
 
     /// Whether a devnet is there already.
@@ -95,69 +111,102 @@ struct Process {
     log: PathBuf,
 }
 
+/// A node, as a client sees it.
+pub(super) struct NodeLink {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) client: Client,
+}
+
+impl NodeLink {
+    /// What node it is, and how many peers it has.
+    pub(super) async fn info(&self) -> Result<v1::GetNodeInfoResponse> {
+        let mut network = self.client.network();
+        let request = network.get_node_info(v1::GetNodeInfoRequest {});
+        Ok(self.client.call(request).await?)
+    }
+}
+
 /// The running network, as a client sees it.
 pub(super) struct Network {
-    url: String,
-    client: Client,
+    first: NodeLink,
+    others: Vec<NodeLink>,
 }
 
 /// The processes behind it.
 pub(super) struct Processes(Vec<Process>);
 
 impl Network {
-    /// Starts the node, waits until it serves, then starts the miners.
+    /// Starts the nodes, waits until they serve, then starts the miners.
     pub(super) async fn start(
         layout: &Layout,
-        port: Option<u16>,
-        miners: u32,
+        args: &DevnetArgs,
         made: &Made,
     ) -> Result<(Self, Processes)> {
-        let node_program = program("pithead-node")?;
-        let miner_program = program("pithead-miner")?;
         fs::create_dir_all(layout.folder().join("logs"))
             .with_context(|| format!("making {}", layout.folder().display()))?;
-        // A file of an earlier run would name the wrong port.
-        let _ = fs::remove_file(layout.ready_file());
-        let mut command = Command::new(&node_program);
-        command
-            .arg("--genesis")
-            .arg(layout.genesis())
-            .arg("--data-dir")
-            .arg(layout.node_data())
-            .arg("--rpc-listen")
-            .arg(format!("127.0.0.1:{}", choose_port(port)))
-            .args(["--rpc-requests-per-minute", "0"])
-            .arg("--ready-file")
-            .arg(layout.ready_file())
-            .arg("--stop-on-stdin-close");
-        let mut node = spawn("node", command, layout)?;
-        let address = wait_until_ready(&mut node, layout).await?;
-        let url = format!("http://{address}");
-        let client = Client::connect(&url).await?;
+        let mut processes = Vec::new();
+        let alone = args.nodes == 1;
+        let port = choose_port(args.port);
+        let flags = if alone {
+            vec!["--offline".to_owned()]
+        } else {
+            connection(None)
+        };
+        let first = start_node(layout, 1, port, &flags, &mut processes).await?;
+        let mut others = Vec::new();
+        if !alone {
+            let info = first.info().await?;
+            let bootnode = info.listen_addresses.first();
+            let bootnode = bootnode.context("the first node listens nowhere")?;
+            let flags = connection(Some(bootnode));
+            for number in 2..=args.nodes {
+                others.push(start_node(layout, number, 0, &flags, &mut processes).await?);
+            }
+        }
+        let network = Self { first, others };
+        network.start_miners(layout, args.miners, made, &mut processes)?;
+        Ok((network, Processes(processes)))
+    }
 
-        let mut processes = vec![node];
+    fn start_miners(
+        &self,
+        layout: &Layout,
+        miners: u32,
+        made: &Made,
+        processes: &mut Vec<Process>,
+    ) -> Result<()> {
+        let program = program("pithead-miner")?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (cores / miners as usize).max(1);
-        for number in 1..=miners {
+        let nodes = (1..).zip(self.nodes()).collect::<Vec<_>>();
+        for (number, (node_number, node)) in (1..=miners).zip(nodes.iter().cycle()) {
             let name = format!("miner-{number}");
-            let mut command = Command::new(&miner_program);
+            let mut command = Command::new(&program);
             command
-                .args(["--node", &url, "--address", &made.miner_address])
+                .args(["--node", &node.url, "--address", &made.miner_address])
                 .args(["--worker", &name, "--threads", &threads.to_string()])
                 .arg("--token-file")
-                .arg(layout.mine_token())
+                .arg(layout.mine_token_of(*node_number))
                 .arg("--stop-on-stdin-close");
             processes.push(spawn(&name, command, layout)?);
         }
-        Ok((Self { url, client }, Processes(processes)))
+        Ok(())
     }
 
+    /// All nodes, the first one first.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeLink> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Of the first node.
     pub(super) fn url(&self) -> &str {
-        &self.url
+        &self.first.url
     }
 
+    /// Of the first node.
     pub(super) fn client(&self) -> &Client {
-        &self.client
+        &self.first.client
     }
 
     /// What `--node` must say to reach it; nothing if that is the default.
@@ -231,6 +280,48 @@ fn describe_end(name: &str, status: std::io::Result<ExitStatus>) -> anyhow::Erro
     }
 }
 
+/// How a node of several is to find the others, all on this machine.
+fn connection(bootnode: Option<&String>) -> Vec<String> {
+    let mut flags = vec!["--listen".to_owned(), "/ip4/127.0.0.1/tcp/0".to_owned()];
+    if let Some(bootnode) = bootnode {
+        flags.extend(["--bootnode".to_owned(), bootnode.clone()]);
+    }
+    flags
+}
+
+/// Starts a node and waits until it serves.
+async fn start_node(
+    layout: &Layout,
+    number: u32,
+    port: u16,
+    connection: &[String],
+    processes: &mut Vec<Process>,
+) -> Result<NodeLink> {
+    let name = Layout::node_name(number);
+    let ready_file = layout.ready_file(number);
+    // A file of an earlier run would name the wrong port.
+    let _ = fs::remove_file(&ready_file);
+    let mut command = Command::new(program("pithead-node")?);
+    command
+        .arg("--genesis")
+        .arg(layout.genesis())
+        .arg("--data-dir")
+        .arg(layout.node_data(number))
+        .arg("--rpc-listen")
+        .arg(format!("127.0.0.1:{port}"))
+        .args(["--rpc-requests-per-minute", "0"])
+        .args(connection)
+        .arg("--ready-file")
+        .arg(&ready_file)
+        .arg("--stop-on-stdin-close");
+    let mut node = spawn(&name, command, layout)?;
+    let address = wait_until_ready(&mut node, &ready_file).await?;
+    processes.push(node);
+    let url = format!("http://{address}");
+    let client = Client::connect(&url).await?;
+    Ok(NodeLink { name, url, client })
+}
+
 /// The program of this name beside this one, or on the PATH.
 fn program(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program's folder")?;
@@ -286,25 +377,25 @@ fn spawn(name: &str, mut command: Command, layout: &Layout) -> Result<Process> {
     })
 }
 
-async fn wait_until_ready(node: &mut Process, layout: &Layout) -> Result<String> {
-    let path = layout.ready_file();
+async fn wait_until_ready(node: &mut Process, path: &Path) -> Result<String> {
     let ready = async {
         loop {
             // The file appears whole.
-            if let Ok(address) = fs::read_to_string(&path) {
+            if let Ok(address) = fs::read_to_string(path) {
                 return address.trim().to_owned();
             }
             tokio::time::sleep(START_POLL).await;
         }
     };
+    let log = node.log.clone();
     let explained = |what: String| {
-        let text = fs::read_to_string(layout.log("node")).unwrap_or_default();
+        let text = fs::read_to_string(&log).unwrap_or_default();
         let last = text.lines().next_back().unwrap_or("its log is empty");
         anyhow!("{what}; its log ends with: {last}")
     };
     tokio::select! {
         address = ready => Ok(address),
-        status = node.child.wait() => Err(explained(describe_end("node", status).to_string())),
+        status = node.child.wait() => Err(explained(describe_end(&node.name, status).to_string())),
         () = tokio::time::sleep(START_TIMEOUT) => Err(explained(format!(
             "the node did not serve within {} s",
             START_TIMEOUT.as_secs()

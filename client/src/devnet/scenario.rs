@@ -200,6 +200,7 @@ pub(super) async fn greet(network: &Network, view: &View) -> Result<()> {
 
 /// What every step works with.
 struct Stage<'a> {
+    network: &'a Network,
     client: &'a Client,
     made: &'a Made,
     chain: Chain,
@@ -213,6 +214,7 @@ pub(super) async fn run(network: &Network, made: &Made, view: &View) -> Result<(
     let client = network.client();
     let info = client.chain_info().await?;
     let mut stage = Stage {
+        network,
         client,
         chain: Chain::of(&info, None)?,
         made,
@@ -392,14 +394,10 @@ impl Stage<'_> {
         let tip = info.tip.clone().unwrap_or_default();
         let blocks = self.blocks_down_from(tip.height).await?;
         self.view.chain(&blocks);
-        let workers = self
-            .client
-            .call(
-                self.client
-                    .network()
-                    .get_node_info(v1::GetNodeInfoRequest {}),
-            )
-            .await?;
+        let mut workers = 0;
+        for node in self.network.nodes() {
+            workers += node.info().await?.worker_count;
+        }
         // Rewards are paid at once on a dev network, so the supply is the
         // allocation and every block's subsidy; fees only change hands.
         let allocated = FUNDS.parse::<Amount>()?.grains() * WALLETS as u64;
@@ -409,7 +407,7 @@ impl Stage<'_> {
             "the supply of {} grains is not the allocation of {allocated} and subsidies of {issued}",
             info.supply
         );
-        self.view.summary(&info, workers.worker_count, issued);
+        self.view.summary(&info, workers, issued);
         Ok(())
     }
 

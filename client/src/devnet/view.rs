@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pithead_api::v1;
 use pithead_consensus::Amount;
 
+use super::DevnetArgs;
 use super::network::{Layout, Network};
 use super::scenario::Made;
 use crate::output::{BOLD, ColorChoice, Column, DIM, GREEN, Output, RED, table};
@@ -29,6 +30,15 @@ pub(super) struct Balance {
     pub(super) address: String,
     pub(super) balance: Amount,
     pub(super) sequence: u64,
+}
+
+/// A node, as the table of nodes shows it.
+pub(super) struct NodeRow {
+    pub(super) name: String,
+    pub(super) url: String,
+    pub(super) peers: u32,
+    pub(super) height: u64,
+    pub(super) miners: u32,
 }
 
 /// How far a long piece of work has come.
@@ -60,11 +70,17 @@ impl View {
         let _ = self.out.line(text);
     }
 
-    pub(super) fn banner(&self, layout: &Layout, miners: u32, kept: bool, resumed: bool) {
-        let processes = if miners == 1 { "process" } else { "processes" };
+    pub(super) fn banner(&self, layout: &Layout, args: &DevnetArgs, resumed: bool) {
+        let kept = args.data_dir.is_some();
+        let count = |count: u32, what: &str| match count {
+            1 => format!("one {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        let nodes = count(args.nodes, "node");
+        let miners = count(args.miners, "miner");
         let title = "Pithead devnet";
         self.line(&format!(
-            "{}: a chain of its own on this machine, with one node and {miners} miner {processes}",
+            "{}: a chain of its own on this machine, with {nodes} and {miners}, each a process",
             self.out.paint(&[BOLD], title)
         ));
         let fate = match (kept, resumed) {
@@ -204,6 +220,7 @@ impl View {
         let mut lines = vec![
             format!("pithead{flag} chain"),
             format!("pithead{flag} watch"),
+            format!("pithead{flag} peers"),
             format!("pithead{flag} {wallets} balance"),
             format!("pithead{flag} {wallets} send --from miner --to {name}=2.5 --wait"),
             format!(
@@ -241,6 +258,27 @@ impl View {
         }
         self.line("");
         self.line(&self.out.paint(&[DIM], "Blocks as they come:"));
+    }
+
+    /// Whom each node is connected to, and where it stands.
+    pub(super) fn nodes(&self, rows: &[NodeRow]) {
+        let columns = [
+            Column::Left("node"),
+            Column::Left("API"),
+            Column::Right("peers"),
+            Column::Right("height"),
+            Column::Right("miners"),
+        ];
+        let rows = rows.iter().map(|row| {
+            vec![
+                row.name.clone(),
+                row.url.clone(),
+                row.peers.to_string(),
+                row.height.to_string(),
+                row.miners.to_string(),
+            ]
+        });
+        self.line(&table(&columns, rows));
     }
 
     pub(super) fn log_end(&self, name: &str, lines: &[&str]) {

@@ -37,7 +37,8 @@ pub fn all() -> &'static [&'static dyn Kernel] {
         let mut all: Vec<&'static dyn Kernel> = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            use super::{avx2::Avx2, avx512::Avx512, sha_ni};
+            use super::{avx2::Avx2, avx512::Avx512, mix::Mix, sha_ni};
+            push_if_it_runs!(all, Mix);
             push_if_it_runs!(all, Avx512);
             push_if_it_runs!(all, sha_ni::ShaNi4Vl);
             push_if_it_runs!(all, sha_ni::ShaNi4);

@@ -212,7 +212,7 @@ unsafe fn first_hash<V: Lanes>(
 /// # Safety
 /// The processor must have the instructions of `V`.
 #[inline(always)]
-unsafe fn last_word_of_second_hash<V: Lanes>(digest: [V; 8]) -> V {
+pub(super) unsafe fn last_word_of_second_hash<V: Lanes>(digest: [V; 8]) -> V {
     // SAFETY: as required of the caller.
     let splat = |word: u32| unsafe { V::splat(word) };
     const PADDING: u32 = 0x8000_0000;
@@ -332,6 +332,50 @@ unsafe fn last_word_of_second_hash<V: Lanes>(digest: [V; 8]) -> V {
     round_of_e!(a b c d e, 59);
     round_of_e!(h a b c d, 60);
     h.add(splat(IV[7]))
+}
+
+/// Hands over the constants plus words of rounds 0 to 60 of the hash of a
+/// digest, four by four; the last three are of no use.
+///
+/// # Safety
+/// The processor must have the instructions of `V`.
+#[inline(always)]
+pub(super) unsafe fn expand_digest<V: Lanes>(digest: [V; 8], mut sums: impl FnMut(usize, [V; 4])) {
+    // SAFETY: as required of the caller.
+    let splat = |word: u32| unsafe { V::splat(word) };
+    let (one, zero, length) = (splat(0x8000_0000), splat(0), splat(256));
+    let [w0, w1, w2, w3, w4, w5, w6, w7] = digest;
+    let mut w = [
+        w0, w1, w2, w3, w4, w5, w6, w7, one, zero, zero, zero, zero, zero, zero, length,
+    ];
+    macro_rules! hand_over {
+        ($group:literal) => {
+            let word = |at: usize| w[(4 * $group + at) % 16].add(splat(K[4 * $group + at]));
+            sums($group, [word(0), word(1), word(2), word(3)]);
+        };
+    }
+    macro_rules! expand {
+        ($i:expr) => {
+            w[$i % 16] = sum(w[$i % 16], sigma0_of(w[($i - 15) % 16]), w[($i - 7) % 16])
+                .add(sigma1_of(w[($i - 2) % 16]));
+        };
+    }
+    hand_over!(0);
+    hand_over!(1);
+    hand_over!(2);
+    hand_over!(3);
+    macro_rules! groups {
+        ($($group:literal)*) => {$(
+            expand!(4 * $group);
+            expand!(4 * $group + 1);
+            expand!(4 * $group + 2);
+            expand!(4 * $group + 3);
+            hand_over!($group);
+        )*};
+    }
+    groups!(4 5 6 7 8 9 10 11 12 13 14);
+    expand!(60);
+    hand_over!(15);
 }
 
 /// Scans as [`super::Kernel::scan`] does.

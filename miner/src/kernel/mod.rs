@@ -25,6 +25,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
 #[cfg(target_arch = "x86_64")]
+mod mix;
+#[cfg(target_arch = "x86_64")]
 mod sha_ni;
 
 pub use choice::{

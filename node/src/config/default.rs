@@ -30,3 +30,12 @@ pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 pub const TEMPLATE_REFRESH_SECS: u64 = 30;
 /// `log_filter`.
 pub const LOG_FILTER: &str = "info";
+/// `listen`: everywhere, over TCP and QUIC; the port after the API's.
+pub const LISTEN: [&str; 4] = [
+    "/ip4/0.0.0.0/tcp/7311",
+    "/ip4/0.0.0.0/udp/7311/quic-v1",
+    "/ip6/::/tcp/7311",
+    "/ip6/::/udp/7311/quic-v1",
+];
+/// `max_peers`: 10 outbound and 64 inbound (protocol §12).
+pub const MAX_PEERS: usize = crate::p2p::PEERS_MAX_DEFAULT;

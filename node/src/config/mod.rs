@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use libp2p::Multiaddr;
 use pithead_consensus::Genesis;
 use pithead_consensus::genesis::{GenesisError, GenesisFile};
 use thiserror::Error;
@@ -25,6 +26,8 @@ pub use self::sources::{Origin, Place};
 
 use self::settings::KEYS;
 use crate::logging::{self, LogFormat};
+use crate::p2p::PeerAddress;
+use crate::p2p::address::is_loopback;
 
 /// The effective configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,14 @@ pub struct Config {
     pub mine_token_file: PathBuf,
     pub admin_token_file: PathBuf,
     pub mine_without_token: bool,
+    pub listen: Vec<Multiaddr>,
+    pub bootnode: Vec<PeerAddress>,
+    pub external_address: Vec<Multiaddr>,
+    pub max_peers: usize,
+    pub offline: bool,
+    pub mdns: bool,
+    pub upnp: bool,
+    pub relay: bool,
     pub min_relay_fee_rate: u64,
     pub mempool_bytes_max: usize,
     pub mempool_expiry_secs: u64,
@@ -170,9 +181,22 @@ impl Config {
             Some(dir) => dir,
             None => default_data_dir(network, settings.genesis.as_deref())?,
         };
+        let listen = match settings.listen {
+            Some(listen) => listen,
+            None => default_listen(),
+        };
+        let beyond = !listen.iter().all(is_loopback);
         Ok(Self {
             network,
             genesis: settings.genesis,
+            bootnode: settings.bootnode.unwrap_or_default(),
+            external_address: settings.external_address.unwrap_or_default(),
+            max_peers: settings.max_peers.unwrap_or(default::MAX_PEERS),
+            offline: settings.offline.unwrap_or(false),
+            mdns: settings.mdns.unwrap_or(beyond),
+            upnp: settings.upnp.unwrap_or(beyond),
+            relay: settings.relay.unwrap_or(true),
+            listen,
             rpc_listen: settings.rpc_listen.unwrap_or(default::RPC_LISTEN),
             rpc_allow_insecure: settings.rpc_allow_insecure.unwrap_or(false),
             rpc_requests_per_minute: settings
@@ -282,6 +306,7 @@ impl Config {
                 10_000,
             ),
             ("rpc_drain_secs", self.rpc_drain_secs, 0, 3_600),
+            ("max_peers", self.max_peers as u64, 1, 10_000),
             // A thousand PIT for the smallest transaction.
             (
                 "min_relay_fee_rate",
@@ -365,6 +390,14 @@ impl Config {
             mine_token_file: Some(self.mine_token_file.clone()),
             admin_token_file: Some(self.admin_token_file.clone()),
             mine_without_token: Some(self.mine_without_token),
+            listen: Some(self.listen.clone()),
+            bootnode: Some(self.bootnode.clone()),
+            external_address: Some(self.external_address.clone()),
+            max_peers: Some(self.max_peers),
+            offline: Some(self.offline),
+            mdns: Some(self.mdns),
+            upnp: Some(self.upnp),
+            relay: Some(self.relay),
             min_relay_fee_rate: Some(self.min_relay_fee_rate),
             mempool_bytes_max: Some(self.mempool_bytes_max),
             mempool_expiry_secs: Some(self.mempool_expiry_secs),
@@ -395,6 +428,12 @@ fn place_of(key: &str, origins: &Origins) -> Place {
     origins.get(key).unwrap_or(&Origin::Default).place(key)
 }
 
+fn default_listen() -> Vec<Multiaddr> {
+    let addresses = default::LISTEN.iter();
+    // All of them are well-formed: a test holds it.
+    addresses.filter_map(|text| text.parse().ok()).collect()
+}
+
 /// `$XDG_DATA_HOME/pithead/NETWORK`, or the same under `~/.local/share`.
 fn default_data_dir(network: NetworkName, genesis: Option<&Path>) -> Result<PathBuf, ConfigError> {
     if genesis.is_some() {
@@ -414,4 +453,14 @@ fn default_data_dir(network: NetworkName, genesis: Option<&Path>) -> Result<Path
         },
     };
     Ok(base.join("pithead").join(network.network().name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_addresses_are_well_formed() {
+        assert_eq!(default_listen().len(), default::LISTEN.len());
+    }
 }

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use libp2p::Multiaddr;
 use pithead_consensus::genesis;
 use serde::{Deserialize, Serialize};
 
 use crate::logging::LogFormat;
+use crate::p2p::PeerAddress;
 
 /// Runs a Pithead node: validates, stores and serves the chain over gRPC.
 #[derive(Debug, Parser)]
@@ -124,6 +126,44 @@ pub struct Settings {
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mine_without_token: Option<bool>,
+    /// Where to listen for peers, a multiaddress; may be given several times;
+    /// port 0 takes a free one [default: TCP and QUIC port 7311 everywhere]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Vec<Multiaddr>>,
+    /// Peer to ask for others while none is known, a multiaddress or HOST:PORT;
+    /// may be given several times
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootnode: Option<Vec<PeerAddress>>,
+    /// Where peers can reach this node, if it can't find out by itself; may be
+    /// given several times
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_address: Option<Vec<Multiaddr>>,
+    /// Peers in all [default: 74]
+    #[arg(long, global = true, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_peers: Option<usize>,
+    /// Have nothing to do with other nodes
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offline: Option<bool>,
+    /// Look for nodes on the local network [default: unless --listen names this
+    /// machine only]
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mdns: Option<bool>,
+    /// Ask the router to open a port [default: unless --listen names this machine
+    /// only]
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upnp: Option<bool>,
+    /// Pass on connections for nodes that can't be reached, within narrow limits
+    /// [default: true]
+    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay: Option<bool>,
     /// Least fee rate that is accepted, grains a byte [default: 1]
     #[arg(long, global = true, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,7 +199,7 @@ pub struct Settings {
 }
 
 /// The names of the settings, in the order of the flags.
-pub(super) const KEYS: [&str; 22] = [
+pub(super) const KEYS: [&str; 30] = [
     "network",
     "genesis",
     "data_dir",
@@ -174,6 +214,14 @@ pub(super) const KEYS: [&str; 22] = [
     "mine_token_file",
     "admin_token_file",
     "mine_without_token",
+    "listen",
+    "bootnode",
+    "external_address",
+    "max_peers",
+    "offline",
+    "mdns",
+    "upnp",
+    "relay",
     "min_relay_fee_rate",
     "mempool_bytes_max",
     "mempool_expiry_secs",
@@ -183,3 +231,6 @@ pub(super) const KEYS: [&str; 22] = [
     "log_filter",
     "ready_file",
 ];
+
+/// Those that take several values.
+pub(super) const LIST_KEYS: [&str; 3] = ["listen", "bootnode", "external_address"];

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::ConfigError;
-use super::settings::{KEYS, Settings};
+use super::settings::{KEYS, LIST_KEYS, Settings};
 
 /// What the names of environment variables start with.
 const ENV_PREFIX: &str = "PITHEAD_NODE_";
@@ -102,11 +102,17 @@ pub(super) fn env_table(
 }
 
 /// Text stays text where the key takes text; numbers and booleans are written as
-/// in TOML.
+/// in TOML, lists with commas.
 fn env_value(key: &str, text: String, place: &Place) -> Result<Value, ConfigError> {
     let plain = Value::String(text.clone());
     if check_value(key, &plain, place).is_ok() {
         return Ok(plain);
+    }
+    if LIST_KEYS.contains(&key) {
+        let items = text.split(',').map(|item| item.trim().to_owned());
+        let list = Value::Array(items.map(Value::String).collect());
+        check_value(key, &list, place)?;
+        return Ok(list);
     }
     let typed = match (text.parse::<i64>(), text.parse::<bool>()) {
         (Ok(number), _) => Value::Integer(number),

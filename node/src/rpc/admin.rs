@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::chain::bad_field;
 use super::read::internal;
-use super::{Api, status};
+use super::{Api, peers, status};
 use crate::node::BlockVerdict;
 use crate::store::schema;
 
@@ -26,43 +26,46 @@ const NONCES_PER_LOOK: u32 = 16_384;
 #[derive(Clone)]
 pub(super) struct Admin(pub(super) Api);
 
-const NO_PEERS: &str = "not served by this version: nodes do not connect to each other yet";
-
 #[tonic::async_trait]
 impl AdminService for Admin {
     async fn add_peer(
         &self,
-        _request: Request<v1::AddPeerRequest>,
+        request: Request<v1::AddPeerRequest>,
     ) -> Result<Response<v1::AddPeerResponse>, Status> {
-        Err(status::unimplemented(format!("AddPeer is {NO_PEERS}")))
+        let response = peers::add(&self.0, request.into_inner()).await?;
+        Ok(Response::new(response))
     }
 
     async fn remove_peer(
         &self,
-        _request: Request<v1::RemovePeerRequest>,
+        request: Request<v1::RemovePeerRequest>,
     ) -> Result<Response<v1::RemovePeerResponse>, Status> {
-        Err(status::unimplemented(format!("RemovePeer is {NO_PEERS}")))
+        let response = peers::remove(&self.0, request.into_inner()).await?;
+        Ok(Response::new(response))
     }
 
     async fn ban_peer(
         &self,
-        _request: Request<v1::BanPeerRequest>,
+        request: Request<v1::BanPeerRequest>,
     ) -> Result<Response<v1::BanPeerResponse>, Status> {
-        Err(status::unimplemented(format!("BanPeer is {NO_PEERS}")))
+        let response = peers::ban(&self.0, request.into_inner()).await?;
+        Ok(Response::new(response))
     }
 
     async fn unban_peer(
         &self,
-        _request: Request<v1::UnbanPeerRequest>,
+        request: Request<v1::UnbanPeerRequest>,
     ) -> Result<Response<v1::UnbanPeerResponse>, Status> {
-        Err(status::unimplemented(format!("UnbanPeer is {NO_PEERS}")))
+        let response = peers::unban(&self.0, request.into_inner()).await?;
+        Ok(Response::new(response))
     }
 
     async fn list_bans(
         &self,
-        _request: Request<v1::ListBansRequest>,
+        request: Request<v1::ListBansRequest>,
     ) -> Result<Response<v1::ListBansResponse>, Status> {
-        Err(status::unimplemented(format!("ListBans is {NO_PEERS}")))
+        let response = peers::list_bans(&self.0, request.into_inner()).await?;
+        Ok(Response::new(response))
     }
 
     async fn mine_blocks(

@@ -14,6 +14,7 @@ mod follow;
 mod mining;
 mod network;
 mod page;
+mod peers;
 mod read;
 mod transaction;
 
@@ -35,6 +36,8 @@ use tonic::transport::Server;
 
 use crate::engine::{Engine, Stopped};
 use crate::logging::LogHandle;
+use crate::p2p;
+use crate::sync::SyncStatus;
 use crate::workers::WorkBook;
 
 /// Program and version, as told to others.
@@ -44,6 +47,8 @@ pub const AGENT: &str = concat!("pithead-node/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub struct Api {
     engine: Engine,
+    /// None if the node keeps to itself.
+    network: Option<p2p::Handle>,
     chain: convert::Chain,
     work_book: Arc<Mutex<WorkBook>>,
     log: LogHandle,
@@ -66,10 +71,17 @@ fn stopped(_: Stopped) -> Status {
     status::unavailable("NODE_STOPPING", "the node is stopping; try again later")
 }
 
+/// The network is gone: the node is stopping.
+fn network_stopped(_: p2p::NetworkStopped) -> Status {
+    stopped(Stopped)
+}
+
 /// What [`serve`] needs besides a listener.
 pub struct ServeOptions {
     /// The running core.
     pub engine: Engine,
+    /// The running network, unless the node keeps to itself.
+    pub network: Option<p2p::Handle>,
     /// For SetLogFilter.
     pub log: LogHandle,
     /// Told when AdminService asks to stop.
@@ -105,6 +117,7 @@ pub async fn serve(
             genesis_hash: genesis.params.genesis_hash,
         },
         engine: options.engine,
+        network: options.network,
         work_book: Arc::default(),
         log: options.log,
         started: Instant::now(),
@@ -136,6 +149,7 @@ pub async fn serve(
         mining::Mining(api.clone()),
         block_bytes + decode_max
     );
+    let syncing = api.engine.sync();
     let network = service!(
         NetworkServiceServer,
         network::Network(api.clone()),
@@ -151,14 +165,12 @@ pub async fn serve(
         .set_serving::<TransactionServiceServer<transaction::Transactions>>()
         .await;
     health
-        .set_serving::<MiningServiceServer<mining::Mining>>()
-        .await;
-    health
         .set_serving::<NetworkServiceServer<network::Network>>()
         .await;
     health
         .set_serving::<AdminServiceServer<admin::Admin>>()
         .await;
+    let mining_health = tokio::spawn(follow_sync(health.clone(), syncing));
     let health_service = health_service
         .accept_compressed(Gzip)
         .accept_compressed(Zstd)
@@ -220,11 +232,36 @@ pub async fn serve(
         }
         tokio::time::sleep(drain).await;
     };
-    tokio::select! {
+    let result = tokio::select! {
         result = serving => result,
         () = overdue => {
             tracing::warn!("some requests did not end in time and were cut off");
             Ok(())
+        }
+    };
+    mining_health.abort();
+    result
+}
+
+/// Miners should look for another node while this one is far behind: their blocks
+/// would extend a chain that is old.
+async fn follow_sync(
+    health: tonic_health::server::HealthReporter,
+    mut sync: watch::Receiver<SyncStatus>,
+) {
+    loop {
+        let syncing = sync.borrow_and_update().syncing;
+        if syncing {
+            health
+                .set_not_serving::<MiningServiceServer<mining::Mining>>()
+                .await;
+        } else {
+            health
+                .set_serving::<MiningServiceServer<mining::Mining>>()
+                .await;
+        }
+        if sync.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -31,3 +31,18 @@ pub(super) fn read_token<const N: usize>(token: &str) -> Result<Option<[u8; N]>,
     })?;
     Ok(Some(bytes))
 }
+
+/// One page of a short list, and the token of the next; `after` is the token that
+/// the caller sent.
+pub(super) fn slice<T>(all: Vec<T>, size: usize, after: &str) -> Result<(Vec<T>, String), Status> {
+    let start = read_token::<4>(after)?.map_or(0, u32::from_be_bytes) as usize;
+    let next = start.saturating_add(size);
+    let next_page_token = match u32::try_from(next) {
+        Ok(bytes) if next < all.len() => token(&bytes.to_be_bytes()),
+        _ => String::new(),
+    };
+    Ok((
+        all.into_iter().skip(start).take(size).collect(),
+        next_page_token,
+    ))
+}

@@ -121,6 +121,9 @@ impl SyncState {
             Err(Refusal::Full) => return Ok(IGNORE),
         };
         self.shows_at_least(view, peer, kept.hash, kept.known.chain_work)?;
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.announced_ms = Some(view.ms);
+        }
         let better = kept.known.chain_work > view.tip.chain_work;
         if kept.known.stored || !better || self.status.syncing {
             return Ok(IGNORE);

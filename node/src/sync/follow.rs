@@ -32,17 +32,26 @@ impl SyncState {
         view: &View<'_>,
         peer: PeerKey,
         status: Status,
+        asked_ms: u64,
     ) -> Result<(), StoreError> {
         if self.headers.is_condemned(&status.best_hash) {
             self.offend(view, peer, Offence::InvalidBlock);
             return Ok(());
         }
+        // Gossip overtakes answers: what a peer announced since it was asked is
+        // not taken back by what it says of the time before.
+        let mut overtaken = false;
         if let Some(state) = self.peers.get_mut(&peer) {
             state.status = Some(status);
+            overtaken = state.announced_ms.is_some_and(|when| when >= asked_ms);
         }
         match self.headers.locate(view, &status.best_hash)? {
-            Some(_) => {
-                self.shows(peer, status.best_hash);
+            Some(known) => {
+                if overtaken {
+                    self.shows_at_least(view, peer, status.best_hash, known.chain_work)?;
+                } else {
+                    self.shows(peer, status.best_hash);
+                }
                 if let Some(state) = self.peers.get_mut(&peer) {
                     state.empty_answers = 0;
                 }

@@ -34,6 +34,8 @@ pub(super) struct Peer {
     pub(super) status: Option<Status>,
     /// When to ask for it again.
     pub(super) status_due_ms: u64,
+    /// When it last announced a block that could be placed.
+    pub(super) announced_ms: Option<u64>,
     /// The last block that it showed to have, in the tree or in the store.
     pub(super) best_known: Option<BlockHash>,
     /// How far it shares the download's path, and in which epoch that was so.
@@ -81,6 +83,7 @@ impl SyncState {
             forgiven_ms: view.ms,
             status: None,
             status_due_ms: view.ms,
+            announced_ms: None,
             best_known: None,
             shared: None,
             headers_wanted: false,

@@ -131,7 +131,7 @@ impl SyncState {
         }
         match (response, in_flight.asked) {
             (Ok(Response::Status(status)), Asked::Status) => {
-                self.take_status(view, peer, status)?;
+                self.take_status(view, peer, status, in_flight.sent_ms)?;
             }
             (Ok(Response::Headers(headers)), Asked::Headers(locator)) => {
                 self.take_headers(view, peer, &locator, &headers)?;

@@ -212,7 +212,10 @@ impl TestNode {
         let ready = dir.join("ready");
         // A leftover of the run before would name its address.
         let _ = std::fs::remove_file(&ready);
-        let mut command = node_command(network, dir);
+        let mut command = bare_node_command(network, dir);
+        if !flags.contains(&"--listen") {
+            command.arg("--offline");
+        }
         // Tests ask often, and do not wait for a small fee to be worth a template.
         for default in [
             ["--rpc-requests-per-minute", "0"],
@@ -499,8 +502,14 @@ impl Drop for TestNode {
     }
 }
 
-/// The program on a network and a directory, with a free port.
+/// The program on a network and a directory, with a free port, keeping to itself.
 pub fn node_command(network: &Network, dir: &Path) -> Command {
+    let mut command = bare_node_command(network, dir);
+    command.arg("--offline");
+    command
+}
+
+fn bare_node_command(network: &Network, dir: &Path) -> Command {
     let mut command = program();
     command.arg("--genesis").arg(network.path());
     command.arg("--data-dir").arg(dir);

@@ -1,0 +1,84 @@
+//! The steps that need several nodes: they find each other, and agree.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::network::Network;
+use super::view::{NodeRow, View};
+
+/// How long the nodes may take to find each other, or to agree.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// How often to look.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Step: every node has peers.
+pub(super) async fn connected(network: &Network, view: &View) -> Result<()> {
+    let count = network.nodes().count();
+    if count == 1 {
+        return Ok(());
+    }
+    view.step(&format!("{count} nodes find each other from one address"));
+    let began = Instant::now();
+    // Two make sure that the network does not hang on the first node.
+    let wanted = 2.min(count - 1);
+    loop {
+        let mut fewest = usize::MAX;
+        for node in network.nodes() {
+            fewest = fewest.min(node.info().await?.peer_count as usize);
+        }
+        if fewest >= wanted {
+            break;
+        }
+        if began.elapsed() > TIMEOUT {
+            bail!("after {} s a node has {fewest} peers", TIMEOUT.as_secs());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    view.done(format!(
+        "each has {wanted} peers or more after {:.1} s",
+        began.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// Step: what the first node holds for true now, all come to hold for true.
+pub(super) async fn agreed(network: &Network, view: &View) -> Result<()> {
+    let count = network.nodes().count();
+    if count == 1 {
+        return Ok(());
+    }
+    view.step("All nodes have the same chain");
+    let began = Instant::now();
+    let mut rows = Vec::new();
+    let (height, hash) = loop {
+        // Two blocks found at once may part the nodes for a moment.
+        rows.clear();
+        let mut tips = Vec::new();
+        for node in network.nodes() {
+            let info = node.info().await?;
+            let tip = node.client.chain_info().await?.tip.unwrap_or_default();
+            rows.push(NodeRow {
+                name: node.name.clone(),
+                url: node.url.clone(),
+                peers: info.peer_count,
+                height: tip.height,
+                miners: info.worker_count,
+            });
+            tips.push((tip.height, tip.hash));
+        }
+        if let Some(first) = tips.first()
+            && tips.iter().all(|tip| tip == first)
+        {
+            break first.clone();
+        }
+        if began.elapsed() > TIMEOUT {
+            view.nodes(&rows);
+            bail!("the nodes do not agree after {} s", TIMEOUT.as_secs());
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    view.nodes(&rows);
+    view.done(format!("block {height} {hash} is the tip of all {count}"));
+    Ok(())
+}

@@ -1,0 +1,469 @@
+//! Whom to connect to, and when: keeps the number of outbound connections up,
+//! spread over providers, with anchors first; pauses after failures.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+
+use libp2p::swarm::ConnectionId;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::{Multiaddr, PeerId};
+use lru::LruCache;
+
+use super::address::{Network, PeerAddress};
+use super::book::{Book, Candidate, backoff_ms, provider_of};
+
+/// Dials that may be under way to fill up the outbound connections.
+const DIALS_AT_ONCE_MAX: usize = 8;
+/// Peers that may be added by hand.
+pub(super) const ADDED_MAX: usize = 64;
+/// Without any outbound connection for so long, bootnodes are asked although
+/// other peers are known.
+const LONELY_MS: u64 = 5_000;
+/// Peers that are not to be dialled for now; the oldest goes first.
+const AVOIDED_MAX: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
+
+/// A peer that was named by the operator, and when to try it again.
+#[derive(Debug)]
+struct Fixed {
+    address: PeerAddress,
+    /// Who turned out to be there.
+    known_as: Option<PeerId>,
+    failures: u32,
+    next_ms: u64,
+    added: bool,
+}
+
+impl Fixed {
+    fn peer(&self) -> Option<PeerId> {
+        self.address.peer.or(self.known_as)
+    }
+}
+
+/// A dial under way.
+#[derive(Debug, Clone)]
+struct Dial {
+    peer: Option<PeerId>,
+    address: Option<Multiaddr>,
+}
+
+/// The peers that the dialer need not dial, or count on.
+#[derive(Debug, Default)]
+pub(super) struct Present {
+    /// All that are connected.
+    pub(super) connected: HashSet<PeerId>,
+    /// Those that we connected to and work with.
+    pub(super) outbound: HashSet<PeerId>,
+    /// The providers of those.
+    pub(super) providers: HashSet<Network>,
+}
+
+/// The dialer.
+pub(super) struct Dialer {
+    /// Known peers.
+    pub(super) book: Book,
+    outbound_target: usize,
+    fixed: Vec<Fixed>,
+    dials: HashMap<ConnectionId, Dial>,
+    avoided: LruCache<PeerId, u64>,
+    lonely_since_ms: Option<u64>,
+}
+
+impl Dialer {
+    /// Keeps `outbound_target` outbound connections.
+    #[must_use]
+    pub(super) fn new(book: Book, outbound_target: usize, bootnodes: &[PeerAddress]) -> Self {
+        let fixed = bootnodes.iter().map(|address| Fixed {
+            address: address.clone(),
+            known_as: None,
+            failures: 0,
+            next_ms: 0,
+            added: false,
+        });
+        Self {
+            book,
+            outbound_target,
+            fixed: fixed.collect(),
+            dials: HashMap::new(),
+            avoided: LruCache::new(AVOIDED_MAX),
+            lonely_since_ms: None,
+        }
+    }
+
+    /// How many outbound connections it wants.
+    #[must_use]
+    pub(super) fn outbound_target(&self) -> usize {
+        self.outbound_target
+    }
+
+    /// Adds a peer to keep; false if there are too many.
+    pub(super) fn add(&mut self, address: PeerAddress) -> bool {
+        if let Some(peer) = address.peer {
+            self.avoided.pop(&peer);
+        }
+        if self
+            .fixed
+            .iter()
+            .any(|one| one.added && one.address == address)
+        {
+            return true;
+        }
+        if self.fixed.iter().filter(|one| one.added).count() >= ADDED_MAX {
+            return false;
+        }
+        self.fixed.push(Fixed {
+            address,
+            known_as: None,
+            failures: 0,
+            // The first dial is the caller's.
+            next_ms: u64::MAX,
+            added: true,
+        });
+        true
+    }
+
+    /// Forgets a peer, and does not dial it until `until_ms`; whether it was
+    /// known.
+    pub(super) fn remove(&mut self, peer: &PeerId, until_ms: u64) -> bool {
+        let before = self.fixed.len() + self.book.len();
+        self.fixed
+            .retain(|one| !one.added || one.peer() != Some(*peer));
+        self.book.forget(peer);
+        self.avoid(*peer, until_ms);
+        self.fixed.len() + self.book.len() < before
+    }
+
+    /// Does not dial a peer until `until_ms`.
+    pub(super) fn avoid(&mut self, peer: PeerId, until_ms: u64) {
+        self.avoided.put(peer, until_ms);
+    }
+
+    /// Whether a peer was added by hand.
+    #[must_use]
+    #[cfg(test)]
+    pub(super) fn is_added(&self, peer: &PeerId) -> bool {
+        let mut fixed = self.fixed.iter();
+        fixed.any(|one| one.added && one.peer() == Some(*peer))
+    }
+
+    /// What to dial at `now_ms`, monotonic milliseconds.
+    pub(super) fn due(&mut self, now_ms: u64, present: &Present) -> Vec<DialOpts> {
+        let mut due = Vec::new();
+        for index in 0..self.fixed.len() {
+            if self.fixed.get(index).is_some_and(|one| one.added) {
+                due.extend(self.dial_fixed(index, now_ms, present));
+            }
+        }
+        let under_way = self.dials.len();
+        let wanted = self
+            .outbound_target
+            .saturating_sub(present.outbound.len() + under_way)
+            .min(DIALS_AT_ONCE_MAX.saturating_sub(under_way));
+        if wanted == 0 {
+            return due;
+        }
+        let chosen = self.choose(now_ms, present, wanted);
+        let none_known = chosen.is_empty() && under_way == 0;
+        due.extend(chosen.into_iter().map(|one| self.dial_candidate(one)));
+        if none_known || self.is_lonely(now_ms, present) {
+            for index in 0..self.fixed.len() {
+                due.extend(self.dial_fixed(index, now_ms, present));
+            }
+        }
+        due
+    }
+
+    fn is_lonely(&mut self, now_ms: u64, present: &Present) -> bool {
+        if !present.outbound.is_empty() {
+            self.lonely_since_ms = None;
+            return false;
+        }
+        let since = *self.lonely_since_ms.get_or_insert(now_ms);
+        now_ms.saturating_sub(since) >= LONELY_MS
+    }
+
+    fn is_avoided(&mut self, peer: &PeerId, now_ms: u64) -> bool {
+        match self.avoided.peek(peer) {
+            Some(until_ms) if *until_ms > now_ms => true,
+            Some(_) => {
+                self.avoided.pop(peer);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Candidates from the book: one for each provider that no outbound
+    /// connection leads to; more of a provider only while there is nobody else
+    /// and less than half of the connections are up.
+    fn choose(&mut self, now_ms: u64, present: &Present, wanted: usize) -> Vec<Candidate> {
+        let dialling: HashSet<_> = self.dials.values().filter_map(|dial| dial.peer).collect();
+        let candidates: Vec<_> = self
+            .book
+            .candidates(now_ms)
+            .into_iter()
+            .filter(|one| {
+                !present.connected.contains(&one.peer)
+                    && !dialling.contains(&one.peer)
+                    && !self.is_avoided(&one.peer, now_ms)
+            })
+            .collect();
+        let mut taken = present.providers.clone();
+        let (mut chosen, mut spare) = (Vec::new(), Vec::new());
+        for candidate in candidates {
+            if chosen.len() == wanted {
+                return chosen;
+            }
+            if candidate
+                .providers()
+                .any(|provider| taken.contains(&provider))
+            {
+                spare.push(candidate);
+            } else {
+                taken.extend(candidate.providers());
+                chosen.push(candidate);
+            }
+        }
+        if chosen.is_empty() && present.outbound.len() < self.outbound_target / 2 {
+            chosen.extend(spare.into_iter().take(1));
+        }
+        chosen
+    }
+
+    fn dial_candidate(&mut self, candidate: Candidate) -> DialOpts {
+        let options = DialOpts::peer_id(candidate.peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            .addresses(candidate.addresses)
+            .build();
+        let dial = Dial {
+            peer: Some(candidate.peer),
+            address: None,
+        };
+        self.dials.insert(options.connection_id(), dial);
+        options
+    }
+
+    fn dial_fixed(&mut self, index: usize, now_ms: u64, present: &Present) -> Option<DialOpts> {
+        let one = self.fixed.get(index)?;
+        let connected = one
+            .peer()
+            .is_some_and(|peer| present.connected.contains(&peer));
+        let under_way = self
+            .dials
+            .values()
+            .any(|dial| dial.address.as_ref() == Some(&one.address.address));
+        if connected || under_way || one.next_ms > now_ms {
+            return None;
+        }
+        let address = one.address.clone();
+        if let Some(peer) = one.peer()
+            && self.is_avoided(&peer, now_ms)
+        {
+            return None;
+        }
+        Some(self.dial(&address))
+    }
+
+    /// The dial of an address that was named by the operator.
+    pub(super) fn dial(&mut self, address: &PeerAddress) -> DialOpts {
+        let options = match address.peer {
+            Some(peer) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(vec![address.address.clone()])
+                .build(),
+            None => DialOpts::unknown_peer_id()
+                .address(address.address.clone())
+                .build(),
+        };
+        let dial = Dial {
+            peer: address.peer,
+            address: Some(address.address.clone()),
+        };
+        self.dials.insert(options.connection_id(), dial);
+        options
+    }
+
+    /// A dial has led to a peer; whether it was one of ours.
+    pub(super) fn connected(&mut self, connection: ConnectionId, peer: PeerId) -> bool {
+        let Some(dial) = self.dials.remove(&connection) else {
+            return false;
+        };
+        for one in &mut self.fixed {
+            if dial.address.as_ref() == Some(&one.address.address) {
+                one.known_as = Some(peer);
+            }
+        }
+        true
+    }
+
+    /// The peer behind a connection has proven to be of use.
+    pub(super) fn useful(&mut self, peer: PeerId) {
+        for one in &mut self.fixed {
+            if one.peer() == Some(peer) {
+                one.failures = 0;
+                one.next_ms = 0;
+            }
+        }
+    }
+
+    /// A dial of ours has failed.
+    pub(super) fn failed(&mut self, connection: ConnectionId, now_ms: u64) {
+        let Some(dial) = self.dials.remove(&connection) else {
+            return;
+        };
+        if let Some(peer) = &dial.peer {
+            self.book.failed(peer, now_ms);
+        }
+        if let Some(address) = &dial.address {
+            self.put_off(now_ms, |one| one.address.address == *address);
+        }
+    }
+
+    /// A peer turned out to be of no use, such as one of another network.
+    pub(super) fn useless(&mut self, peer: &PeerId, now_ms: u64) {
+        self.book.failed(peer, now_ms);
+        self.avoid(*peer, now_ms.saturating_add(backoff_ms(8)));
+        self.put_off(now_ms, |one| one.peer() == Some(*peer));
+    }
+
+    /// An address leads back to this node: never dial it again.
+    pub(super) fn is_us(&mut self, address: &Multiaddr) {
+        let address = PeerAddress::split(address.clone()).address;
+        self.fixed.retain(|one| one.address.address != address);
+    }
+
+    fn put_off(&mut self, now_ms: u64, which: impl Fn(&Fixed) -> bool) {
+        for one in self.fixed.iter_mut().filter(|one| which(one)) {
+            one.failures = one.failures.saturating_add(1);
+            // Named peers are worth asking more often than others.
+            one.next_ms = now_ms.saturating_add(backoff_ms(one.failures.min(6)));
+        }
+    }
+}
+
+/// The providers of the addresses that outbound connections lead to.
+#[must_use]
+pub(super) fn providers<'a>(addresses: impl Iterator<Item = &'a Multiaddr>) -> HashSet<Network> {
+    addresses.filter_map(provider_of).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn dialer(target: usize, bootnodes: &[&str]) -> (Dialer, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let book = Book::open(dir.path(), PeerId::random());
+        let bootnodes: Vec<_> = bootnodes.iter().map(|text| text.parse().unwrap()).collect();
+        (Dialer::new(book, target, &bootnodes), dir)
+    }
+
+    fn know(dialer: &mut Dialer, ip: &str) -> PeerId {
+        let peer = PeerId::random();
+        let address = format!("/ip4/{ip}/tcp/1").parse().unwrap();
+        dialer.book.learn(peer, [address]);
+        peer
+    }
+
+    #[test]
+    fn bootnodes_come_in_when_nobody_is_known_or_answers() {
+        let (mut dialer, _dir) = dialer(10, &["203.0.113.1:1", "203.0.113.2:1"]);
+        let nobody = Present::default();
+        assert_eq!(dialer.due(0, &nobody).len(), 2);
+        // Under way: not again.
+        assert_eq!(dialer.due(1, &nobody).len(), 0);
+        let (mut dialer, _dir) = self::dialer(10, &["203.0.113.1:1"]);
+        let known = know(&mut dialer, "198.51.100.1");
+        let dials = dialer.due(0, &nobody);
+        assert_eq!(dials.len(), 1);
+        assert_eq!(dials[0].get_peer_id(), Some(known));
+        assert_eq!(dialer.due(LONELY_MS - 1, &nobody).len(), 0);
+        assert_eq!(dialer.due(LONELY_MS, &nobody).len(), 1);
+    }
+
+    #[test]
+    fn one_outbound_connection_for_each_provider() {
+        let (mut dialer, _dir) = dialer(4, &[]);
+        for ip in ["203.0.113.1", "203.0.114.1", "198.51.100.1", "192.0.2.1"] {
+            know(&mut dialer, ip);
+        }
+        assert_eq!(dialer.due(0, &Present::default()).len(), 3);
+        // Somebody of a provider that is taken is better than nobody at all.
+        let (mut dialer, _dir) = self::dialer(4, &[]);
+        let other = know(&mut dialer, "203.0.113.9");
+        let address = "/ip4/203.0.1.1/tcp/1".parse().unwrap();
+        let mut present = Present {
+            providers: providers([&address].into_iter()),
+            outbound: HashSet::from([PeerId::random()]),
+            connected: HashSet::new(),
+        };
+        let dials = dialer.due(0, &present);
+        assert_eq!(dials[0].get_peer_id(), Some(other));
+        dialer.failed(dials[0].connection_id(), 0);
+        present.outbound.insert(PeerId::random());
+        assert_eq!(dialer.due(1_000_000, &present).len(), 0);
+        // Private networks do not count as providers.
+        let (mut dialer, _dir) = self::dialer(4, &[]);
+        for ip in ["127.0.0.1", "127.0.0.1", "192.168.1.4", "192.168.1.5"] {
+            know(&mut dialer, ip);
+        }
+        assert_eq!(dialer.due(0, &Present::default()).len(), 4);
+    }
+
+    #[test]
+    fn it_stops_at_its_target_and_after_failures_waits() {
+        let (mut dialer, _dir) = dialer(2, &[]);
+        for last in 1..6 {
+            know(&mut dialer, &format!("127.0.0.{last}"));
+        }
+        let nobody = Present::default();
+        let dials = dialer.due(0, &nobody);
+        assert_eq!(dials.len(), 2);
+        for dial in &dials {
+            dialer.failed(dial.connection_id(), 0);
+        }
+        let again: Vec<_> = dialer.due(1, &nobody);
+        assert_eq!(again.len(), 2);
+        for dial in &again {
+            assert!(
+                dials
+                    .iter()
+                    .all(|one| one.get_peer_id() != dial.get_peer_id())
+            );
+        }
+        let full = Present {
+            outbound: HashSet::from([PeerId::random(), PeerId::random()]),
+            ..Present::default()
+        };
+        for dial in &again {
+            dialer.connected(dial.connection_id(), dial.get_peer_id().unwrap());
+        }
+        assert_eq!(dialer.due(2, &full).len(), 0);
+    }
+
+    #[test]
+    fn added_peers_are_kept_up_whatever_the_target() {
+        let (mut dialer, _dir) = dialer(0, &[]);
+        let address: PeerAddress = "203.0.113.1:1".parse().unwrap();
+        assert!(dialer.add(address.clone()));
+        let first = dialer.dial(&address);
+        let peer = PeerId::random();
+        assert!(dialer.connected(first.connection_id(), peer));
+        dialer.useful(peer);
+        assert!(dialer.is_added(&peer));
+        let here = Present {
+            connected: HashSet::from([peer]),
+            ..Present::default()
+        };
+        assert_eq!(dialer.due(1, &here).len(), 0);
+        let gone = Present::default();
+        assert_eq!(dialer.due(2, &gone).len(), 1);
+        assert!(dialer.remove(&peer, 1_000));
+        assert!(!dialer.is_added(&peer));
+        assert_eq!(dialer.due(3, &gone).len(), 0);
+        for port in 1..=ADDED_MAX {
+            assert!(dialer.add(format!("203.0.113.1:{port}").parse().unwrap()));
+        }
+        assert!(!dialer.add("203.0.113.1:999".parse().unwrap()));
+    }
+}

@@ -1,0 +1,44 @@
+//! The names of everything on the wire. Each holds the genesis hash, so that
+//! networks can't mix.
+
+use libp2p::StreamProtocol;
+use libp2p::gossipsub::IdentTopic;
+use pithead_consensus::BlockHash;
+
+/// The names of one network.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    /// What identify calls the protocol family.
+    pub(super) family: String,
+    /// Request-response.
+    pub(super) sync: StreamProtocol,
+    /// Kademlia.
+    pub(super) kad: StreamProtocol,
+    /// Prefix of gossipsub's protocol names.
+    pub(super) gossip_prefix: String,
+    /// Topic of block headers.
+    pub(super) blocks: IdentTopic,
+    /// Topic of transactions.
+    pub(super) transactions: IdentTopic,
+}
+
+impl Names {
+    /// Of the network with this genesis.
+    #[must_use]
+    pub(super) fn of(genesis: &BlockHash) -> Self {
+        let name = |rest: &str| format!("/pithead/{genesis}/{rest}");
+        // Names made so start with a slash, which is all that is asked of them.
+        let protocol = |rest: &str| {
+            StreamProtocol::try_from_owned(name(rest))
+                .unwrap_or(StreamProtocol::new("/pithead/unnamed"))
+        };
+        Self {
+            family: name("1"),
+            sync: protocol("sync/1"),
+            kad: protocol("kad/1"),
+            gossip_prefix: name("gossip"),
+            blocks: IdentTopic::new(name("blocks/1")),
+            transactions: IdentTopic::new(name("transactions/1")),
+        }
+    }
+}

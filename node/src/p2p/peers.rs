@@ -1,0 +1,278 @@
+//! Who is there: every connected peer, with what is known of it. A peer is
+//! *admitted* once it has shown that it is on our network; only then does the core
+//! hear of it, under a key that is never used twice.
+
+use std::collections::HashMap;
+
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+
+use super::dialer::{Present, providers};
+use super::handle::PeerReport;
+use crate::sync::PeerKey;
+
+/// Characters of what a peer calls itself that are kept.
+const AGENT_CHARS_MAX: usize = 100;
+
+/// One connection.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    pub(super) id: ConnectionId,
+    pub(super) address: Multiaddr,
+    pub(super) inbound: bool,
+    /// Whether the dialer asked for it or adopted it: protocols open connections on
+    /// their own, to peers of others' choosing.
+    pub(super) wanted: bool,
+}
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Given on admission.
+    pub(super) key: Option<PeerKey>,
+    pub(super) links: Vec<Link>,
+    /// Monotonic milliseconds.
+    pub(super) since_ms: u64,
+    /// Unix seconds.
+    pub(super) connected_at: u64,
+    pub(super) agent: String,
+    pub(super) height: u64,
+    pub(super) latency: Option<std::time::Duration>,
+    /// What the core holds against it.
+    pub(super) points: u32,
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    /// Whether it passes on connections for others.
+    pub(super) relays: bool,
+}
+
+impl Peer {
+    /// The connection that counts: a direct one before a relayed one, the first
+    /// among equals.
+    pub(super) fn link(&self) -> Option<&Link> {
+        let mut links = self.links.iter();
+        let direct = links.find(|link| !super::address::is_relayed(&link.address));
+        direct.or_else(|| self.links.first())
+    }
+
+    pub(super) fn is_inbound(&self) -> bool {
+        self.link().is_none_or(|link| link.inbound)
+    }
+
+    /// Whether a protocol opened all its connections on its own.
+    pub(super) fn is_unwanted(&self) -> bool {
+        !self.links.iter().any(|link| link.inbound || link.wanted)
+    }
+}
+
+/// All connected peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    all: HashMap<PeerId, Peer>,
+    by_key: HashMap<PeerKey, PeerId>,
+    next_key: u64,
+}
+
+impl Peers {
+    /// Takes note of a connection.
+    pub(super) fn connected(&mut self, id: PeerId, link: Link, now_ms: u64, unix_secs: u64) {
+        let peer = self.all.entry(id).or_insert_with(|| Peer {
+            key: None,
+            links: Vec::new(),
+            since_ms: now_ms,
+            connected_at: unix_secs,
+            agent: String::new(),
+            height: 0,
+            latency: None,
+            points: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            relays: false,
+        });
+        peer.links.push(link);
+    }
+
+    /// Takes note of a connection's end; returns the peer if it was the last one.
+    pub(super) fn disconnected(&mut self, id: &PeerId, connection: ConnectionId) -> Option<Peer> {
+        let peer = self.all.get_mut(id)?;
+        peer.links.retain(|link| link.id != connection);
+        if !peer.links.is_empty() {
+            return None;
+        }
+        let peer = self.all.remove(id)?;
+        if let Some(key) = peer.key {
+            self.by_key.remove(&key);
+        }
+        Some(peer)
+    }
+
+    /// Admits a peer; its new key, or `None` if it has one or is not there.
+    pub(super) fn admit(&mut self, id: &PeerId) -> Option<PeerKey> {
+        let peer = self.all.get_mut(id)?;
+        if peer.key.is_some() {
+            return None;
+        }
+        let key = PeerKey(self.next_key);
+        self.next_key += 1;
+        peer.key = Some(key);
+        self.by_key.insert(key, *id);
+        Some(key)
+    }
+
+    pub(super) fn get(&self, id: &PeerId) -> Option<&Peer> {
+        self.all.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
+        self.all.get_mut(id)
+    }
+
+    pub(super) fn key(&self, id: &PeerId) -> Option<PeerKey> {
+        self.all.get(id)?.key
+    }
+
+    pub(super) fn id(&self, key: PeerKey) -> Option<PeerId> {
+        self.by_key.get(&key).copied()
+    }
+
+    pub(super) fn by_key_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        let id = self.by_key.get(&key)?;
+        self.all.get_mut(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
+        self.all.iter()
+    }
+
+    /// How many are admitted.
+    pub(super) fn admitted(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Counts bytes of messages.
+    pub(super) fn count_bytes(&mut self, id: &PeerId, sent: usize, received: usize) {
+        if let Some(peer) = self.all.get_mut(id) {
+            let wide = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
+            peer.bytes_sent = peer.bytes_sent.saturating_add(wide(sent));
+            peer.bytes_received = peer.bytes_received.saturating_add(wide(received));
+        }
+    }
+
+    /// What the dialer need not dial, or count on.
+    pub(super) fn present(&self) -> Present {
+        let outbound = || {
+            let all = self.all.iter();
+            all.filter(|(_, peer)| peer.key.is_some() && !peer.is_inbound() && !peer.is_unwanted())
+        };
+        let links = outbound().filter_map(|(_, peer)| peer.link());
+        Present {
+            connected: self.all.keys().copied().collect(),
+            outbound: outbound().map(|(id, _)| *id).collect(),
+            providers: providers(links.map(|link| &link.address)),
+        }
+    }
+
+    /// Admitted peers for those who ask, in the order of their identities;
+    /// `gossip_score` tells their standing there.
+    pub(super) fn report(&self, gossip_score: impl Fn(&PeerId) -> f64) -> Vec<PeerReport> {
+        let admitted = self.all.iter().filter(|(_, peer)| peer.key.is_some());
+        let mut reports: Vec<_> = admitted
+            .filter_map(|(id, peer)| {
+                let link = peer.link()?;
+                Some(PeerReport {
+                    peer: *id,
+                    address: link.address.clone(),
+                    agent: peer.agent.clone(),
+                    inbound: link.inbound,
+                    height: peer.height,
+                    latency: peer.latency,
+                    score: gossip_score(id) - f64::from(peer.points),
+                    connected_at: peer.connected_at,
+                    bytes_sent: peer.bytes_sent,
+                    bytes_received: peer.bytes_received,
+                })
+            })
+            .collect();
+        reports.sort_by_key(|report| report.peer);
+        reports
+    }
+}
+
+/// What a peer calls itself, fit to be shown: short, and without anything that
+/// moves a terminal's cursor.
+pub(super) fn printable(agent: &str) -> String {
+    let graphic = |letter: &char| !letter.is_control();
+    agent
+        .chars()
+        .filter(graphic)
+        .take(AGENT_CHARS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn link(id: usize, inbound: bool) -> Link {
+        Link {
+            id: ConnectionId::new_unchecked(id),
+            address: "/ip4/203.0.113.1/tcp/1".parse().unwrap(),
+            inbound,
+            wanted: !inbound,
+        }
+    }
+
+    #[test]
+    fn keys_are_never_used_twice() {
+        let mut peers = Peers::default();
+        let id = PeerId::random();
+        assert_eq!(peers.admit(&id), None);
+        peers.connected(id, link(1, false), 0, 0);
+        let first = peers.admit(&id).unwrap();
+        assert_eq!(peers.admit(&id), None);
+        peers.connected(id, link(2, true), 0, 0);
+        assert!(
+            peers
+                .disconnected(&id, ConnectionId::new_unchecked(1))
+                .is_none()
+        );
+        assert_eq!(peers.id(first), Some(id));
+        let gone = peers
+            .disconnected(&id, ConnectionId::new_unchecked(2))
+            .unwrap();
+        assert_eq!(gone.key, Some(first));
+        assert_eq!(peers.id(first), None);
+        peers.connected(id, link(3, true), 0, 0);
+        assert_ne!(peers.admit(&id).unwrap(), first);
+    }
+
+    #[test]
+    fn only_admitted_outbound_peers_count_as_outbound() {
+        let mut peers = Peers::default();
+        let ids: Vec<_> = (0..3).map(|_| PeerId::random()).collect();
+        peers.connected(ids[0], link(1, false), 0, 0);
+        peers.connected(ids[1], link(2, false), 0, 0);
+        peers.connected(ids[2], link(3, true), 0, 0);
+        peers.admit(&ids[1]);
+        peers.admit(&ids[2]);
+        let by_a_protocol = Link {
+            wanted: false,
+            ..link(4, false)
+        };
+        let unwanted = PeerId::random();
+        peers.connected(unwanted, by_a_protocol, 0, 0);
+        peers.admit(&unwanted);
+        let present = peers.present();
+        assert_eq!(present.connected.len(), 4);
+        assert_eq!(present.outbound, [ids[1]].into());
+        assert_eq!(present.providers.len(), 1);
+        assert_eq!(peers.report(|_| 0.0).len(), 3);
+    }
+
+    #[test]
+    fn names_are_fit_to_be_shown() {
+        assert_eq!(printable("node/1\u{1b}[2J\n"), "node/1[2J");
+        assert_eq!(printable(&"x".repeat(1_000)).len(), AGENT_CHARS_MAX);
+    }
+}

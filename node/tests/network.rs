@@ -1,0 +1,349 @@
+//! Nodes as processes that find each other, and what operators see and do of it.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::path::Path;
+use std::time::Instant;
+
+use pithead_api::v1;
+use support::{
+    FEE, Network, PATIENCE, PIT, TestNode, data_dir, failure_of, next, program, reason, verify,
+    violated_field,
+};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+/// Starts a node that listens on this machine and knows these others.
+fn start(network: &Network, dir: &Path, bootnodes: &[&str]) -> TestNode {
+    let mut flags = vec!["--listen", "/ip4/127.0.0.1/tcp/0"];
+    for bootnode in bootnodes {
+        flags.extend(["--bootnode", *bootnode]);
+    }
+    TestNode::start_with(network, dir, &flags)
+}
+
+async fn node_info(node: &TestNode) -> v1::GetNodeInfoResponse {
+    let request = v1::GetNodeInfoRequest {};
+    let response = node.network().get_node_info(request).await;
+    response.unwrap().into_inner()
+}
+
+/// Where the node can be reached, with its identity.
+async fn address(node: &TestNode) -> String {
+    node_info(node).await.listen_addresses.remove(0)
+}
+
+async fn peers(node: &TestNode) -> Vec<v1::Peer> {
+    let request = v1::ListPeersRequest::default();
+    let response = node.network().list_peers(request).await;
+    response.unwrap().into_inner().peers
+}
+
+/// Waits until something holds; `what` says what, if it never does.
+async fn until<T>(node: &TestNode, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}: {}", node.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until the node has so many peers, and lists them.
+async fn until_peers(node: &TestNode, count: usize) -> Vec<v1::Peer> {
+    until(node, &format!("{count} peers"), async || {
+        Some(peers(node).await).filter(|peers| peers.len() == count)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_bootnode_is_enough_to_connect() {
+    let network = Network::easy();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let second = start(&network, second_dir.path(), &[&address(&first).await]);
+    let seen_by_second = until_peers(&second, 1).await.remove(0);
+    let seen_by_first = until_peers(&first, 1).await.remove(0);
+    assert_eq!(seen_by_second.peer_id, node_info(&first).await.peer_id);
+    assert_eq!(seen_by_first.peer_id, node_info(&second).await.peer_id);
+    assert!(!seen_by_second.inbound);
+    assert!(seen_by_first.inbound);
+    assert_eq!(node_info(&first).await.peer_count, 1);
+    let latency = |node| async move {
+        let measured = async || peers(node).await.pop()?.latency;
+        until(node, "a round trip is measured", measured).await
+    };
+    latency(&first).await;
+    latency(&second).await;
+    let agent = peers(&first).await.remove(0).agent;
+    assert!(agent.starts_with("pithead-node/"), "{agent}");
+    assert!(second.terminate().await.success());
+    until_peers(&first, 0).await;
+    assert!(first.terminate().await.success());
+}
+
+async fn tip(node: &TestNode) -> String {
+    node.info().await.tip.unwrap().hash
+}
+
+/// Waits until a node's tip is this block.
+async fn until_tip(node: &TestNode, hash: &str) {
+    until(node, "the tip follows", async || {
+        (tip(node).await == hash).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
+    let network = Network::easy();
+    let dirs = [data_dir(), data_dir(), data_dir()];
+    let first = start(&network, dirs[0].path(), &[]);
+    first.mine(&network, 30).await;
+    let bootnode = address(&first).await;
+    let second = start(&network, dirs[1].path(), &[&bootnode]);
+    let third = start(&network, dirs[2].path(), &[&bootnode]);
+    // The bootnode has told each of them of the other.
+    for node in [&first, &second, &third] {
+        until_peers(node, 2).await;
+    }
+    // Both have caught up; what one mines, all have.
+    for node in [&second, &third] {
+        until_tip(node, &tip(&first).await).await;
+    }
+    for miner in [&second, &third, &first] {
+        let hash = miner.mine(&network, 1).await;
+        for node in [&first, &second, &third] {
+            until_tip(node, &hash).await;
+        }
+    }
+    // A payment handed to one is mined by another.
+    let txid = second.accept(&network.pay(0, 0, 5, PIT, FEE)).await;
+    for node in [&first, &third] {
+        until(node, "the payment arrives", async || {
+            let request = v1::GetTransactionRequest { txid: txid.clone() };
+            node.chain().get_transaction(request).await.ok()
+        })
+        .await;
+    }
+    let hash = third.mine(&network, 1).await;
+    for node in [&first, &second] {
+        until_tip(node, &hash).await;
+        assert_eq!(node.account(&network, 5).await.balance, PIT);
+    }
+    // Peers' heights follow.
+    let height = first.height().await;
+    until(&first, "heights follow", async || {
+        let all = peers(&first).await;
+        all.iter().any(|peer| peer.height == height).then_some(())
+    })
+    .await;
+    for node in [first, second, third] {
+        assert!(node.terminate().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_keeps_its_identity_and_finds_its_peers_again() {
+    let network = Network::easy();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let second = start(&network, second_dir.path(), &[&address(&first).await]);
+    until_peers(&second, 1).await;
+    let identity = node_info(&second).await.peer_id;
+    assert!(second.terminate().await.success());
+    // No bootnode this time.
+    let second = start(&network, second_dir.path(), &[]);
+    let found = until_peers(&second, 1).await.remove(0);
+    assert_eq!(node_info(&second).await.peer_id, identity);
+    assert_eq!(found.peer_id, node_info(&first).await.peer_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_killed_while_catching_up_goes_on_where_it_was() {
+    let network = Network::easy();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let hash = first.mine(&network, 300).await;
+    let bootnode = address(&first).await;
+    let second = start(&network, second_dir.path(), &[&bootnode]);
+    until(&second, "it begins to catch up", async || {
+        (second.height().await > 0).then_some(())
+    })
+    .await;
+    second.kill();
+    let second = start(&network, second_dir.path(), &[&bootnode]);
+    until_tip(&second, &hash).await;
+    assert!(!node_info(&second).await.syncing);
+    assert!(second.terminate().await.success());
+    verify(&network, second_dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_network_is_no_peer() {
+    let network = Network::easy();
+    let other = Network::with(|file| file.name = "another".to_owned());
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let stranger = start(&other, second_dir.path(), &[]);
+    let request = v1::AddPeerRequest {
+        address: address(&first).await,
+    };
+    let status = stranger.admin().add_peer(request).await.unwrap_err();
+    assert_eq!(reason(&status), "PEER_NOT_REACHED");
+    assert!(status.message().contains("network"), "{status:?}");
+    assert!(peers(&first).await.is_empty());
+    assert!(peers(&stranger).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_add_remove_ban_and_unban_peers() {
+    let network = Network::easy();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let second = start(&network, second_dir.path(), &[]);
+    let id = node_info(&second).await.peer_id;
+    let (mut admin, place) = (first.admin(), address(&second).await);
+    let add = |address: &str| v1::AddPeerRequest {
+        address: address.to_owned(),
+    };
+    let added = admin.add_peer(add(&place)).await.unwrap().into_inner();
+    assert_eq!(added.peer_id, id);
+    assert_eq!(until_peers(&first, 1).await[0].peer_id, id);
+
+    let remove = v1::RemovePeerRequest {
+        peer_id: id.clone(),
+    };
+    admin.remove_peer(remove.clone()).await.unwrap();
+    until_peers(&first, 0).await;
+    let status = admin.remove_peer(remove).await.unwrap_err();
+    assert_eq!(reason(&status), "PEER_NOT_FOUND");
+
+    let ban = v1::BanPeerRequest {
+        peer: id.clone(),
+        duration: None,
+    };
+    admin.ban_peer(ban).await.unwrap();
+    let bans = admin.list_bans(v1::ListBansRequest::default()).await;
+    let bans = bans.unwrap().into_inner().bans;
+    assert_eq!(bans[0].peer, id);
+    let ends = bans[0].end_time.unwrap().seconds - i64::try_from(support::now()).unwrap();
+    assert!((86_300..=86_400).contains(&ends), "{ends}");
+    let status = admin.add_peer(add(&place)).await.unwrap_err();
+    assert_eq!(reason(&status), "PEER_NOT_REACHED");
+    // A ban outlives the process.
+    let place_of_first = address(&first).await;
+    assert!(first.terminate().await.success());
+    let flags = ["--listen", place_of_first.split("/p2p/").next().unwrap()];
+    let first = TestNode::start_with(&network, first_dir.path(), &flags);
+    let mut admin = first.admin();
+    let status = second.admin().add_peer(add(&place_of_first)).await;
+    assert_eq!(reason(&status.unwrap_err()), "PEER_NOT_REACHED");
+    assert!(peers(&first).await.is_empty());
+
+    let unban = v1::UnbanPeerRequest { peer: id.clone() };
+    admin.unban_peer(unban.clone()).await.unwrap();
+    let status = admin.unban_peer(unban).await.unwrap_err();
+    assert_eq!(reason(&status), "BAN_NOT_FOUND");
+    admin.add_peer(add(&place)).await.unwrap();
+    assert_eq!(until_peers(&first, 1).await[0].peer_id, id);
+}
+
+#[tokio::test]
+async fn what_operators_mistype_is_explained() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let node = start(&network, dir.path(), &[]);
+    let mut admin = node.admin();
+    let add = |address: &str| v1::AddPeerRequest {
+        address: address.to_owned(),
+    };
+    let status = admin.add_peer(add("nonsense")).await.unwrap_err();
+    assert_eq!(violated_field(&status), "address");
+    // Nobody is there.
+    let status = admin.add_peer(add("127.0.0.1:1")).await.unwrap_err();
+    assert_eq!(reason(&status), "PEER_NOT_REACHED");
+    // It is this node itself.
+    let own = address(&node).await;
+    let own = own.split("/p2p/").next().unwrap();
+    let status = admin.add_peer(add(own)).await.unwrap_err();
+    assert_eq!(reason(&status), "PEER_NOT_REACHED");
+    for who in ["nonsense", "127.0.0.1"] {
+        let ban = v1::BanPeerRequest {
+            peer: who.to_owned(),
+            duration: None,
+        };
+        let status = admin.ban_peer(ban).await.unwrap_err();
+        assert_eq!(violated_field(&status), "peer");
+    }
+    let remove = v1::RemovePeerRequest {
+        peer_id: "nonsense".to_owned(),
+    };
+    let status = admin.remove_peer(remove).await.unwrap_err();
+    assert_eq!(violated_field(&status), "peer_id");
+}
+
+#[tokio::test]
+async fn an_offline_node_has_no_peers_and_takes_none() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let node = TestNode::start(&network, dir.path());
+    let info = node_info(&node).await;
+    assert_eq!((info.peer_count, info.peer_id.as_str()), (0, ""));
+    assert!(info.listen_addresses.is_empty());
+    assert!(peers(&node).await.is_empty());
+    let add = v1::AddPeerRequest {
+        address: "127.0.0.1:1".to_owned(),
+    };
+    let status = node.admin().add_peer(add).await.unwrap_err();
+    assert_eq!(reason(&status), "OFFLINE");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_named() {
+    let network = Network::easy();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let taken = address(&first).await;
+    let taken = taken.split("/p2p/").next().unwrap();
+    let mut command = program();
+    command.arg("--genesis").arg(network.path());
+    command.arg("--data-dir").arg(second_dir.path());
+    command.args(["--rpc-listen", "127.0.0.1:0", "--listen", taken]);
+    let said = failure_of(&mut command);
+    assert!(said.contains(taken) && said.contains("--listen"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_joiner_syncs_2000_blocks_and_sends_miners_elsewhere_meanwhile() {
+    let network = Network::easy();
+    let (first_dir, late_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let hash = first.mine(&network, 2_000).await;
+    let late = start(&network, late_dir.path(), &[]);
+    let mut health = HealthClient::new(late.channel())
+        .watch(HealthCheckRequest {
+            service: "pithead.v1.MiningService".to_owned(),
+        })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
+    let add = v1::AddPeerRequest {
+        address: address(&first).await,
+    };
+    late.admin().add_peer(add).await.unwrap();
+    assert_eq!(next(&mut health).await.status(), ServingStatus::NotServing);
+    assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
+    until_tip(&late, &hash).await;
+    assert!(!node_info(&late).await.syncing);
+    // What it mines now extends the same chain.
+    let hash = late.mine(&network, 1).await;
+    until_tip(&first, &hash).await;
+}
