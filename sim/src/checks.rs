@@ -68,9 +68,9 @@ impl Watch {
 }
 
 /// Holds what sync holds against its limits, and notes the most.
-pub(crate) fn usage(now: &SyncUsage, most: &mut SyncUsage, links: usize) -> Result<(), String> {
+pub(crate) fn usage(now: &SyncUsage, most: &mut SyncUsage) -> Result<(), String> {
     let limits = [
-        ("peers", now.peers, LINKS_MAX + links, &mut most.peers),
+        ("peers", now.peers, 2 * LINKS_MAX, &mut most.peers),
         ("headers", now.headers, HEADERS_KEPT_MAX, &mut most.headers),
         (
             "requests",

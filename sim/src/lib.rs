@@ -7,7 +7,7 @@
 //! same way to the last event, on any machine.
 //!
 //! Where to start reading: `world` holds the queue of what is going to happen
-//! and hands it to the nodes; `network` moves messages; `checks` says what must
+//! and `shell` hands it to the nodes; `network` moves messages; `checks` says what must
 //! hold; `ledger` is what the simulation knows of blocks by itself.
 
 mod checks;
@@ -24,6 +24,7 @@ mod network;
 mod plot;
 mod report;
 mod settings;
+mod shell;
 mod store;
 mod wallets;
 mod world;

@@ -226,84 +226,114 @@ impl Arrivals {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = &self.settings;
-        let mut row = |name: &str, value: String| writeln!(f, "| {name:<42} | {value:>34} |");
-        row("", String::new())?;
-        row(&"-".repeat(42), "-".repeat(34))?;
-        row("scenario", settings.scenario.name().to_owned())?;
-        row("seed", settings.seed.to_string())?;
-        row(
-            "nodes (honest), miners",
-            format!("{} ({}), {}", settings.nodes, self.honest, settings.miners),
-        )?;
-        row(
-            "virtual time, block interval",
-            format!(
-                "{:.1} h, {} s",
-                self.virtual_secs as f64 / 3_600.0,
-                settings.interval_secs
-            ),
-        )?;
-        row(
-            "blocks found, on the best chain",
-            format!("{}, {}", self.blocks_found, self.blocks_best),
-        )?;
-        row("stale rate", format!("{:.2} %", 100.0 * self.stale_rate))?;
-        let times =
-            |of: &Percentiles| format!("{} / {} / {} / {} ms", of.p50, of.p90, of.p99, of.max);
-        row(
-            "propagation to a node: p50/p90/p99/max",
-            times(&self.propagation),
-        )?;
-        row(
-            "to half of the nodes: p50/p90/p99/max",
-            times(&self.half_of_nodes),
-        )?;
-        row(
-            "to 99 % of the nodes: p50/p90/p99/max",
-            times(&self.nearly_all_nodes),
-        )?;
-        row("reorganisations by depth (all nodes)", self.depths())?;
-        for traffic in &self.traffic {
-            row(
-                &format!("{} per block", traffic.kind),
-                format!("{:.0}: {:.1} kB", traffic.messages, traffic.bytes / 1e3),
-            )?;
+        let rows = [("", String::new()), ("-", String::new())]
+            .into_iter()
+            .chain(self.chain_rows())
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain(self.traffic_rows())
+            .chain(
+                self.trouble_rows()
+                    .map(|(name, value)| (name.to_owned(), value)),
+            );
+        for (name, value) in rows {
+            if name == "-" {
+                writeln!(f, "|{}|{}|", "-".repeat(46), "-".repeat(35) + ":")?;
+            } else {
+                writeln!(f, "| {name:<44} | {value:>34} |")?;
+            }
         }
-        let all: f64 = self.traffic.iter().map(|traffic| traffic.bytes).sum();
-        let messages: f64 = self.traffic.iter().map(|traffic| traffic.messages).sum();
-        let nodes = settings.nodes as f64;
-        row(
-            "all of it per block and node",
-            format!("{:.1}: {:.2} kB", messages / nodes, all / nodes / 1e3),
-        )?;
-        row("transactions mined", self.transactions.to_string())?;
-        row(
-            "crashes, splits, connections made",
-            format!("{}, {}, {}", self.crashes, self.splits, self.connections),
-        )?;
-        row(
-            "lies, bans of liars, bans of honest nodes",
-            format!("{}, {}, 0", self.lies, self.bans),
-        )?;
-        row(
-            "most points of an honest node (ban: 100)",
-            self.honest_points_max.to_string(),
-        )?;
-        row(
-            "most requests open, headers ahead at a node",
-            format!("{}, {}", self.requests_max, self.headers_max),
-        )?;
-        row(
-            "inspections, chains replayed",
-            format!("{}, {}", self.inspections, self.replays),
-        )?;
-        row("events", self.events.to_string())?;
         writeln!(f, "\ndigest {}", self.digest)
     }
 }
 
 impl Report {
+    /// What was run, and what became of the blocks.
+    fn chain_rows(&self) -> [(&'static str, String); 10] {
+        let settings = &self.settings;
+        let times =
+            |of: &Percentiles| format!("{} / {} / {} / {} ms", of.p50, of.p90, of.p99, of.max);
+        let hours = self.virtual_secs as f64 / 3_600.0;
+        [
+            ("scenario", settings.scenario.name().to_owned()),
+            ("seed", settings.seed.to_string()),
+            (
+                "nodes (honest), miners",
+                format!("{} ({}), {}", settings.nodes, self.honest, settings.miners),
+            ),
+            (
+                "virtual time, block interval",
+                format!("{hours:.1} h, {} s", settings.interval_secs),
+            ),
+            (
+                "blocks found, on the best chain",
+                format!("{}, {}", self.blocks_found, self.blocks_best),
+            ),
+            ("stale rate", format!("{:.2} %", 100.0 * self.stale_rate)),
+            (
+                "propagation to a node: p50/p90/p99/max",
+                times(&self.propagation),
+            ),
+            (
+                "to half of the nodes: p50/p90/p99/max",
+                times(&self.half_of_nodes),
+            ),
+            (
+                "to 99 % of the nodes: p50/p90/p99/max",
+                times(&self.nearly_all_nodes),
+            ),
+            ("reorganisations by depth (all nodes)", self.depths()),
+        ]
+    }
+
+    /// Messages and bytes, per block.
+    fn traffic_rows(&self) -> Vec<(String, String)> {
+        let mut rows: Vec<(String, String)> = self
+            .traffic
+            .iter()
+            .map(|traffic| {
+                let value = format!("{:.0}: {:.1} kB", traffic.messages, traffic.bytes / 1e3);
+                (format!("{} per block", traffic.kind), value)
+            })
+            .collect();
+        let all: f64 = self.traffic.iter().map(|traffic| traffic.bytes).sum();
+        let messages: f64 = self.traffic.iter().map(|traffic| traffic.messages).sum();
+        let nodes = self.settings.nodes as f64;
+        rows.push((
+            "all of it per block and node".to_owned(),
+            format!("{:.1}: {:.2} kB", messages / nodes, all / nodes / 1e3),
+        ));
+        rows
+    }
+
+    /// What went wrong around the nodes, and what was looked at.
+    fn trouble_rows(&self) -> impl Iterator<Item = (&'static str, String)> {
+        [
+            ("transactions mined", self.transactions.to_string()),
+            (
+                "crashes, splits, connections made",
+                format!("{}, {}, {}", self.crashes, self.splits, self.connections),
+            ),
+            (
+                "lies, bans of liars, bans of honest nodes",
+                format!("{}, {}, 0", self.lies, self.bans),
+            ),
+            (
+                "honest peers let go, their most points of 100",
+                format!("{}, {}", self.dismissals, self.honest_points_max),
+            ),
+            (
+                "most requests open, headers ahead at a node",
+                format!("{}, {}", self.requests_max, self.headers_max),
+            ),
+            (
+                "inspections, chains replayed",
+                format!("{}, {}", self.inspections, self.replays),
+            ),
+            ("events", self.events.to_string()),
+        ]
+        .into_iter()
+    }
+
     fn depths(&self) -> String {
         let depths = self.reorganisations.iter().enumerate();
         let parts: Vec<String> = depths
