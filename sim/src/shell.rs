@@ -131,7 +131,7 @@ impl Simulation {
         self.spread(index, &message, None);
     }
 
-    fn gossip_came(
+    pub(crate) fn gossip_came(
         &mut self,
         index: usize,
         peer: PeerKey,
