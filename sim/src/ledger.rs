@@ -20,6 +20,8 @@ pub(crate) struct Found {
     pub(crate) valid: bool,
     /// Whether the network was split, or settling.
     pub(crate) counts: bool,
+    /// Honest nodes that were up and not catching up when it was found.
+    pub(crate) audience: usize,
     time: u32,
     rewards_total: u64,
     fees_total: u64,
@@ -48,6 +50,7 @@ impl Ledger {
             at_us: 0,
             valid: true,
             counts: false,
+            audience: 0,
             time: genesis.block.header.time,
             rewards_total: 0,
             fees_total: 0,
@@ -86,7 +89,7 @@ impl Ledger {
         at_us: u64,
         valid: bool,
         counts: bool,
-        nodes: usize,
+        (nodes, audience): (usize, usize),
     ) -> bool {
         let (hash, header) = (block.header.hash(), &block.header);
         let Some(parent) = self.blocks.get(&header.prev) else {
@@ -103,6 +106,7 @@ impl Ledger {
             at_us,
             valid: valid && parent.valid,
             counts,
+            audience,
             time: header.time,
             rewards_total: parent.rewards_total + subsidy(parent.time).grains() + fees,
             fees_total: parent.fees_total + fees,

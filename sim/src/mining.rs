@@ -106,8 +106,11 @@ impl Simulation {
     /// Notes a block that was found.
     pub(crate) fn enter(&mut self, block: &Block, valid: bool) {
         let counts = self.is_settled();
-        let nodes = self.members.len();
-        self.ledger.enter(block, self.now_us, valid, counts, nodes);
+        let members = self.members.iter();
+        let audience =
+            members.filter(|member| member.is_honest() && member.node.is_some() && !member.syncing);
+        let sizes = (self.members.len(), audience.count());
+        self.ledger.enter(block, self.now_us, valid, counts, sizes);
     }
 
     fn hand_in(&mut self, index: usize, block: Block) -> Result<(), Violation> {

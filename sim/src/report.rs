@@ -131,7 +131,7 @@ impl Report {
         let stale = counted.iter().filter(|on_best| !**on_best).count();
         let honest = world.members.iter().filter(|member| member.is_honest());
         let honest = honest.count();
-        let arrivals = Arrivals::of(world, &best, honest);
+        let arrivals = Arrivals::of(world, &best);
         let blocks_best = best.len() as u64;
         let most = |of: fn(&pithead_node::sync::SyncUsage) -> usize| {
             let all = world.members.iter().map(|member| of(&member.most));
@@ -198,11 +198,11 @@ struct Arrivals {
 
 impl Arrivals {
     /// Of blocks on the best chain that were found while the network was whole.
-    /// The finder itself does not count.
+    /// The finder itself does not count, nor do nodes that had a rival of the same
+    /// height: they fetch the block once it has won.
     fn of(
         world: &Simulation,
         best: &std::collections::HashSet<pithead_consensus::BlockHash>,
-        honest: usize,
     ) -> Self {
         let mut arrivals = Self::default();
         for (hash, found) in world.ledger.in_order() {
@@ -212,7 +212,7 @@ impl Arrivals {
             let came = found.arrivals_ms.iter().copied();
             let mut came: Vec<u32> = came.filter(|ms| *ms != NOT_ARRIVED).collect();
             came.sort_unstable();
-            let at = |part: f64| libm::ceil(part * honest as f64) as usize - 1;
+            let at = |part: f64| (libm::ceil(part * found.audience as f64) as usize).max(1) - 1;
             arrivals.half.extend(came.get(at(0.5)));
             arrivals.nearly_all.extend(came.get(at(0.99)));
             arrivals.all.extend(came.iter().skip(1));
