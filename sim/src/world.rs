@@ -210,6 +210,7 @@ impl Simulation {
             world.members.push(member);
             world.start(index)?;
         }
+        world.ensure_liar();
         world.share_hash_rate();
         world.schedule_first(&mut dice);
         Ok(world)
@@ -257,6 +258,17 @@ impl Simulation {
             forged: std::collections::BTreeMap::new(),
             earlier: None,
             most: SyncUsage::default(),
+        }
+    }
+
+    /// Where some are to lie, a small network has one liar at least.
+    fn ensure_liar(&mut self) {
+        let lies = |member: &Member| member.manner == Manner::Liar;
+        if self.weather.liar_part > 0.0
+            && !self.members.iter().any(lies)
+            && let Some(last) = self.members.last_mut()
+        {
+            last.manner = Manner::Liar;
         }
     }
 
