@@ -62,7 +62,7 @@ pub(crate) async fn run(context: &Context, args: MempoolArgs) -> anyhow::Result<
             ),
         ),
         ("fees", pit_unit(info.total_fees)),
-        ("to enter", format!("{} grains a byte", info.entry_fee_rate)),
+        ("to enter", format!("{} a byte", counted(info.entry_fee_rate, "grain"))),
     ])?;
     if pending.is_empty() {
         return Ok(());

@@ -113,7 +113,11 @@ async fn drive(
         scenario::run(network, made, view).await?;
     }
     if args.exit {
-        view.line("Every step held. Ending the network.");
+        view.line(if resumed {
+            "The network goes on as it should. Ending it; a new folder would show the demonstration."
+        } else {
+            "Every step held. Ending the network."
+        });
         return Ok(Some(ExitCode::SUCCESS));
     }
     view.next_steps(layout, network.url(), made, args.data_dir.is_some());
