@@ -29,6 +29,7 @@ pub mod bench;
 
 pub mod report;
 pub mod stats;
+pub mod telemetry;
 
 /// How this program introduces itself to nodes.
 pub const AGENT: &str = concat!("pithead-miner/", env!("CARGO_PKG_VERSION"));

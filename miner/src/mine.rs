@@ -13,6 +13,7 @@ use crate::link::{ConnectError, Link, LinkConfig};
 use crate::placement::Processors;
 use crate::report::{Console, Reporter, si};
 use crate::stats::{Stats, Summary};
+use crate::telemetry::Telemetry;
 use crate::workers::{PoolConfig, WorkerError, WorkerPool, solution_queues};
 
 /// What a run needs.
@@ -118,6 +119,7 @@ pub async fn mine(
         config.link,
         Arc::clone(&board),
         Arc::clone(&stats),
+        Telemetry::new(kernel.name(), config.threads),
         queues,
         stop,
         node_sender,

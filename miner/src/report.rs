@@ -271,8 +271,12 @@ pub fn summary_text(summary: &Summary) -> String {
         "\n{} pieces of work over {} connections",
         summary.work_items, summary.connections
     );
-    if let Some(ms) = summary.last_first_hash_ms {
-        let _ = write!(text, "; first hash {ms:.1} ms after new work");
+    if let Some(times) = summary.first_hash_ms {
+        let _ = write!(
+            text,
+            "; first hash {:.1} ms after new work, {:.1} ms for 99 of 100",
+            times.p50, times.p99
+        );
     }
     text
 }

@@ -3,12 +3,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pithead_api::v1::SubmitOutcome;
 use serde::Serialize;
 
 use crate::outcome::{self, Kind, OUTCOMES};
+
+/// Pieces of work whose first hash is remembered.
+const FIRST_HASHES_MAX: usize = 1_000;
 
 /// One worker's hashes, on a cache line of its own so that workers don't slow
 /// each other down.
@@ -33,7 +37,22 @@ pub struct Stats {
     lost: AtomicU64,
     work_items: AtomicU64,
     connections: AtomicU64,
-    last_first_hash_us: AtomicU64,
+    /// Microseconds from new work to the first hash on it, for the last pieces.
+    /// Only the link writes, so nobody waits.
+    first_hash_us: Mutex<VecDeque<u64>>,
+}
+
+/// Milliseconds from new work to the first hash on it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct FirstHash {
+    /// Pieces of work that this is of: the last ones.
+    pub work_items: usize,
+    /// Median.
+    pub p50: f64,
+    /// 99 of 100 are at most this.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
 }
 
 /// The counts at one moment.
@@ -64,8 +83,9 @@ pub struct Summary {
     pub work_items: u64,
     /// Times that a node gave work after connecting.
     pub connections: u64,
-    /// Milliseconds from the last finished work's arrival to its first hash.
-    pub last_first_hash_ms: Option<f64>,
+    /// Milliseconds from work's arrival to the first hash on it, over the last
+    /// finished pieces of work.
+    pub first_hash_ms: Option<FirstHash>,
 }
 
 impl Stats {
@@ -80,7 +100,7 @@ impl Stats {
             lost: AtomicU64::new(0),
             work_items: AtomicU64::new(0),
             connections: AtomicU64::new(0),
-            last_first_hash_us: AtomicU64::new(0),
+            first_hash_us: Mutex::default(),
         }
     }
 
@@ -126,9 +146,34 @@ impl Stats {
     pub fn count_work(&self, previous_first_hash_us: Option<u64>) {
         self.work_items.fetch_add(1, Ordering::Relaxed);
         if let Some(us) = previous_first_hash_us {
-            self.last_first_hash_us
-                .store(us.saturating_add(1), Ordering::Relaxed);
+            let mut times = self.first_hash_times();
+            if times.len() >= FIRST_HASHES_MAX {
+                times.pop_front();
+            }
+            times.push_back(us);
         }
+    }
+
+    /// How fast the last pieces of work were taken up, if any was.
+    #[must_use]
+    pub fn first_hash_ms(&self) -> Option<FirstHash> {
+        let mut times: Vec<u64> = self.first_hash_times().iter().copied().collect();
+        times.sort_unstable();
+        // The nearest rank: so many of a hundred are at most this.
+        let rank = |percent: usize| (times.len() * percent).div_ceil(100).saturating_sub(1);
+        let ms = |rank: usize| times.get(rank).map(|us| *us as f64 / 1_000.0);
+        Some(FirstHash {
+            work_items: times.len(),
+            p50: ms(rank(50))?,
+            p99: ms(rank(99))?,
+            max: ms(times.len().saturating_sub(1))?,
+        })
+    }
+
+    fn first_hash_times(&self) -> MutexGuard<'_, VecDeque<u64>> {
+        self.first_hash_us
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often the node gave this answer.
@@ -172,11 +217,7 @@ impl Stats {
             lost: self.lost.load(Ordering::Relaxed),
             work_items: self.work_items.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
-            last_first_hash_ms: self
-                .last_first_hash_us
-                .load(Ordering::Relaxed)
-                .checked_sub(1)
-                .map(|us| us as f64 / 1_000.0),
+            first_hash_ms: self.first_hash_ms(),
         }
     }
 }

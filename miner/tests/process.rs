@@ -148,12 +148,21 @@ fn finds_shares_and_says_who_it_is() {
                 assert_eq!(authorization, None);
                 Some(request)
             }
-            Event::Subscribed { .. } => None,
+            Event::Subscribed { .. } | Event::Telemetry(_) => None,
         });
         assert!((1_600_000_000..=1_800_000_000).contains(&share.time));
         assert!(share.first_hash_ms.is_some());
         assert_eq!(share.version & !VERSION_ROLL_MASK, 0x2000_0000);
     }
+    let report = node.wait("telemetry", |event| match event {
+        Event::Telemetry(report) => Some(report),
+        Event::Subscribed { .. } | Event::Submitted { .. } => None,
+    });
+    assert_eq!(report.worker, "rig-1");
+    assert_eq!(report.reward_address, reward_text());
+    let telemetry = report.telemetry.unwrap();
+    pithead_miner::kernel::by_name(&telemetry.kernel).unwrap();
+    assert!(telemetry.threads > 0 && telemetry.hash_rate > 0.0);
     let summary = miner.finish();
     assert!(summary["accepted_shares"].as_u64().unwrap() >= 3);
     assert_eq!(summary["accepted_blocks"], 0);
@@ -193,7 +202,7 @@ fn switches_to_new_work_whether_it_is_clean_or_not() {
     for (work, clean) in [("work-1", true), ("work-2", false), ("work-3", true)] {
         node.wait("a share for the newest work", |event| match event {
             Event::Submitted { request, .. } => (request.work_id == work).then_some(()),
-            Event::Subscribed { .. } => None,
+            Event::Subscribed { .. } | Event::Telemetry(_) => None,
         });
         node.push_work(|spec| {
             spec.clean = clean;
@@ -202,7 +211,7 @@ fn switches_to_new_work_whether_it_is_clean_or_not() {
     }
     node.wait("a share for the last work", |event| match event {
         Event::Submitted { request, .. } => (request.work_id == "work-4").then_some(()),
-        Event::Subscribed { .. } => None,
+        Event::Subscribed { .. } | Event::Telemetry(_) => None,
     });
     let summary = miner.finish();
     assert_eq!(summary["work_items"], 4);
@@ -373,7 +382,7 @@ fn reads_the_token_anew_at_every_connection() {
     std::fs::write(&path, "second\n").unwrap();
     let authorization = node.wait("a share", |event| match event {
         Event::Submitted { authorization, .. } => Some(authorization),
-        Event::Subscribed { .. } => None,
+        Event::Subscribed { .. } | Event::Telemetry(_) => None,
     });
     assert_eq!(authorization.as_deref(), Some("Bearer second"));
     miner.finish();

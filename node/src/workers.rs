@@ -23,6 +23,10 @@ const WORKERS_MAX: usize = 2_000;
 const SOLUTIONS_MAX: usize = 20_000;
 /// Seconds between shares that the share target aims at.
 const SHARE_INTERVAL_SECS: f64 = 5.0;
+/// Work is handed out anew if the share target is wrong by this factor.
+const RETARGET_FACTOR: f64 = 2.0;
+/// So many intervals without a share are too many to be chance: one in e^6.
+const SILENCE_INTERVALS: f64 = 6.0;
 /// Seconds over which a hash rate is proven.
 const RATE_WINDOW_SECS: u64 = 300;
 /// Shortest span that a rate is computed over, seconds.
@@ -66,12 +70,73 @@ pub struct WorkerRecord {
     pub last_share_at: u64,
     /// Milliseconds from new work to its first hash, the last that it told.
     pub first_hash_ms: Option<u32>,
+    /// What it says of itself, if it does.
+    pub telemetry: Option<Telemetry>,
     /// Work of its present shares.
     pub share_hashes: f64,
+    /// When that changed last, Unix seconds.
+    retargeted_at: u64,
     shares: VecDeque<(u64, f64)>,
 }
 
+/// What a miner says of itself; nothing of it is proven.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Telemetry {
+    /// Name of the code that hashes.
+    pub kernel: String,
+    /// Mining threads.
+    pub threads: u32,
+    /// Hashes a second, by its own count.
+    pub hash_rate: f64,
+    /// Milliseconds from new work to the first hash on it: median.
+    pub first_hash_p50_ms: Option<f64>,
+    /// The same: 99 of 100 are at most this.
+    pub first_hash_p99_ms: Option<f64>,
+    /// Of the processor, degrees Celsius.
+    pub temperature_celsius: Option<f64>,
+    /// Of the processor, watts.
+    pub power_watts: Option<f64>,
+}
+
 impl WorkerRecord {
+    /// Expected hashes of shares that would come as often as they should.
+    fn wanted_share_hashes(&self, now: u64) -> f64 {
+        let present = if self.share_hashes > 0.0 {
+            self.share_hashes
+        } else {
+            FIRST_SHARE_HASHES as f64
+        };
+        let silent = now.saturating_sub(self.retargeted_at.max(self.last_share_at));
+        let wanted = if silent as f64 >= SILENCE_INTERVALS * SHARE_INTERVAL_SECS
+            && self.share_hashes > 0.0
+        {
+            // None came where some were due, whatever came before.
+            0.0
+        } else if self.accepted_shares == 0 {
+            present
+        } else {
+            self.hash_rate(now) * SHARE_INTERVAL_SECS
+        };
+        // At most a factor of four a step: one lucky share says little.
+        wanted.clamp(present / 4.0, present * 4.0).max(1.0)
+    }
+
+    fn credit_share(&mut self, now: u64, hashes: f64) {
+        self.accepted_shares += 1;
+        self.last_share_at = now;
+        self.shares.push_back((now, hashes));
+        if self.shares.len() > SHARES_MAX {
+            self.shares.pop_front();
+        }
+    }
+
+    /// Part of its solutions that came too late, 0 to 1.
+    #[must_use]
+    pub fn stale_rate(&self) -> f64 {
+        let all = self.accepted_shares + self.stale;
+        self.stale as f64 / all.max(1) as f64
+    }
+
     /// Hashes a second, proven by the shares of the last minutes.
     #[must_use]
     pub fn hash_rate(&self, now: u64) -> f64 {
@@ -273,12 +338,7 @@ impl WorkBook {
             }
             match &judged {
                 Judged::Block { .. } | Judged::Share(_) => {
-                    worker.accepted_shares += 1;
-                    worker.last_share_at = moment.now;
-                    worker.shares.push_back((moment.now, share_hashes));
-                    if worker.shares.len() > SHARES_MAX {
-                        worker.shares.pop_front();
-                    }
+                    worker.credit_share(moment.now, share_hashes);
                 }
                 Judged::Stale(_) | Judged::UnknownWork => worker.stale += 1,
                 Judged::Duplicate(_)
@@ -288,6 +348,15 @@ impl WorkBook {
             }
         }
         judged
+    }
+
+    /// Keeps what a worker says of itself; `false` if no such worker is known.
+    pub fn record_telemetry(&mut self, worker: &WorkerId, telemetry: Telemetry) -> bool {
+        let record = self.workers.get_mut(worker);
+        record.is_some_and(|record| {
+            record.telemetry = Some(telemetry);
+            true
+        })
     }
 
     /// Records what the core said of a worker's block.
@@ -316,26 +385,37 @@ impl WorkBook {
         records.filter(|record| record.subscriptions > 0).count()
     }
 
+    /// Whether a worker's shares have come to be much more or less frequent than
+    /// they should: then it needs work with another share target.
+    #[must_use]
+    pub fn needs_share_target(&self, subscription: &Subscription, now: u64) -> bool {
+        let newest = self
+            .by_subscription
+            .get(&subscription.number)
+            .and_then(|own| self.work.get(own.back()?));
+        let record = self.workers.get(&subscription.worker);
+        let (Some(newest), Some(record)) = (newest, record) else {
+            return false;
+        };
+        let block_target = newest.handed_out.template.target;
+        let wanted = work_of(record.wanted_share_hashes(now)).to_target();
+        let wanted = wanted.max(block_target).work().to_f64();
+        let present = newest.handed_out.share_target.work().to_f64();
+        !(present / RETARGET_FACTOR..present * RETARGET_FACTOR).contains(&wanted)
+    }
+
     /// A share about every five seconds, never harder than a block.
     fn share_target(&mut self, worker: &WorkerId, block_target: Target, now: u64) -> Target {
         let Some(record) = self.workers.get_mut(worker) else {
             return block_target;
         };
-        let proven = record.hash_rate(now) * SHARE_INTERVAL_SECS;
-        // At most a factor of four a step: one lucky share says little.
-        let present = if record.share_hashes > 0.0 {
-            record.share_hashes
-        } else {
-            FIRST_SHARE_HASHES as f64
-        };
-        let wanted = if record.accepted_shares == 0 {
-            present
-        } else {
-            proven.clamp(present / 4.0, present * 4.0)
-        };
-        let hashes = wanted.max(1.0);
+        let hashes = record.wanted_share_hashes(now);
         let target = work_of(hashes).to_target().max(block_target);
-        record.share_hashes = target.work().to_f64();
+        let hashes = target.work().to_f64();
+        if record.share_hashes != hashes {
+            record.share_hashes = hashes;
+            record.retargeted_at = now;
+        }
         target
     }
 
@@ -446,4 +526,83 @@ fn work_of(hashes: f64) -> Work {
     let mut bytes = [0; 32];
     bytes[16..].copy_from_slice(&whole.max(1).to_be_bytes());
     Work::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng as _, SeedableRng as _};
+
+    /// A worker of a steady hash rate for half an hour of seconds: what share
+    /// count and hash rate it ends with.
+    fn mine_for_half_an_hour(hash_rate: f64, seed: u64) -> (usize, f64) {
+        const START: u64 = 1_000_000;
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let mut book = WorkBook::default();
+        let id = WorkerId {
+            name: "steady".to_owned(),
+            reward_address: Address([1; 32]),
+        };
+        book.subscribe(id.clone(), String::new(), String::new(), START);
+        // The hardest target there is: no block limits the shares.
+        let mut one = [0; 32];
+        one[0] = 1;
+        let block_target = Target::from_le_bytes(one).unwrap();
+        book.share_target(&id, block_target, START);
+        let mut last_five_minutes = 0;
+        // Work until the next share, in expected hashes.
+        let mut left = -f64::ln(1.0 - random.random::<f64>());
+        for second in 1..=1_800 {
+            let now = START + second;
+            let record = book.workers.get_mut(&id).unwrap();
+            let mut hashes = hash_rate;
+            while hashes > 0.0 {
+                let need = left * record.share_hashes;
+                if need > hashes {
+                    left -= hashes / record.share_hashes;
+                    break;
+                }
+                hashes -= need;
+                left = -f64::ln(1.0 - random.random::<f64>());
+                record.credit_share(now, record.share_hashes);
+                last_five_minutes += usize::from(second > 1_500);
+            }
+            let (wanted, present) = (record.wanted_share_hashes(now), record.share_hashes);
+            if second % 5 == 0 && !(present / 2.0..present * 2.0).contains(&wanted) {
+                book.share_target(&id, block_target, now);
+            }
+        }
+        (
+            last_five_minutes,
+            book.workers[&id].hash_rate(START + 1_800),
+        )
+    }
+
+    #[test]
+    fn shares_come_about_every_five_seconds_whatever_the_hash_rate() {
+        for hash_rate in [1e3, 1e5, 1e7, 1e9, 1e12] {
+            for seed in 0..20 {
+                let (shares, proven) = mine_for_half_an_hour(hash_rate, seed);
+                // Sixty are due; the target is left alone within a factor of two.
+                assert!((20..=160).contains(&shares), "{hash_rate}: {shares} shares");
+                let ratio = proven / hash_rate;
+                assert!((0.4..1.8).contains(&ratio), "{hash_rate}: proves {proven}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_slow_worker_gets_easier_shares_before_it_has_found_any() {
+        let mut record = WorkerRecord {
+            share_hashes: FIRST_SHARE_HASHES as f64,
+            connected_at: 100,
+            retargeted_at: 100,
+            ..WorkerRecord::default()
+        };
+        assert_eq!(record.wanted_share_hashes(129), record.share_hashes);
+        assert_eq!(record.wanted_share_hashes(130), record.share_hashes / 4.0);
+        // And one that was fast, and is not any more.
+        record.credit_share(131, record.share_hashes);
+        assert_eq!(record.wanted_share_hashes(161), record.share_hashes / 4.0);
+    }
 }

@@ -208,10 +208,47 @@ async fn every_solution_gets_its_answer() {
         Outcome::AcceptedBlock
     );
 
+    let telemetry = v1::MinerTelemetry {
+        kernel: "by-hand".to_owned(),
+        threads: 2,
+        hash_rate: 1e6,
+        first_hash_p99_ms: Some(1.5),
+        temperature_celsius: Some(f64::NAN),
+        ..v1::MinerTelemetry::default()
+    };
+    let report = |worker: &str, kernel: &str| v1::ReportTelemetryRequest {
+        worker: worker.to_owned(),
+        reward_address: network.address(7),
+        telemetry: Some(v1::MinerTelemetry {
+            kernel: kernel.to_owned(),
+            ..telemetry.clone()
+        }),
+    };
+    let told = node
+        .mining()
+        .report_telemetry(report("one", "by-hand"))
+        .await;
+    told.unwrap();
+    for (worker, kernel, code) in [
+        ("two", "by-hand", tonic::Code::NotFound),
+        ("one", "a\nb", tonic::Code::InvalidArgument),
+        ("one", &"x".repeat(33), tonic::Code::InvalidArgument),
+    ] {
+        let refused = node.mining().report_telemetry(report(worker, kernel)).await;
+        assert_eq!(refused.unwrap_err().code(), code);
+    }
+
     let workers = node.mining().list_workers(v1::ListWorkersRequest {}).await;
     let workers = workers.unwrap().into_inner().workers;
     assert_eq!(workers.len(), 1);
     let worker = &workers[0];
+    // What is no number was not said.
+    let shown = v1::MinerTelemetry {
+        temperature_celsius: None,
+        ..telemetry
+    };
+    assert_eq!(worker.telemetry, Some(shown));
+    assert_eq!(worker.stale_rate, 0.0);
     assert_eq!(
         (worker.name.as_str(), worker.agent.as_str()),
         ("one", "tests/1")

@@ -4,7 +4,7 @@ use pithead_api::v1;
 
 use super::context::{Context, Role, short_named};
 use crate::output::{Column, note, table};
-use crate::show::{bytes, duration, hash_rate, iso, si};
+use crate::show::{bytes, counted, duration, hash_rate, iso, si};
 
 pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     let client = context.connect().await?;
@@ -85,30 +85,41 @@ pub(crate) async fn run_workers(context: &Context) -> anyhow::Result<()> {
         Column::Left("worker"),
         Column::Left("reward to"),
         Column::Left("connected"),
+        Column::Left("kernel"),
+        Column::Right("proven"),
+        Column::Right("claimed"),
         Column::Right("blocks"),
         Column::Right("side"),
         Column::Right("shares"),
         Column::Right("stale"),
         Column::Right("rejected"),
-        Column::Right("hash rate"),
         Column::Right("first hash"),
+        Column::Right("heat"),
         Column::Left("last share"),
         Column::Left("from"),
     ];
     let rows = answer.workers.iter().map(|worker| {
+        let telemetry = worker.telemetry.as_ref();
         vec![
             worker.name.clone(),
             short_named(&names, &worker.reward_address),
             if worker.connected { "yes" } else { "no" }.to_owned(),
+            telemetry.map_or_else(String::new, |told| {
+                format!(
+                    "{} on {}",
+                    told.kernel,
+                    counted(told.threads.into(), "thread")
+                )
+            }),
+            hash_rate(worker.hash_rate),
+            telemetry.map_or_else(String::new, |told| hash_rate(told.hash_rate)),
             worker.accepted_blocks.to_string(),
             worker.side_blocks.to_string(),
             worker.accepted_shares.to_string(),
-            worker.stale.to_string(),
+            stale(worker),
             worker.rejected.to_string(),
-            hash_rate(worker.hash_rate),
-            worker
-                .first_hash_ms
-                .map_or_else(String::new, |milliseconds| format!("{milliseconds} ms")),
+            first_hash(worker),
+            telemetry.map_or_else(String::new, heat),
             iso(worker.last_share_time.as_ref()),
             worker.remote_address.clone(),
         ]
@@ -124,6 +135,37 @@ pub(crate) async fn run_workers(context: &Context) -> anyhow::Result<()> {
             .fold(0.0, f64::max)),
     ));
     Ok(())
+}
+
+/// How many solutions came too late, and which part that is.
+fn stale(worker: &v1::Worker) -> String {
+    match worker.stale {
+        0 => "0".to_owned(),
+        count => format!("{count} ({:.2} %)", 100.0 * worker.stale_rate),
+    }
+}
+
+/// From new work to the first hash on it: for 99 of 100 pieces of work, or else
+/// the last that was told.
+fn first_hash(worker: &v1::Worker) -> String {
+    let p99 = worker
+        .telemetry
+        .as_ref()
+        .and_then(|told| told.first_hash_p99_ms);
+    match (p99, worker.first_hash_ms) {
+        (Some(milliseconds), _) => format!("{milliseconds:.1} ms"),
+        (None, Some(milliseconds)) => format!("{milliseconds} ms"),
+        (None, None) => String::new(),
+    }
+}
+
+fn heat(told: &v1::MinerTelemetry) -> String {
+    let celsius = told
+        .temperature_celsius
+        .map(|value| format!("{value:.0} °C"));
+    let watts = told.power_watts.map(|value| format!("{value:.0} W"));
+    let known: Vec<String> = celsius.into_iter().chain(watts).collect();
+    known.join(", ")
 }
 
 fn worker_json(worker: &v1::Worker) -> serde_json::Value {
@@ -143,5 +185,15 @@ fn worker_json(worker: &v1::Worker) -> serde_json::Value {
         "last_share_time": iso(worker.last_share_time.as_ref()),
         "first_hash_ms": worker.first_hash_ms,
         "remote_address": worker.remote_address,
+        "stale_rate": worker.stale_rate,
+        "telemetry": worker.telemetry.as_ref().map(|told| serde_json::json!({
+            "kernel": told.kernel,
+            "threads": told.threads,
+            "hash_rate": told.hash_rate,
+            "first_hash_p50_ms": told.first_hash_p50_ms,
+            "first_hash_p99_ms": told.first_hash_p99_ms,
+            "temperature_celsius": told.temperature_celsius,
+            "power_watts": told.power_watts,
+        })),
     })
 }

@@ -381,6 +381,13 @@ impl MiningService for Fake {
         missing()
     }
 
+    async fn report_telemetry(
+        &self,
+        _: Request<v1::ReportTelemetryRequest>,
+    ) -> Answer<v1::ReportTelemetryResponse> {
+        Err(Status::unimplemented("not used by clients"))
+    }
+
     async fn list_workers(
         &self,
         request: Request<v1::ListWorkersRequest>,
@@ -397,6 +404,17 @@ impl MiningService for Fake {
                 connected: true,
                 accepted_blocks: 4,
                 hash_rate: 2_000_000.0,
+                stale: 2,
+                stale_rate: 0.005,
+                telemetry: Some(v1::MinerTelemetry {
+                    kernel: "avx2".to_owned(),
+                    threads: 4,
+                    hash_rate: 2_100_000.0,
+                    first_hash_p99_ms: Some(1.25),
+                    temperature_celsius: Some(61.4),
+                    power_watts: Some(65.0),
+                    ..v1::MinerTelemetry::default()
+                }),
                 ..v1::Worker::default()
             }],
             total_hash_rate: 2_000_000.0,

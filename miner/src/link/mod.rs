@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pithead_api::v1::{SubmitOutcome, SubmitSolutionResponse};
+use pithead_api::v1::{ReportTelemetryRequest, SubmitOutcome, SubmitSolutionResponse};
 use pithead_consensus::Address;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tonic::Status;
 
 use crate::backoff::Backoff;
@@ -23,11 +24,12 @@ use crate::board::WorkBoard;
 use crate::endpoint::NodeAddress;
 use crate::outcome::{self, Kind};
 use crate::stats::Stats;
+use crate::telemetry::Telemetry;
 use crate::work::Work;
 use crate::workers::{Solution, SolutionQueues};
 
 pub use connect::ConnectError;
-use connect::Connection;
+use connect::{Connection, authorized};
 
 /// How long workers go on with the work of a lost connection: a restarting
 /// node still takes it if its tip is the same, an older block pays nothing.
@@ -36,6 +38,11 @@ const WORK_OUTLIVES_CONNECTION: Duration = Duration::from_secs(10);
 const SOLUTION_AGE_MAX: Duration = Duration::from_secs(600);
 /// Calls under way at a time.
 const IN_FLIGHT_MAX: usize = 8;
+/// Between two reports of how this miner is doing, and how long one may take.
+const TELEMETRY_INTERVAL: Duration = Duration::from_secs(10);
+const TELEMETRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// After connecting, the first report comes when there is a hash rate to tell.
+const TELEMETRY_DELAY: Duration = Duration::from_secs(2);
 /// How long the end of a run waits for the answers still due.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
@@ -62,6 +69,7 @@ pub struct Link {
     config: LinkConfig,
     board: Arc<WorkBoard>,
     stats: Arc<Stats>,
+    telemetry: Telemetry,
     queues: SolutionQueues,
     stop: watch::Receiver<bool>,
     /// The node in use, for the live line.
@@ -90,6 +98,7 @@ impl Link {
         config: LinkConfig,
         board: Arc<WorkBoard>,
         stats: Arc<Stats>,
+        telemetry: Telemetry,
         queues: SolutionQueues,
         stop: watch::Receiver<bool>,
         node: watch::Sender<Option<NodeAddress>>,
@@ -98,6 +107,7 @@ impl Link {
             config,
             board,
             stats,
+            telemetry,
             queues,
             stop,
             node,
@@ -178,6 +188,11 @@ impl Link {
         for solution in std::mem::take(&mut self.carried) {
             self.hand_in(solution, &connection, &mut calls, &mut in_flight);
         }
+        let mut reports = tokio::time::interval_at(
+            tokio::time::Instant::now() + TELEMETRY_DELAY,
+            TELEMETRY_INTERVAL,
+        );
+        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = loop {
             // Blocks go one at a time: after the last one asked for, none
             // follows.
@@ -206,6 +221,7 @@ impl Link {
                 Some(solution) = self.queues.shares.recv(), if slot_free => {
                     self.hand_in(Arc::new(solution), &connection, &mut calls, &mut in_flight);
                 }
+                _ = reports.tick() => self.report(&connection),
             }
         };
         match end {
@@ -217,6 +233,24 @@ impl Link {
             SessionEnd::Lost(_) => self.carried.append(&mut in_flight),
         }
         end
+    }
+
+    /// Tells the node how this miner is doing. Nothing waits for it, and nothing
+    /// depends on it: a node that does not want to know is no trouble.
+    fn report(&mut self, connection: &Connection) {
+        let message = ReportTelemetryRequest {
+            worker: self.config.worker.clone(),
+            reward_address: self.config.reward_address.clone(),
+            telemetry: Some(self.telemetry.report(&self.stats, Instant::now())),
+        };
+        let mut request = authorized(message, connection.token.as_ref());
+        request.set_timeout(TELEMETRY_TIMEOUT);
+        let mut client = connection.client.clone();
+        tokio::spawn(async move {
+            if let Err(status) = client.report_telemetry(request).await {
+                tracing::debug!("no telemetry: {}", submit::describe(&status));
+            }
+        });
     }
 
     fn publish(&self, work: Work) {

@@ -140,6 +140,7 @@ pub enum Event {
         request: SubscribeWorkRequest,
         authorization: Option<String>,
     },
+    Telemetry(ReportTelemetryRequest),
     Submitted {
         request: SubmitSolutionRequest,
         authorization: Option<String>,
@@ -309,6 +310,14 @@ impl MiningService for Service {
         Err(Status::unimplemented("not used by miners"))
     }
 
+    async fn report_telemetry(
+        &self,
+        request: Request<ReportTelemetryRequest>,
+    ) -> Result<Response<ReportTelemetryResponse>, Status> {
+        let _ = self.events.send(Event::Telemetry(request.into_inner()));
+        Ok(Response::new(ReportTelemetryResponse {}))
+    }
+
     async fn list_workers(
         &self,
         _: Request<ListWorkersRequest>,
@@ -437,7 +446,7 @@ impl FakeNode {
     pub fn wait_subscribed(&mut self) -> SubscribeWorkRequest {
         self.wait("subscribe", |event| match event {
             Event::Subscribed { request, .. } => Some(request),
-            Event::Submitted { .. } => None,
+            Event::Submitted { .. } | Event::Telemetry(_) => None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! MiningService: work out, solutions in.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pithead_api::convert;
 use pithead_api::v1;
@@ -20,11 +21,15 @@ use crate::engine::Stopped;
 use crate::node::BlockVerdict;
 use crate::template::BlockTemplate;
 use crate::workers::{
-    BlockCredit, HandedOut, Judged, Moment, Solution, Subscription, WorkBook, WorkerId,
+    BlockCredit, HandedOut, Judged, Moment, Solution, Subscription, Telemetry, WorkBook, WorkerId,
 };
 
 /// Longest worker name and agent, characters.
 const NAME_CHARS_MAX: usize = 64;
+/// Between two looks at how often a miner's shares come.
+const RETARGET_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest name of a kernel, characters.
+const KERNEL_CHARS_MAX: usize = 32;
 
 /// The service.
 #[derive(Clone)]
@@ -197,6 +202,31 @@ impl MiningService for Mining {
         }))
     }
 
+    async fn report_telemetry(
+        &self,
+        request: Request<v1::ReportTelemetryRequest>,
+    ) -> Result<Response<v1::ReportTelemetryResponse>, Status> {
+        let request = request.into_inner();
+        check_name("worker", &request.worker)?;
+        let reward_address = self
+            .0
+            .chain
+            .address("reward_address", &request.reward_address)
+            .map_err(bad_field)?;
+        let telemetry = telemetry(request.telemetry.unwrap_or_default())?;
+        let worker = WorkerId {
+            name: request.worker,
+            reward_address,
+        };
+        if !self.0.work_book().record_telemetry(&worker, telemetry) {
+            return Err(status::not_found(
+                "WORKER_NOT_FOUND",
+                format!("no miner {:?} has subscribed", worker.name),
+            ));
+        }
+        Ok(Response::new(v1::ReportTelemetryResponse {}))
+    }
+
     async fn list_workers(
         &self,
         _request: Request<v1::ListWorkersRequest>,
@@ -229,6 +259,8 @@ impl MiningService for Mining {
                         .then(|| convert::timestamp(record.last_share_at)),
                     first_hash_ms: record.first_hash_ms,
                     remote_address: record.remote.clone(),
+                    stale_rate: record.stale_rate(),
+                    telemetry: record.telemetry.as_ref().map(telemetry_message),
                 }
             })
             .collect();
@@ -343,11 +375,26 @@ async fn send_work(
         outlet.send(work_message(api, &work, clean)).await?;
         tokio::select! {
             changed = templates.changed() => if changed.is_err() { return Ok(()) },
+            () = until_share_target_is_off(subscribed) => {}
             () = outlet.closed() => return Ok(()),
             () = api.until_stopping() => {
                 outlet.fail(stopped(Stopped)).await;
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Completes when the subscriber's shares have come to be much too frequent, or
+/// too rare, for the work it has.
+async fn until_share_target_is_off(subscribed: &Subscribed) {
+    let api = &subscribed.api;
+    loop {
+        tokio::time::sleep(RETARGET_INTERVAL).await;
+        let now = api.engine.now();
+        let book = api.work_book();
+        if book.needs_share_target(&subscribed.subscription, now) {
+            return;
         }
     }
 }
@@ -374,6 +421,41 @@ fn work_message(api: &Api, work: &HandedOut, clean: bool) -> v1::SubscribeWorkRe
 
 fn count(template: &BlockTemplate) -> u32 {
     u32::try_from(template.transactions.len()).unwrap_or(u32::MAX)
+}
+
+/// What a miner says of itself, as far as it makes sense: figures that are no
+/// numbers count as not said.
+fn telemetry(message: v1::MinerTelemetry) -> Result<Telemetry, Status> {
+    if message.kernel.chars().count() > KERNEL_CHARS_MAX
+        || message.kernel.chars().any(char::is_control)
+    {
+        return Err(status::invalid(
+            "telemetry.kernel",
+            format!("at most {KERNEL_CHARS_MAX} printable characters"),
+        ));
+    }
+    let sound = |figure: Option<f64>| figure.filter(|figure| figure.is_finite());
+    Ok(Telemetry {
+        kernel: message.kernel,
+        threads: message.threads,
+        hash_rate: sound(Some(message.hash_rate)).unwrap_or(0.0).max(0.0),
+        first_hash_p50_ms: sound(message.first_hash_p50_ms),
+        first_hash_p99_ms: sound(message.first_hash_p99_ms),
+        temperature_celsius: sound(message.temperature_celsius),
+        power_watts: sound(message.power_watts),
+    })
+}
+
+fn telemetry_message(telemetry: &Telemetry) -> v1::MinerTelemetry {
+    v1::MinerTelemetry {
+        kernel: telemetry.kernel.clone(),
+        threads: telemetry.threads,
+        hash_rate: telemetry.hash_rate,
+        first_hash_p50_ms: telemetry.first_hash_p50_ms,
+        first_hash_p99_ms: telemetry.first_hash_p99_ms,
+        temperature_celsius: telemetry.temperature_celsius,
+        power_watts: telemetry.power_watts,
+    }
 }
 
 fn check_name(field: &str, name: &str) -> Result<(), Status> {
