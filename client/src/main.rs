@@ -13,12 +13,10 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::commands::Cli;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line();
     let color = output::use_color(cli.global.color, &std::io::stderr());
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

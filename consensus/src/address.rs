@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bech32::primitives::decode::CheckedHrpstring;
+use bech32::primitives::decode::{CharError, CheckedHrpstring, CheckedHrpstringError};
 use bech32::{Bech32m, Hrp};
 use thiserror::Error;
 
@@ -109,7 +109,7 @@ impl Address {
         let checked = CheckedHrpstring::new::<Bech32m>(text).map_err(|error| {
             ParseAddressError::Malformed {
                 found: text.chars().take(100).collect(),
-                reason: error.to_string(),
+                reason: innermost(&error),
             }
         })?;
         let found = checked.hrp().to_lowercase();
@@ -137,6 +137,22 @@ impl Address {
             });
         }
         Ok(address)
+    }
+}
+
+/// What is wrong, in the words of the error that says it: those around it only
+/// tell that something is.
+fn innermost(error: &CheckedHrpstringError) -> String {
+    if let CheckedHrpstringError::Checksum(_) = error {
+        return error.to_string();
+    }
+    let mut reason: &dyn std::error::Error = error;
+    while let Some(source) = reason.source() {
+        reason = source;
+    }
+    match reason.downcast_ref() {
+        Some(CharError::InvalidChar(found)) => format!("{found:?} does not occur in addresses"),
+        _ => reason.to_string(),
     }
 }
 

@@ -1,12 +1,12 @@
 //! `pithead-node`: reads the configuration, opens the chain, serves the API,
 //! and stops cleanly. Everything else is in the library.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Parser as _;
 use pithead_consensus::Genesis;
 use pithead_node::chain;
 use pithead_node::config::{Cli, Command, Config};
@@ -33,14 +33,26 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
 }
 
+/// The error and what caused it. Some errors name their cause themselves: it is
+/// not told twice.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn run() -> Result<ExitCode> {
-    let cli = Cli::parse();
+    let cli = Cli::from_command_line();
     let (config, printed) = Config::load(&cli)?;
     if matches!(cli.command, Some(Command::Config)) {
         print!("{printed}");
@@ -48,10 +60,17 @@ fn run() -> Result<ExitCode> {
     }
     let log = logging::init(config.log_format, &config.log_filter)?;
     let genesis = config.load_genesis()?;
+    if cli.verify && !RedbStore::is_in(&config.data_dir) {
+        // Opening would make one, and find nothing wrong with it.
+        anyhow::bail!(
+            "there is no chain in data directory {} to verify: look at --data-dir and --network",
+            config.data_dir.display()
+        );
+    }
     let store: Arc<dyn Store> =
         Arc::new(RedbStore::open(&config.data_dir, config.store_cache_bytes)?);
     if cli.verify {
-        return verify(store.as_ref(), &genesis);
+        return verify(store, &genesis, &config.data_dir);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -64,13 +83,15 @@ fn run() -> Result<ExitCode> {
     runtime.block_on(run_node(config, genesis, store, log, stop))
 }
 
-fn verify(store: &dyn Store, genesis: &Genesis) -> Result<ExitCode> {
+fn verify(store: Arc<dyn Store>, genesis: &Genesis, data_dir: &Path) -> Result<ExitCode> {
     let snapshot = store.snapshot()?;
     if pithead_node::store::schema::tip_hash(snapshot.as_ref())?.is_none() {
         println!("nothing to verify: the data directory holds no chain yet");
         return Ok(ExitCode::SUCCESS);
     }
-    let report = chain::verify(store, genesis, |height, tip| {
+    // Another chain's blocks would only look damaged.
+    chain::Chain::open(Arc::clone(&store), genesis.clone(), data_dir)?;
+    let report = chain::verify(store.as_ref(), genesis, |height, tip| {
         if height.0 % 1_000 == 0 {
             info!("verified {height} of {tip} blocks");
         }
@@ -131,9 +152,9 @@ async fn run_node(
     let (engine, core) = Engine::start(node, Arc::clone(&clock))?;
     let listener = TcpListener::bind(config.rpc_listen)
         .await
-        .with_context(|| {
-            format!(
-                "listening on {}: choose another address with --rpc-listen",
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "listening on {}: {error}; choose another address with --rpc-listen",
                 config.rpc_listen
             )
         })?;
@@ -244,7 +265,7 @@ fn stop_when_stdin_closes(stop: Arc<Notify>) -> Result<()> {
 }
 
 /// Writes the file whole, so that whoever waits for it never reads half.
-fn write_ready_file(path: &std::path::Path, address: &str) -> Result<()> {
+fn write_ready_file(path: &Path, address: &str) -> Result<()> {
     let temporary = path.with_extension("new");
     std::fs::write(&temporary, format!("{address}\n"))
         .and_then(|()| std::fs::rename(&temporary, path))

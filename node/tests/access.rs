@@ -147,7 +147,7 @@ fn every_method_has_a_role() {
             }
         }
     }
-    assert_eq!(count, 11 + 7 + 5 + 4 + 9);
+    assert_eq!(count, 11 + 7 + 6 + 4 + 9);
     assert_eq!(role_of_method("/pithead.v1.OtherService/Get"), None);
     assert_eq!(role_of_method("nonsense"), None);
 }

@@ -347,3 +347,22 @@ async fn a_late_joiner_syncs_2000_blocks_and_sends_miners_elsewhere_meanwhile() 
     let hash = late.mine(&network, 1).await;
     until_tip(&first, &hash).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quic_does_as_well_as_tcp() {
+    let network = Network::easy();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let quic = ["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    let first = TestNode::start_with(&network, first_dir.path(), &quic);
+    let hash = first.mine(&network, 50).await;
+    let second = TestNode::start_with(&network, second_dir.path(), &quic);
+    let add = v1::AddPeerRequest {
+        address: address(&first).await,
+    };
+    second.admin().add_peer(add).await.unwrap();
+    let connected = until_peers(&second, 1).await.remove(0);
+    assert!(connected.address.contains("/quic-v1"), "{connected:?}");
+    until_tip(&second, &hash).await;
+    let hash = second.mine(&network, 1).await;
+    until_tip(&first, &hash).await;
+}

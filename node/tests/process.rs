@@ -427,12 +427,16 @@ async fn a_backup_taken_while_mining_is_a_chain_of_its_own() {
 }
 
 #[test]
-fn an_empty_directory_has_nothing_to_verify() {
+fn a_directory_without_a_chain_is_not_verified_and_stays_empty() {
     let network = Network::easy();
     let dir = data_dir();
     let output = run_to_end(node_command(&network, dir.path()).arg("--verify"));
-    assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("nothing to verify"));
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("there is no chain"), "{text}");
+    assert!(text.contains("--data-dir"), "{text}");
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 0, "a store was made only to be looked at");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `pithead balance`: what wallets or addresses have.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use pithead_client::WalletName;
 use serde::Serialize;
@@ -56,7 +58,16 @@ pub(crate) async fn run(context: &Context, args: BalanceArgs) -> anyhow::Result<
             next_sequence: account.next_sequence,
         });
     }
-    let sum = |get: fn(&BalanceJson) -> u64| balances.iter().map(get).fold(0, u64::saturating_add);
+    // Two wallets may hold one key, and one account be asked for twice.
+    let mut seen = BTreeSet::new();
+    let distinct: Vec<_> = balances
+        .iter()
+        .filter(|one| seen.insert(&one.address))
+        .collect();
+    let sum = |get: fn(&BalanceJson) -> u64| {
+        let figures = distinct.iter().map(|one| get(one));
+        figures.fold(0, u64::saturating_add)
+    };
     let total = sum(|one| one.balance.grains);
     let total_pending = sum(|one| one.pending_balance.grains);
     let total_immature = sum(|one| one.immature_rewards.grains);

@@ -5,7 +5,7 @@ use pithead_api::v1;
 
 use super::context::{Context, short_named};
 use crate::output::{Column, note, table};
-use crate::show::{Money, TransactionJson, bytes, iso, paid, pit, pit_unit};
+use crate::show::{Money, TransactionJson, bytes, counted, iso, paid, pit, pit_unit};
 
 /// Arguments of `mempool`.
 #[derive(Debug, Args)]
@@ -62,7 +62,10 @@ pub(crate) async fn run(context: &Context, args: MempoolArgs) -> anyhow::Result<
             ),
         ),
         ("fees", pit_unit(info.total_fees)),
-        ("to enter", format!("{} grains a byte", info.entry_fee_rate)),
+        (
+            "to enter",
+            format!("{} a byte", counted(info.entry_fee_rate, "grain")),
+        ),
     ])?;
     if pending.is_empty() {
         return Ok(());

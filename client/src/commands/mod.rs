@@ -24,7 +24,8 @@ mod peers;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use pithead_client::{DEFAULT_NODE_URL, ExpectedNetwork};
 
 use self::context::Context;
@@ -57,6 +58,22 @@ pub(crate) struct Cli {
     pub(crate) global: GlobalArgs,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Cli {
+    /// Reads this process's command line; ends the process if it is wrong. An
+    /// empty environment variable counts as not set.
+    pub(crate) fn from_command_line() -> Self {
+        let command = Self::command().mut_args(|arg| {
+            let value = arg.get_env().and_then(std::env::var_os);
+            match value.is_some_and(|value| value.is_empty()) {
+                true => arg.env(Resettable::Reset),
+                false => arg,
+            }
+        });
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// Options of every subcommand.

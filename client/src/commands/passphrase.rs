@@ -50,7 +50,7 @@ impl PassphraseArgs {
         if let Some(passphrase) = self.given()? {
             return Ok(passphrase);
         }
-        check_terminal()?;
+        check_terminal(", or go without one with --no-passphrase")?;
         for _ in 0..ATTEMPTS {
             let first = prompt(&format!("New passphrase for {what}: "))?;
             let Ok(first) = Passphrase::new(first) else {
@@ -76,7 +76,7 @@ impl PassphraseArgs {
         if let Some(passphrase) = self.given()? {
             return Ok((open(&passphrase)?, passphrase));
         }
-        check_terminal()?;
+        check_terminal("")?;
         for attempt in 1.. {
             let typed = prompt(&format!("Passphrase of {what}: "))?;
             let Ok(passphrase) = Passphrase::new(typed) else {
@@ -103,14 +103,14 @@ impl PassphraseArgs {
     }
 }
 
-/// Refuses to ask where nobody can answer.
-fn check_terminal() -> anyhow::Result<()> {
+/// Refuses to ask where nobody can answer; says what else there is to do.
+fn check_terminal(other_way: &str) -> anyhow::Result<()> {
     if std::io::stdin().is_terminal() {
         return Ok(());
     }
     Err(Advised {
         error: "a passphrase is needed, and there is no terminal to ask for it".to_owned(),
-        hint: format!("give it with --passphrase-file FILE or {VARIABLE}"),
+        hint: format!("give it with --passphrase-file FILE or {VARIABLE}{other_way}"),
     }
     .into())
 }

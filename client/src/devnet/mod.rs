@@ -120,7 +120,11 @@ async fn drive(
     }
     agreement::agreed(network, view).await?;
     if args.exit {
-        view.line("Every step held. Ending the network.");
+        view.line(if resumed {
+            "The network goes on as it should. Ending it; a new folder would show the demonstration."
+        } else {
+            "Every step held. Ending the network."
+        });
         return Ok(Some(ExitCode::SUCCESS));
     }
     view.next_steps(layout, network.url(), made, args.data_dir.is_some());

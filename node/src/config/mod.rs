@@ -253,7 +253,8 @@ impl Config {
             return network.genesis().map_err(bad(network.name().to_owned()));
         };
         let shown = path.display().to_string();
-        let text = sources::read(path)?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| bad(shown.clone())(GenesisError::BadToml(error.to_string())))?;
         GenesisFile::from_toml(&text)
             .and_then(|file| file.check())
             .map_err(bad(shown))

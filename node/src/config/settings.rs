@@ -4,13 +4,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use libp2p::Multiaddr;
 use pithead_consensus::genesis;
 use serde::{Deserialize, Serialize};
 
 use crate::logging::LogFormat;
 use crate::p2p::PeerAddress;
+
+/// The variable that names the file with settings.
+const CONFIG_VARIABLE: &str = "PITHEAD_NODE_CONFIG";
 
 /// Runs a Pithead node: validates, stores and serves the chain over gRPC.
 #[derive(Debug, Parser)]
@@ -20,7 +24,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
     /// TOML file with settings; keys are the long flags with _ for -.
-    #[arg(long, global = true, value_name = "FILE", env = "PITHEAD_NODE_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE)]
     pub config: Option<PathBuf>,
     /// Replay the whole chain, compare it with what is stored, and exit.
     #[arg(long)]
@@ -32,6 +36,20 @@ pub struct Cli {
     /// The settings given as flags.
     #[command(flatten)]
     pub settings: Settings,
+}
+
+impl Cli {
+    /// Reads this process's command line; ends the process if it is wrong. An
+    /// empty environment variable counts as not set, as it does for settings.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        let mut command = Self::command();
+        if std::env::var_os(CONFIG_VARIABLE).is_some_and(|value| value.is_empty()) {
+            command = command.mut_arg("config", |arg| arg.env(Resettable::Reset));
+        }
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// What to do instead of running the node.

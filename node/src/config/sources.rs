@@ -215,7 +215,7 @@ fn common_words(a: &str, b: &str) -> usize {
 }
 
 /// A whole file as text.
-pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
+fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|error| ConfigError::BadFile {
         path: path.to_owned(),
         reason: error.to_string(),

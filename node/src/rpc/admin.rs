@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use super::chain::bad_field;
 use super::read::internal;
 use super::{Api, peers, status};
+use crate::engine::Stopped;
 use crate::node::BlockVerdict;
 use crate::store::schema;
 
@@ -173,14 +174,25 @@ impl AdminService for Admin {
     }
 }
 
+/// Ends a search when the call that wants it does: the threads that search
+/// would otherwise go on, and keep the node from stopping.
+struct EndOnDrop(Arc<AtomicBool>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Admin {
     /// Mines one block; `None` if another one was first.
     async fn mine_one(&self, address: Address, salt: u64) -> Result<Option<String>, Status> {
         let mut tips = self.0.engine.tip();
         tips.borrow_and_update();
         let template = self.0.fresh_template().await?;
-        let found = Arc::new(AtomicBool::new(false));
-        let searching = Arc::clone(&found);
+        let over = Arc::new(AtomicBool::new(false));
+        let _end = EndOnDrop(Arc::clone(&over));
+        let searching = Arc::clone(&over);
         let mut search = tokio::task::spawn_blocking(move || {
             let mut extra = salt;
             loop {
@@ -198,10 +210,11 @@ impl Admin {
         let block = tokio::select! {
             block = &mut search => block.map_err(|_| status::internal("the search ended early"))?,
             _ = tips.changed() => {
-                found.store(true, Ordering::Relaxed);
+                over.store(true, Ordering::Relaxed);
                 let _ = search.await;
                 return Ok(None);
             }
+            () = self.0.until_stopping() => return Err(super::stopped(Stopped)),
         };
         let Some(block) = block else { return Ok(None) };
         let hash = block.header.hash();

@@ -10,7 +10,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::page::{page_size, read_token, token};
-use super::read::{Reader, internal, pending_status};
+use super::read::{History, Reader, internal, pending_status};
 use super::{Api, status};
 use crate::store::Table;
 use crate::store::schema::{self, ChainEntry, Place};
@@ -20,7 +20,10 @@ pub(super) const LOCATOR_MAX: usize = 101;
 /// Most headers of a page (protocol §12).
 const HEADERS_MAX: usize = 2_000;
 /// Bytes of transactions after which a page ends.
-const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(super) const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of blocks read for one page of an account's history: each of its
+/// transactions may lie in another block.
+const HISTORY_READ_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// The service.
 #[derive(Clone)]
@@ -285,14 +288,19 @@ pub(super) fn block_page(
         let txid = transaction.txid(&api.chain.genesis_hash);
         shown.txids.push(txid.to_string());
         if view == v1::BlockView::Full {
-            // The readable fields and the raw bytes take about three times the size.
-            bytes += transaction.size() * 3;
+            bytes += shown_size(transaction.size());
             shown
                 .transactions
                 .push(api.chain.transaction(transaction, &txid));
         }
     }
     Ok((shown, next))
+}
+
+/// What a transaction takes in an answer: its readable fields and its raw bytes
+/// are about three times its encoded size.
+pub(super) const fn shown_size(size: usize) -> usize {
+    3 * size
 }
 
 fn list_blocks(
@@ -378,25 +386,31 @@ fn list_account_transactions(
         .snapshot()
         .range(Table::AccountTransactions, &from, &to, size + 1, true)
         .map_err(internal)?;
+    let mut history = History::new(reader);
     let mut transactions = Vec::new();
     let mut last = None;
+    let mut bytes = 0;
     for (key, _) in found.iter().take(size) {
+        if bytes > PAGE_BYTES_MAX || history.bytes_read > HISTORY_READ_BYTES_MAX {
+            break;
+        }
         let place = key
             .get(32..)
             .and_then(Place::from_bytes)
             .ok_or_else(|| status::internal("the account's history is damaged"))?;
-        let (transaction, entry) = reader.mined(place)?;
+        let (transaction, entry) = history.transaction(place)?;
+        bytes += shown_size(transaction.size());
         transactions.push(account_transaction(
             api,
             reader,
             &address,
-            &transaction,
+            transaction,
             place,
-            &entry,
+            entry,
         ));
         last = Some(place);
     }
-    let more = found.len() > size;
+    let more = found.len() > transactions.len();
     Ok(v1::ListAccountTransactionsResponse {
         transactions,
         next_page_token: last

@@ -15,12 +15,13 @@ use tonic::{Response, Status};
 use super::chain::{Answers, block_page, block_view, known_entries};
 use super::read::{Reader, internal};
 use super::{Api, status, stopped};
-use crate::chain::path_between;
 use crate::engine::Stopped;
 use crate::store::schema;
 
 /// Events buffered for a subscriber (protocol §12).
-pub(super) const EVENTS_MAX: usize = 64;
+const EVENTS_MAX: usize = 64;
+/// The same where an event may be a whole block of some megabytes.
+const BLOCK_EVENTS_MAX: usize = 4;
 /// How long a subscriber may leave its buffer full (protocol §12).
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most transactions or txids shown in a streamed block; GetBlock has the rest.
@@ -35,7 +36,12 @@ pub(super) struct Closed;
 impl<T: Send + 'static> Outlet<T> {
     /// A bounded stream and its sending end.
     pub(super) fn new() -> (Self, Answers<T>) {
-        let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+        Self::with_room_for(EVENTS_MAX)
+    }
+
+    /// The same with a buffer of this many answers.
+    fn with_room_for(events_max: usize) -> (Self, Answers<T>) {
+        let (sender, receiver) = mpsc::channel(events_max);
         (Self(sender), Box::pin(ReceiverStream::new(receiver)))
     }
 
@@ -79,7 +85,7 @@ pub(super) fn too_slow(resume: &str) -> Status {
     status::resource_exhausted(
         "SUBSCRIBER_TOO_SLOW",
         format!(
-            "{EVENTS_MAX} events were not read within {} s; {resume}",
+            "buffered events were not read within {} s; {resume}",
             DRAIN_TIMEOUT.as_secs()
         ),
     )
@@ -104,7 +110,7 @@ pub(super) async fn subscribe_chain(
             }
         }
     };
-    let (outlet, answers) = Outlet::new();
+    let (outlet, answers) = Outlet::with_room_for(events_max(view));
     let (ending_sender, ending) = tokio::sync::oneshot::channel();
     tokio::spawn(async move {
         if follow(&api, view, start, &outlet).await.is_err() {
@@ -113,6 +119,14 @@ pub(super) async fn subscribe_chain(
         }
     });
     Ok(Response::new(with_ending(answers, ending)))
+}
+
+/// How many events of a view are buffered.
+fn events_max(view: v1::BlockView) -> usize {
+    match view {
+        v1::BlockView::Full | v1::BlockView::Raw => BLOCK_EVENTS_MAX,
+        v1::BlockView::Unspecified | v1::BlockView::Header | v1::BlockView::Txids => EVENTS_MAX,
+    }
 }
 
 async fn follow(
@@ -131,52 +145,59 @@ async fn follow(
         }
     }
     loop {
-        let target = tip.borrow_and_update().hash;
-        if target != at {
-            let steps = match steps(api, &at, &target) {
-                Ok(steps) => steps,
-                Err(error) => {
-                    outlet.fail(error).await;
-                    return Ok(());
-                }
-            };
-            for step in steps {
-                let (event, next) = match step_event(api, view, &step) {
-                    Ok(event) => event,
-                    Err(error) => {
-                        outlet.fail(error).await;
-                        return Ok(());
-                    }
-                };
+        // Seen before the step is looked for: a tip that comes later wakes the
+        // wait below.
+        tip.borrow_and_update();
+        let api_of_query = api.clone();
+        let step = api
+            .query(move |reader| next_step(&api_of_query, reader, view, &at))
+            .await;
+        match step.map(Response::into_inner) {
+            Ok(Some((event, next))) => {
                 outlet.send(event).await?;
                 at = next;
             }
-            continue;
-        }
-        tokio::select! {
-            changed = tip.changed() => if changed.is_err() { return Ok(()) },
-            () = outlet.closed() => return Ok(()),
-            () = api.until_stopping() => {
-                outlet.fail(stopped(Stopped)).await;
+            Ok(None) => tokio::select! {
+                changed = tip.changed() => if changed.is_err() { return Ok(()) },
+                () = outlet.closed() => return Ok(()),
+                () = api.until_stopping() => {
+                    outlet.fail(stopped(Stopped)).await;
+                    return Ok(());
+                }
+            },
+            Err(error) => {
+                outlet.fail(error).await;
                 return Ok(());
             }
         }
     }
 }
 
-enum Step {
-    Down(BlockHash),
-    Up(BlockHash),
-}
-
-/// The way from one block to another: blocks to leave, then blocks to join.
-fn steps(api: &Api, from: &BlockHash, to: &BlockHash) -> Result<Vec<Step>, Status> {
-    let reader = Reader::new(api)?;
-    let entry = |hash| schema::expect_entry(reader.snapshot(), hash).map_err(internal);
-    let path = path_between(reader.snapshot(), &entry(from)?, &entry(to)?).map_err(internal)?;
-    let down = path.down.iter().map(|entry| Step::Down(entry.hash()));
-    let up = path.up.iter().map(|entry| Step::Up(entry.hash()));
-    Ok(down.chain(up).collect())
+/// One step from a block towards the tip, and where the stream then stands;
+/// `None` at the tip. Never the whole way at once: it may be as long as the
+/// chain.
+fn next_step(
+    api: &Api,
+    reader: &Reader<'_>,
+    view: v1::BlockView,
+    at: &BlockHash,
+) -> Result<Option<(v1::SubscribeChainResponse, BlockHash)>, Status> {
+    let entry = schema::expect_entry(reader.snapshot(), at).map_err(internal)?;
+    if !schema::is_best(reader.snapshot(), at, entry.height).map_err(internal)? {
+        let below = entry.header.prev;
+        let block = reader.block(&entry)?;
+        return Ok(Some((
+            response(api, Event::Disconnected(block), &below),
+            below,
+        )));
+    }
+    if entry.height >= reader.tip().height {
+        return Ok(None);
+    }
+    let entry = reader.entry_at(entry.height.next())?;
+    let hash = entry.hash();
+    let (block, _) = block_page(api, reader, &entry, view, 0, STREAMED_TRANSACTIONS_MAX)?;
+    Ok(Some((response(api, Event::Connected(block), &hash), hash)))
 }
 
 fn started(api: &Api, at: &BlockHash) -> Result<v1::SubscribeChainResponse, Status> {
@@ -185,32 +206,63 @@ fn started(api: &Api, at: &BlockHash) -> Result<v1::SubscribeChainResponse, Stat
     Ok(response(api, Event::Start(reader.header(&entry)), at))
 }
 
-/// The event of a step, and the block at which the stream then stands.
-fn step_event(
-    api: &Api,
-    view: v1::BlockView,
-    step: &Step,
-) -> Result<(v1::SubscribeChainResponse, BlockHash), Status> {
-    let reader = Reader::new(api)?;
-    let (Step::Down(hash) | Step::Up(hash)) = step;
-    let entry = schema::expect_entry(reader.snapshot(), hash).map_err(internal)?;
-    Ok(match step {
-        Step::Down(_) => {
-            let block = reader.block(&entry)?;
-            let at = entry.header.prev;
-            (response(api, Event::Disconnected(block), &at), at)
-        }
-        Step::Up(_) => {
-            let (block, _) = block_page(api, &reader, &entry, view, 0, STREAMED_TRANSACTIONS_MAX)?;
-            (response(api, Event::Connected(block), hash), *hash)
-        }
-    })
-}
-
 fn response(api: &Api, event: Event, cursor: &BlockHash) -> v1::SubscribeChainResponse {
     v1::SubscribeChainResponse {
         event: Some(event),
         cursor: cursor.to_string(),
         sent_time: Some(convert::timestamp(api.engine.now())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use tonic_types::StatusExt as _;
+
+    /// The clock is the test's: a minute passes as soon as all wait for it.
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_does_not_read_is_dropped_with_a_reason() {
+        let (outlet, answers) = Outlet::new();
+        let (ending_sender, ending) = tokio::sync::oneshot::channel();
+        let mut answers = with_ending(answers, ending);
+        let began = tokio::time::Instant::now();
+        let sending = tokio::spawn(async move {
+            let mut sent = 0u32;
+            while outlet.send(sent).await.is_ok() {
+                sent += 1;
+            }
+            let _ = ending_sender.send(too_slow("subscribe again"));
+            sent
+        });
+        let sent = sending.await.unwrap();
+        assert_eq!(sent as usize, EVENTS_MAX, "what the buffer holds");
+        assert_eq!(began.elapsed(), DRAIN_TIMEOUT);
+        // What was buffered still arrives, then the reason, then the end.
+        for number in 0..sent {
+            assert_eq!(answers.next().await.unwrap().unwrap(), number);
+        }
+        let status = answers.next().await.unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "SUBSCRIBER_TOO_SLOW");
+        assert!(answers.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_reads_slowly_but_steadily_stays() {
+        let (outlet, mut answers) = Outlet::with_room_for(1);
+        let sending = tokio::spawn(async move {
+            for number in 0..5 {
+                assert!(outlet.send(number).await.is_ok());
+            }
+        });
+        for number in 0..5 {
+            tokio::time::sleep(DRAIN_TIMEOUT - Duration::from_secs(1)).await;
+            assert_eq!(answers.next().await.unwrap().unwrap(), number);
+        }
+        sending.await.unwrap();
+        assert!(answers.next().await.is_none());
     }
 }

@@ -23,6 +23,46 @@ pub(super) struct Reader<'a> {
     tip: ChainEntry,
 }
 
+/// Reads mined transactions one after the other; those of one block in a row
+/// cost one read.
+pub(super) struct History<'a> {
+    reader: &'a Reader<'a>,
+    block: Option<(ChainEntry, Vec<SignedTransaction>)>,
+    /// Bytes of the blocks read so far.
+    pub(super) bytes_read: usize,
+}
+
+impl<'a> History<'a> {
+    pub(super) fn new(reader: &'a Reader<'a>) -> Self {
+        Self {
+            reader,
+            block: None,
+            bytes_read: 0,
+        }
+    }
+
+    /// The transaction at a place of the best chain, with its block's entry.
+    pub(super) fn transaction(
+        &mut self,
+        place: Place,
+    ) -> Result<(&SignedTransaction, &ChainEntry), Status> {
+        let block = match self.block.take() {
+            Some((entry, transactions)) if entry.height == place.height => (entry, transactions),
+            _ => {
+                let entry = self.reader.entry_at(place.height)?;
+                let block = schema::expect_block(self.reader.snapshot(), &entry.hash());
+                self.bytes_read += entry.size as usize;
+                (entry, block.map_err(internal)?.transactions)
+            }
+        };
+        let (entry, transactions) = self.block.insert(block);
+        let transaction = transactions
+            .get(place.position as usize)
+            .ok_or_else(|| internal(StoreError::Damaged("place of a transaction".to_owned())))?;
+        Ok((transaction, entry))
+    }
+}
+
 /// Storage failed: nothing that the caller could do about it.
 pub(super) fn internal(error: StoreError) -> Status {
     tracing::error!(%error, "a query failed");

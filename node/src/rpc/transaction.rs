@@ -12,7 +12,7 @@ use pithead_consensus::{
 use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::chain::{Answers, bad_field};
+use super::chain::{Answers, PAGE_BYTES_MAX, bad_field, shown_size};
 use super::follow::{Closed, Outlet, too_slow, with_ending};
 use super::page::{page_size, read_token, token};
 use super::read::{Reader, fate_parts, internal, transaction_status};
@@ -462,7 +462,17 @@ fn list_pending(
             Some(sender) => Box::new(mempool.of_sender(sender)),
             None => Box::new(mempool.iter_by_rate()),
         };
-        let page: Vec<_> = all.skip(first).take(size).cloned().collect();
+        let mut bytes = 0;
+        let page: Vec<_> = all
+            .skip(first)
+            .take(size)
+            .take_while(|pending| {
+                let fits = bytes <= PAGE_BYTES_MAX;
+                bytes += shown_size(pending.size);
+                fits
+            })
+            .cloned()
+            .collect();
         let total = match &sender {
             Some(sender) => mempool.of_sender(sender).count(),
             None => mempool.len(),

@@ -99,6 +99,7 @@ impl BodyFiles {
         }
         file.set_len(end.offset)
             .map_err(|error| StoreError::io(&path, error))?;
+        sync_dir(&dir)?;
         let mut later = end.file + 1;
         while file_path(&dir, later).exists() {
             let path = file_path(&dir, later);
@@ -139,6 +140,9 @@ impl BodyFiles {
                     .file
                     .set_len(0)
                     .map_err(|error| StoreError::io(&path, error))?;
+                // Before anything refers to the file: a power cut must not leave
+                // the reference without it.
+                sync_dir(&self.dir)?;
                 // The old end is in a file that is no longer open for writing.
                 writer.end = end;
             }
@@ -211,6 +215,13 @@ impl BodyFiles {
         file.sync_data()
             .map_err(|error| StoreError::io(&file_path(&self.dir, number), error))
     }
+}
+
+/// Makes the names in a folder durable; syncing a file does not.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| StoreError::io(dir, error))
 }
 
 fn file_path(dir: &Path, number: u32) -> PathBuf {

@@ -18,7 +18,7 @@ use redb::{
     TableDefinition, TableError,
 };
 
-use super::bodies::{BodyFiles, End, Location};
+use super::bodies::{BodyFiles, End, Location, sync_dir};
 use super::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 
 /// Body hash → place in the files.
@@ -57,7 +57,16 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
     })
 }
 
+/// The database's file in the data directory.
+const DATABASE_FILE: &str = "chain.redb";
+
 impl RedbStore {
+    /// Whether there is a store in `dir`.
+    #[must_use]
+    pub fn is_in(dir: &Path) -> bool {
+        dir.join(DATABASE_FILE).is_file()
+    }
+
     /// Opens the store in `dir`, or makes one. `cache_bytes` bounds redb's page
     /// cache.
     ///
@@ -69,7 +78,7 @@ impl RedbStore {
         let lock = take_lock(dir)?;
         let database = Database::builder()
             .set_cache_size(cache_bytes)
-            .create(dir.join("chain.redb"))
+            .create(dir.join(DATABASE_FILE))
             .map_err(StoreError::database)?;
         create_tables(&database)?;
         let end = {
@@ -85,6 +94,8 @@ impl RedbStore {
         };
         let bodies = Arc::new(BodyFiles::open(dir.join("blocks"), end)?);
         let pending = open_pending(dir)?;
+        // New files are there after a power cut only once their folder is synced.
+        sync_dir(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             database,
@@ -256,9 +267,14 @@ impl Store for RedbStore {
     }
 
     fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
+        let fail = |error| StoreError::io(&self.dir.join("pending.log"), error);
         let mut file = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&encode_pending(record))
-            .map_err(|error| StoreError::io(&self.dir.join("pending.log"), error))
+        let end = file.metadata().map_err(fail)?.len();
+        file.write_all(&encode_pending(record)).map_err(|error| {
+            // Half a record, left by a full disk, would hide all that follow it.
+            let _ = file.set_len(end);
+            fail(error)
+        })
     }
 
     fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
@@ -293,7 +309,7 @@ impl Store for RedbStore {
             .and_then(|bytes| End::from_bytes(&bytes))
             .unwrap_or_default();
         let copied = self.bodies.copy_to(&dir.join("blocks"), end)?;
-        let path = dir.join("chain.redb");
+        let path = dir.join(DATABASE_FILE);
         copy_tables(&snapshot.transaction, &path)?;
         let size = fs::metadata(&path)
             .map_err(|error| StoreError::io(&path, error))?
@@ -302,7 +318,7 @@ impl Store for RedbStore {
     }
 
     fn size_bytes(&self) -> u64 {
-        let database = fs::metadata(self.dir.join("chain.redb")).map_or(0, |file| file.len());
+        let database = fs::metadata(self.dir.join(DATABASE_FILE)).map_or(0, |file| file.len());
         database + self.bodies.size_bytes()
     }
 }
