@@ -83,6 +83,8 @@ impl Chain {
             best_chain: summary.best_chain,
             confirmations: summary.confirmations,
             matured_reward_height: summary.matured_reward_height,
+            finality: v1::Finality::Unspecified.into(),
+            approvals: Vec::new(),
             raw: prost::bytes::Bytes::new(),
         }
     }

@@ -91,6 +91,7 @@ impl NetworkService for Network {
                 .map(|key| v1::Validator {
                     address: self.0.chain.address_text(&Address::of_key(key)),
                     public_key: key.modulus().to_vec().into(),
+                    ..Default::default()
                 })
                 .collect(),
             approval_quorum: genesis.params.approval_quorum,

@@ -210,6 +210,7 @@ impl<'a> Reader<'a> {
             pending_transaction_count: pending as u64,
             state_root: self.tip.outcome.state_root.to_string(),
             transaction_count: self.tip.outcome.transactions_total,
+            ..Default::default()
         })
     }
 
