@@ -49,7 +49,9 @@ pub enum VoteRecordError {
         path: PathBuf,
     },
     /// It is that of another validator or another chain.
-    #[error("the vote record at {path} is of {what}: use the one that belongs to this key and network")]
+    #[error(
+        "the vote record at {path} is of {what}: use the one that belongs to this key and network"
+    )]
     NotOurs {
         /// Where it is.
         path: PathBuf,
@@ -392,7 +394,10 @@ fn check_owner(
         what,
     };
     if found.genesis != expected.genesis {
-        return Err(not_ours(format!("the chain with genesis {}", found.genesis)));
+        return Err(not_ours(format!(
+            "the chain with genesis {}",
+            found.genesis
+        )));
     }
     if found.validator != expected.validator {
         let validator = hex::encode(found.validator.0);
@@ -412,12 +417,15 @@ fn read_votes(
     let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
     let count = body.len().div_ceil(RECORD_BYTES);
     for (index, found) in body.chunks(RECORD_BYTES).enumerate() {
-        let link = found.get(..LINK_BYTES).and_then(|raw| Link::decode(raw).ok());
+        let link = found
+            .get(..LINK_BYTES)
+            .and_then(|raw| Link::decode(raw).ok());
         let link = link.filter(|link| record_bytes(owner, index as u64, link) == found);
         let Some(link) = link else {
             // Only the last one can be torn: every other was followed by a write
-            // that came after its own had reached the disk.
-            if index + 1 == count {
+            // that came after its own had reached the disk. Torn means that its
+            // end is not there; anything else may have left.
+            if index + 1 == count && is_torn(found) {
                 break;
             }
             return Err(VoteRecordError::Damaged {
@@ -434,6 +442,14 @@ fn read_votes(
         sound += RECORD_BYTES;
     }
     Ok((record, sound))
+}
+
+/// Whether a record lacks its end: cut short, or never written although the
+/// file had grown.
+fn is_torn(found: &[u8]) -> bool {
+    found
+        .get(LINK_BYTES..RECORD_BYTES)
+        .is_none_or(|sum| sum.iter().all(|byte| *byte == 0))
 }
 
 fn lock(file: &File, path: &Path) -> Result<(), VoteRecordError> {

@@ -187,6 +187,12 @@ impl FinalityState {
         Height(height.0.saturating_sub(rest))
     }
 
+    /// Whether a validator's approval of a link is at hand.
+    #[must_use]
+    pub fn has(&self, validator: &Address, link: &Link) -> bool {
+        self.pool.contains(validator, link)
+    }
+
     /// Judges an approval. Membership, form, window and duplicates come before
     /// the signature, which costs most; `tip` is the height of the best chain.
     #[must_use]
@@ -447,6 +453,5 @@ pub fn certificates_above(
 }
 
 fn decode_certificate(bytes: &[u8]) -> Result<Certificate, StoreError> {
-    Certificate::decode(bytes)
-        .map_err(|error| StoreError::Damaged(format!("certificate: {error}")))
+    Certificate::decode(bytes).map_err(|error| StoreError::Damaged(format!("certificate: {error}")))
 }

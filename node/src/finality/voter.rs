@@ -51,11 +51,7 @@ pub struct Voter {
 impl Voter {
     /// A validator with the votes that it has cast.
     #[must_use]
-    pub fn new(
-        signer: Box<dyn Signer>,
-        journal: Box<dyn VoteJournal>,
-        record: VoteRecord,
-    ) -> Self {
+    pub fn new(signer: Box<dyn Signer>, journal: Box<dyn VoteJournal>, record: VoteRecord) -> Self {
         Self {
             signer,
             journal,
