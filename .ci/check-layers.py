@@ -47,7 +47,7 @@ NODE_MODULES = {
     "logging": set(),
     "p2p": {"engine", "node", "sync", "finality", "store"},
     # The network's addresses are settings.
-    "config": {"logging", "p2p"},
+    "config": {"logging", "p2p", "finality"},
     "rpc": {"p2p", "engine", "node", "sync", "chain", "finality", "mempool", "template", "store", "workers", "logging"},
 }
 

@@ -195,12 +195,12 @@ impl FileJournal {
         Ok((journal, record))
     }
 
-    /// Opens a record whoever it belongs to, to read it.
+    /// Reads a record whoever it belongs to, unless a validator is at it.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_any(path: &Path) -> Result<(RecordOwner, VoteRecord), VoteRecordError> {
-        let bytes = std::fs::read(path).map_err(|error| {
+        let mut file = File::open(path).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {
                 VoteRecordError::Missing {
                     path: path.to_owned(),
@@ -209,6 +209,10 @@ impl FileJournal {
                 io_error(path, error)
             }
         })?;
+        lock(&file, path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)
+            .map_err(|error| io_error(path, error))?;
         let owner = read_header(path, &bytes)?;
         let (record, _) = read_votes(path, &owner, &bytes)?;
         Ok((owner, record))
