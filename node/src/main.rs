@@ -127,7 +127,9 @@ fn vote_record(config: &Config) -> PathBuf {
 fn open_voter(config: &Config, genesis: &Genesis, init: bool) -> Result<Option<Voter>> {
     let Some(path) = &config.validator_key else {
         if init {
-            anyhow::bail!("--init-vote-record is for a validator: name its key with --validator-key");
+            anyhow::bail!(
+                "--init-vote-record is for a validator: name its key with --validator-key"
+            );
         }
         return Ok(None);
     };

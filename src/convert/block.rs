@@ -1,6 +1,8 @@
 //! Headers, commitments and blocks.
 
-use pithead_consensus::{Amount, BlockCommitment, BlockHeader, Encode as _, Height, Target, Work, SignedApproval};
+use pithead_consensus::{
+    Amount, BlockCommitment, BlockHeader, Encode as _, Height, SignedApproval, Target, Work,
+};
 
 use super::{Chain, timestamp};
 use crate::v1;

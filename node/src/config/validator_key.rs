@@ -95,9 +95,7 @@ impl ValidatorKey {
             })?
         } else {
             RsaPrivateKey::from_pkcs8_pem(&text).map_err(|error| {
-                malformed(format!(
-                    "{error}; make one with `pithead validator new`"
-                ))
+                malformed(format!("{error}; make one with `pithead validator new`"))
             })?
         };
         if *private.e() != rsa::BigUint::from(EXPONENT) {
@@ -109,8 +107,8 @@ impl ValidatorKey {
         let der = private
             .to_pkcs8_der()
             .map_err(|error| malformed(error.to_string()))?;
-        let pair = RsaKeyPair::from_pkcs8(der.as_bytes())
-            .map_err(|error| malformed(error.to_string()))?;
+        let pair =
+            RsaKeyPair::from_pkcs8(der.as_bytes()).map_err(|error| malformed(error.to_string()))?;
         Ok(Self {
             pair,
             address: Address::of_key(&public),

@@ -6,9 +6,7 @@ use std::sync::{PoisonError, RwLockReadGuard};
 use pithead_api::convert;
 use pithead_api::v1;
 use pithead_consensus::approval::vote::Offence;
-use pithead_consensus::{
-    Address, Checkpoint, Encode as _, Evidence, Height, Link, SignedApproval,
-};
+use pithead_consensus::{Address, Checkpoint, Encode as _, Evidence, Height, Link, SignedApproval};
 use tonic::Status;
 
 use super::chain::bad_field;
@@ -168,8 +166,7 @@ pub(super) fn list_approvals(
     }
     let certificate = certificate_at(reader.snapshot(), entry.height).map_err(internal)?;
     let certificate = certificate.filter(|found| found.link().target.hash == entry.hash());
-    let best =
-        schema::is_best(reader.snapshot(), &entry.hash(), entry.height).map_err(internal)?;
+    let best = schema::is_best(reader.snapshot(), &entry.hash(), entry.height).map_err(internal)?;
     Ok(v1::ListApprovalsResponse {
         approvals: approvals_of(api, reader, &entry)?,
         checkpoint: Some(reader.header(&entry)),
@@ -216,7 +213,11 @@ pub(super) fn list_evidence(
     let mut size = page_size(request.page_size, EVIDENCE_PAGE, EVIDENCE_PAGE_MAX);
     let all: Vec<v1::Evidence> = {
         let state = api.finality();
-        state.proofs().iter().map(|kept| evidence(api, kept)).collect()
+        state
+            .proofs()
+            .iter()
+            .map(|kept| evidence(api, kept))
+            .collect()
     };
     // Certificates of a large network are large themselves.
     let largest = all.iter().map(|each| each.first.len() + each.second.len());

@@ -246,7 +246,11 @@ fn next_secured(
             approved: Some(approved.hash),
             ..told
         };
-        return Ok(Some((response(api, Event::Approved(header), at), *at, told)));
+        return Ok(Some((
+            response(api, Event::Approved(header), at),
+            *at,
+            told,
+        )));
     }
     if let Some(header) = news(&last_final, told.last_final)? {
         let told = Told {

@@ -3,9 +3,7 @@
 use pithead_api::convert::{self, BlockSummary};
 use pithead_api::v1;
 use pithead_consensus::subsidy::subsidy;
-use pithead_consensus::{
-    Address, BlockHash, Checkpoint, Height, SignedTransaction, Txid, Work,
-};
+use pithead_consensus::{Address, BlockHash, Checkpoint, Height, SignedTransaction, Txid, Work};
 use tonic::Status;
 
 use super::Api;

@@ -217,7 +217,8 @@ impl SyncState {
         let promised = state.status.map_or(Work::ZERO, |status| status.chain_work);
         state.low_work_headers = 0;
         let behind = end.chain_work <= view.tip.chain_work;
-        if behind && !self.astray && !end.stored && end.height.0 + STALE_BLOCKS < view.tip.height.0 {
+        if behind && !self.astray && !end.stored && end.height.0 + STALE_BLOCKS < view.tip.height.0
+        {
             state.best_known = None;
             state.shared = None;
             self.collect = true;
