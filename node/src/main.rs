@@ -138,7 +138,7 @@ async fn run_node(
     // Nobody should foresee whom this node asks.
     .with_sync(SyncSettings {
         seed: rand::random(),
-        ..SyncSettings::default()
+        minimum_chain_work: config.minimum_chain_work.0,
     });
     let tip = node.chain().tip();
     info!(

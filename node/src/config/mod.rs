@@ -6,6 +6,7 @@
 
 pub mod default;
 
+mod chain_work;
 mod settings;
 mod sources;
 
@@ -21,6 +22,7 @@ use pithead_consensus::genesis::{GenesisError, GenesisFile};
 use thiserror::Error;
 use toml::Table;
 
+pub use self::chain_work::{ChainWork, ChainWorkError};
 pub use self::settings::{Cli, Command, NetworkName, Settings};
 pub use self::sources::{Origin, Place};
 
@@ -55,6 +57,7 @@ pub struct Config {
     pub mdns: bool,
     pub upnp: bool,
     pub relay: bool,
+    pub minimum_chain_work: ChainWork,
     pub min_relay_fee_rate: u64,
     pub mempool_bytes_max: usize,
     pub mempool_expiry_secs: u64,
@@ -196,6 +199,9 @@ impl Config {
             mdns: settings.mdns.unwrap_or(beyond),
             upnp: settings.upnp.unwrap_or(beyond),
             relay: settings.relay.unwrap_or(true),
+            minimum_chain_work: settings
+                .minimum_chain_work
+                .unwrap_or(default::MINIMUM_CHAIN_WORK),
             listen,
             rpc_listen: settings.rpc_listen.unwrap_or(default::RPC_LISTEN),
             rpc_allow_insecure: settings.rpc_allow_insecure.unwrap_or(false),
@@ -399,6 +405,7 @@ impl Config {
             mdns: Some(self.mdns),
             upnp: Some(self.upnp),
             relay: Some(self.relay),
+            minimum_chain_work: Some(self.minimum_chain_work),
             min_relay_fee_rate: Some(self.min_relay_fee_rate),
             mempool_bytes_max: Some(self.mempool_bytes_max),
             mempool_expiry_secs: Some(self.mempool_expiry_secs),

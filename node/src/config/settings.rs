@@ -10,6 +10,7 @@ use libp2p::Multiaddr;
 use pithead_consensus::genesis;
 use serde::{Deserialize, Serialize};
 
+use super::ChainWork;
 use crate::logging::LogFormat;
 use crate::p2p::PeerAddress;
 
@@ -182,6 +183,12 @@ pub struct Settings {
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<bool>,
+    /// Work in hex that a chain must have before it is downloaded, and before
+    /// this node counts as caught up; take it from chain_work of a block that
+    /// you trust [default: 0]
+    #[arg(long, global = true, value_name = "HEX")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_chain_work: Option<ChainWork>,
     /// Least fee rate that is accepted, grains a byte [default: 1]
     #[arg(long, global = true, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,7 +224,7 @@ pub struct Settings {
 }
 
 /// The names of the settings, in the order of the flags.
-pub(super) const KEYS: [&str; 30] = [
+pub(super) const KEYS: [&str; 31] = [
     "network",
     "genesis",
     "data_dir",
@@ -240,6 +247,7 @@ pub(super) const KEYS: [&str; 30] = [
     "mdns",
     "upnp",
     "relay",
+    "minimum_chain_work",
     "min_relay_fee_rate",
     "mempool_bytes_max",
     "mempool_expiry_secs",
