@@ -40,6 +40,8 @@ const INTERVAL_SECS: u32 = 2;
 const CACHE_BYTES: usize = 64 << 20;
 /// How often to look how far a node is.
 const POLL: Duration = Duration::from_millis(20);
+/// How long nodes that have met have things to tell each other.
+const SETTLE: Duration = Duration::from_secs(60);
 /// How long idle nodes are watched.
 const IDLE: Duration = Duration::from_secs(30);
 /// Pause after a block, for its echoes to die down.
@@ -312,6 +314,7 @@ async fn relay(count: usize, blocks: usize) {
         count - 1,
         began.elapsed().as_secs_f64()
     );
+    tokio::time::sleep(SETTLE).await;
     let (before, sent) = (nodes.cpu_secs(), nodes.sent());
     tokio::time::sleep(IDLE).await;
     let idle_bytes = (nodes.sent() - sent) as f64 / IDLE.as_secs_f64();
