@@ -32,8 +32,8 @@ pub enum QuorumError {
     },
     /// Two quorums could share too few.
     #[error(
-        "a quorum of {quorum} of {validators} validators is unsafe: 3 × {quorum} = {} does not exceed 2 × {validators} = {}. {}, no more than a third of all: so few liars could approve two conflicting blocks. The least safe quorum is {}: any two then share {}",
-        3 * u64::from(*quorum), 2 * u64::from(*validators), sharing(*validators, *quorum),
+        "a quorum of {quorum} of {validators} validators is unsafe: 3 × {quorum} = {} does not exceed 2 × {validators} = {}. {}. The least safe quorum is {}: any two then share {}",
+        3 * u64::from(*quorum), 2 * u64::from(*validators), risk(*validators, *quorum),
         Quorum::least_safe(*validators), shared(*validators, Quorum::least_safe(*validators))
     )]
     Unsafe {
@@ -138,12 +138,15 @@ fn shared(validators: u32, quorum: u32) -> u32 {
     u32::try_from((2 * u64::from(quorum)).saturating_sub(u64::from(validators))).unwrap_or(u32::MAX)
 }
 
-/// The beginning of the sentence on an unsafe quorum.
-fn sharing(validators: u32, quorum: u32) -> String {
+/// What an unsafe quorum can lead to.
+fn risk(validators: u32, quorum: u32) -> String {
     match shared(validators, quorum) {
-        0 => format!("Two quorums of {quorum} need not share a single validator"),
-        1 => format!("Two quorums of {quorum} may share a single validator"),
-        count => format!("Two quorums of {quorum} may share only {count} validators"),
+        0 => format!(
+            "Two quorums of {quorum} need not share a single validator: two conflicting blocks could be approved, and nobody would have lied"
+        ),
+        count => format!(
+            "Two quorums of {quorum} may share only {count}, no more than a third of all: so few liars could have two conflicting blocks approved"
+        ),
     }
 }
 
@@ -187,7 +190,7 @@ mod tests {
         for part in [
             "3 × 16 = 48",
             "2 × 25 = 50",
-            "only 7 validators",
+            "may share only 7",
             "quorum is 17",
             "share 9",
         ] {

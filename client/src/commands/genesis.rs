@@ -18,7 +18,7 @@ use super::send::Payment;
 use super::validator::parse_prefix;
 use crate::output::{Column, note, table};
 use crate::report::{Advised, UsageError};
-use crate::show::{Money, iso, si};
+use crate::show::{Money, counted, iso, si};
 
 /// Largest genesis file that is read: room for a million allocations.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -426,7 +426,10 @@ fn fields(
         ),
         (
             "allocations",
-            format!("{allocated} PIT to {} accounts", genesis.allocations.len()),
+            format!(
+                "{allocated} PIT to {}",
+                counted(genesis.allocations.len() as u64, "account")
+            ),
         ),
         (
             "checkpoints",
