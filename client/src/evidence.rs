@@ -7,6 +7,7 @@ use pithead_consensus::approval::finality::certificates_conflict;
 use pithead_consensus::approval::vote::Offence;
 use pithead_consensus::genesis::Network;
 use pithead_consensus::{Address, Certificate, Decode, Evidence, Genesis, PublicKey, Validators};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::chain::Chain;
@@ -27,6 +28,14 @@ pub enum EvidenceProblem {
         /// Whose key it is said to be.
         address: String,
     },
+    /// A proof of another network.
+    #[error("it is of the network with genesis {found}, not {expected}")]
+    OtherNetwork {
+        /// The genesis that the proof names.
+        found: String,
+        /// The genesis at hand.
+        expected: String,
+    },
     /// The bytes are not what the kind says.
     #[error("it can't be read: {0}")]
     Malformed(String),
@@ -36,6 +45,98 @@ pub enum EvidenceProblem {
     /// A kind that this program does not know.
     #[error("its kind is unknown to this program")]
     UnknownKind,
+}
+
+/// A proof by itself, for a file: with the network's genesis at hand, anyone can
+/// check it without a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SavedProof {
+    /// Name of the network.
+    pub network: String,
+    /// Hash of its genesis block, which every signature in the proof covers.
+    pub genesis_hash: String,
+    /// `double_vote`, `surround_vote` or `conflicting_certificates`.
+    pub kind: String,
+    /// Who misbehaved, as the node said.
+    pub validators: Vec<String>,
+    /// Height of what the first approves.
+    pub first_target_height: u64,
+    /// Hash of what the first approves.
+    pub first_target_hash: String,
+    /// Height of what the second approves.
+    pub second_target_height: u64,
+    /// Hash of what the second approves.
+    pub second_target_hash: String,
+    /// Signed approval or certificate in its consensus encoding (protocol §9).
+    pub first_hex: String,
+    /// The other.
+    pub second_hex: String,
+    /// When the node came to keep it, UTC; nothing that could be checked.
+    pub seen_time: Option<String>,
+}
+
+impl SavedProof {
+    /// A proof that a node of this chain served.
+    #[must_use]
+    pub fn new(proof: &v1::Evidence, chain: &Chain, seen_time: Option<String>) -> Self {
+        Self {
+            network: chain.network.clone(),
+            genesis_hash: chain.genesis_hash.to_string(),
+            kind: kind_name(proof.kind()).to_owned(),
+            validators: proof.validators.clone(),
+            first_target_height: proof.first_target_height,
+            first_target_hash: proof.first_target_hash.clone(),
+            second_target_height: proof.second_target_height,
+            second_target_hash: proof.second_target_hash.clone(),
+            first_hex: hex::encode(&proof.first),
+            second_hex: hex::encode(&proof.second),
+            seen_time,
+        }
+    }
+
+    /// Checks it against the validators of a genesis.
+    ///
+    /// # Errors
+    /// [`EvidenceProblem`] says why it proves nothing.
+    pub fn check(&self, genesis: &Genesis) -> Result<(), EvidenceProblem> {
+        let expected = genesis.params.genesis_hash.to_string();
+        if self.genesis_hash != expected {
+            return Err(EvidenceProblem::OtherNetwork {
+                found: self.genesis_hash.clone(),
+                expected,
+            });
+        }
+        let kind = KINDS.iter().find(|kind| kind_name(**kind) == self.kind);
+        let bytes = |digits: &str| {
+            hex::decode(digits).map_err(|error| EvidenceProblem::Malformed(error.to_string()))
+        };
+        let proof = v1::Evidence {
+            kind: kind.copied().unwrap_or_default().into(),
+            first: bytes(&self.first_hex)?.into(),
+            second: bytes(&self.second_hex)?.into(),
+            ..v1::Evidence::default()
+        };
+        check(&proof, &Validators::of_genesis(genesis))
+    }
+}
+
+/// The kinds of proofs.
+const KINDS: [v1::EvidenceKind; 3] = [
+    v1::EvidenceKind::DoubleVote,
+    v1::EvidenceKind::SurroundVote,
+    v1::EvidenceKind::ConflictingCertificates,
+];
+
+/// A kind in JSON and in names of files.
+#[must_use]
+pub fn kind_name(kind: v1::EvidenceKind) -> &'static str {
+    match kind {
+        v1::EvidenceKind::Unspecified => "unknown",
+        v1::EvidenceKind::DoubleVote => "double_vote",
+        v1::EvidenceKind::SurroundVote => "surround_vote",
+        v1::EvidenceKind::ConflictingCertificates => "conflicting_certificates",
+    }
 }
 
 impl Client {

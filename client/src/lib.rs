@@ -43,7 +43,7 @@ pub mod validator;
 pub use chain::{Chain, ChainError, ExpectedNetwork};
 pub use connection::{Client, ConnectOptions, DEFAULT_NODE_URL};
 pub use error::ClientError;
-pub use evidence::EvidenceProblem;
+pub use evidence::{EvidenceProblem, SavedProof};
 pub use key::{KeyError, Passphrase, SigningKey};
 pub use quorum::{Quorum, QuorumError};
 pub use transfer::{

@@ -8,7 +8,7 @@ use pithead_api::v1;
 use pithead_api::v1::TransactionState;
 use pithead_api::v1::subscribe_chain_response::Event;
 use pithead_client::SigningKey;
-use pithead_consensus::genesis::Network;
+use pithead_consensus::genesis::{GenesisFile, Network, ValidatorEntry};
 use pithead_consensus::{
     Address, Approval, BlockHash, Certificate, Checkpoint, Encode as _, Height, Link,
     SignedApproval, Validators,
@@ -430,6 +430,49 @@ async fn evidence_is_checked_here_before_it_is_believed() {
     assert_eq!(saved["genesis_hash"], genesis_hash.to_string());
     let first = hex::encode(&node.state().evidence[1].first);
     assert_eq!(saved["first_hex"], first);
+
+    // Anyone who has the genesis can check them, without a node.
+    let entries = network_genesis.validators.iter();
+    let file = GenesisFile {
+        checkpoint_interval: 10,
+        approval_quorum: 3,
+        validators: entries
+            .map(|key| ValidatorEntry {
+                address: Address::of_key(key).to_text(&prefix),
+                public_key: hex::encode(key.modulus()),
+            })
+            .collect(),
+        ..Network::Dev.genesis_file()
+    };
+    let genesis_path = folder.path().join("genesis.toml");
+    std::fs::write(&genesis_path, file.to_toml().unwrap()).unwrap();
+    let proof_path = folder.path().join("proof.json");
+    let own = file.check().unwrap().params.genesis_hash;
+    let vote = |link| hex::encode(approve(&keys[0], link, &own).encode());
+    let mut proof = saved.clone();
+    proof["genesis_hash"] = own.to_string().into();
+    proof["first_hex"] = vote(surround[0]).into();
+    proof["second_hex"] = vote(surround[1]).into();
+    let mut forged = proof.clone();
+    forged["second_hex"] = vote(link((10, 2), (50, 3))).into();
+    for (proof, holds, part) in [
+        (&proof, true, "it holds"),
+        (&saved, false, "it is of the network with genesis"),
+        (&forged, false, "it proves nothing"),
+    ] {
+        std::fs::write(&proof_path, proof.to_string()).unwrap();
+        let args = [
+            "evidence",
+            "check",
+            "--genesis",
+            genesis_path.to_str().unwrap(),
+        ];
+        let args = [&args[..], &[proof_path.to_str().unwrap()]].concat();
+        let output = pithead("http://127.0.0.1:1", folder.path(), &args).await;
+        assert_eq!(output.status.success(), holds, "{}", stderr(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(part), "{part} in {text}");
+    }
 
     // A list that gives a validator another's key is not believed either.
     let other = SigningKey::generate().unwrap();

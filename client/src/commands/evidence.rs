@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Subcommand};
 use pithead_api::v1;
 use pithead_client::wallet::write_public_file;
-use pithead_client::{Chain, EvidenceProblem, WalletError, evidence};
+use pithead_client::{Chain, EvidenceProblem, SavedProof, WalletError, evidence};
 use pithead_consensus::hash::tagged;
 use serde::Serialize;
 
@@ -16,60 +16,48 @@ use crate::finality::Progress;
 use crate::output::{Column, GREEN, RED, note, table};
 use crate::show::{counted, iso, iso_option};
 
+/// Largest proof that is read: two certificates of a thousand validators each
+/// have 1.2 MB in hex.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Arguments of `evidence`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct EvidenceArgs {
+    #[command(subcommand)]
+    command: Option<EvidenceCommand>,
     /// Save each proof as a file of this folder; what is there already stays.
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-/// A proof: all that is needed to check it, with a genesis file at hand.
-#[derive(Debug, Serialize)]
-struct ProofJson<'a> {
-    network: &'a str,
-    genesis_hash: String,
-    kind: &'static str,
-    validators: &'a [String],
-    first_target_height: u64,
-    first_target_hash: &'a str,
-    second_target_height: u64,
-    second_target_hash: &'a str,
-    /// Signed approval or certificate in its consensus encoding (protocol §9).
-    first_hex: String,
-    /// The other.
-    second_hex: String,
-    seen_time: Option<String>,
-}
-
-impl<'a> ProofJson<'a> {
-    fn of(proof: &'a v1::Evidence, chain: &'a Chain) -> Self {
-        Self {
-            network: &chain.network,
-            genesis_hash: chain.genesis_hash.to_string(),
-            kind: kind_name(proof.kind()),
-            validators: &proof.validators,
-            first_target_height: proof.first_target_height,
-            first_target_hash: &proof.first_target_hash,
-            second_target_height: proof.second_target_height,
-            second_target_hash: &proof.second_target_hash,
-            first_hex: hex::encode(&proof.first),
-            second_hex: hex::encode(&proof.second),
-            seen_time: iso_option(proof.seen_time.as_ref()),
-        }
-    }
+/// Subcommands of `evidence`.
+#[derive(Debug, Subcommand)]
+enum EvidenceCommand {
+    /// Check saved proofs against a genesis file, without any node; status 1 if one does not hold.
+    Check {
+        /// The network's genesis file.
+        #[arg(long, value_name = "FILE")]
+        genesis: PathBuf,
+        /// The proofs.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// A proof with what checking it here said.
 #[derive(Debug, Serialize)]
-struct CheckedJson<'a> {
+struct CheckedJson {
     #[serde(flatten)]
-    proof: ProofJson<'a>,
+    proof: SavedProof,
     holds: bool,
     problem: Option<String>,
 }
 
 pub(crate) async fn run(context: &Context, args: EvidenceArgs) -> anyhow::Result<()> {
+    if let Some(EvidenceCommand::Check { genesis, files }) = &args.command {
+        return check_files(context, genesis, files);
+    }
     let (client, chain, info) = context.connect_to_chain().await?;
     let proofs = client.evidence().await?;
     let listed = client.validators().await?;
@@ -91,7 +79,7 @@ pub(crate) async fn run(context: &Context, args: EvidenceArgs) -> anyhow::Result
             .iter()
             .zip(&checked)
             .map(|(proof, checked)| CheckedJson {
-                proof: ProofJson::of(proof, &chain),
+                proof: saved_proof(proof, &chain),
                 holds: checked.is_ok(),
                 problem: checked.as_ref().err().map(ToString::to_string),
             });
@@ -121,6 +109,58 @@ pub(crate) async fn run(context: &Context, args: EvidenceArgs) -> anyhow::Result
         ));
     }
     Ok(())
+}
+
+fn saved_proof(proof: &v1::Evidence, chain: &Chain) -> SavedProof {
+    SavedProof::new(proof, chain, iso_option(proof.seen_time.as_ref()))
+}
+
+/// Checks saved proofs.
+fn check_files(context: &Context, genesis: &Path, files: &[PathBuf]) -> anyhow::Result<()> {
+    let (_, genesis) = super::genesis::read(genesis)?;
+    let mut results = Vec::with_capacity(files.len());
+    for path in files {
+        let proof = read_proof(path)?;
+        let problem = proof.check(&genesis).err().map(|error| error.to_string());
+        if !context.json() {
+            let out = context.out;
+            let verdict = match &problem {
+                None => out.paint(&[GREEN], "it holds"),
+                Some(problem) => out.paint(&[RED], problem),
+            };
+            out.line(format!("{}: {}: {verdict}", path.display(), proof.kind))?;
+        }
+        results.push(CheckedJson {
+            proof,
+            holds: problem.is_none(),
+            problem,
+        });
+    }
+    if context.json() {
+        context.out.json(&results)?;
+    }
+    let bad = results.iter().filter(|result| !result.holds).count();
+    anyhow::ensure!(
+        bad == 0,
+        "{} not hold",
+        match bad {
+            1 => "1 proof does".to_owned(),
+            _ => format!("{bad} proofs do"),
+        }
+    );
+    Ok(())
+}
+
+fn read_proof(path: &Path) -> anyhow::Result<SavedProof> {
+    let failed = |error: &dyn std::fmt::Display| anyhow::anyhow!("{}: {error}", path.display());
+    let size = std::fs::metadata(path)
+        .map_err(|error| failed(&error))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(failed(&"it is far too large for a proof"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    serde_json::from_str(&text).map_err(|error| failed(&error))
 }
 
 fn print(
@@ -164,15 +204,6 @@ fn print(
     Ok(out.line(table(&columns, rows))?)
 }
 
-fn kind_name(kind: v1::EvidenceKind) -> &'static str {
-    match kind {
-        v1::EvidenceKind::Unspecified => "unknown",
-        v1::EvidenceKind::DoubleVote => "double_vote",
-        v1::EvidenceKind::SurroundVote => "surround_vote",
-        v1::EvidenceKind::ConflictingCertificates => "conflicting_certificates",
-    }
-}
-
 fn sentence(kind: v1::EvidenceKind) -> &'static str {
     match kind {
         v1::EvidenceKind::Unspecified => "unknown",
@@ -192,12 +223,12 @@ fn save(folder: &Path, proofs: &[v1::Evidence], chain: &Chain) -> anyhow::Result
         let digest = hex::encode(tagged("pithead/evidence-file", &content));
         let name = format!(
             "{}-{}-{}.json",
-            kind_name(proof.kind()),
+            evidence::kind_name(proof.kind()),
             proof.second_target_height,
             digest.get(..12).unwrap_or(&digest)
         );
         let path = folder.join(name);
-        let text = serde_json::to_string_pretty(&ProofJson::of(proof, chain))?;
+        let text = serde_json::to_string_pretty(&saved_proof(proof, chain))?;
         match write_public_file(&path, format!("{text}\n").as_bytes()) {
             Err(WalletError::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -302,18 +302,23 @@ struct GenesisJson<'a> {
     validators: Vec<&'a str>,
 }
 
+/// Reads a genesis file and checks it.
+pub(super) fn read(path: &Path) -> anyhow::Result<(GenesisFile, Genesis)> {
+    let failed = |error: &dyn std::fmt::Display| anyhow::anyhow!("{}: {error}", path.display());
+    let size = std::fs::metadata(path)
+        .map_err(|error| failed(&error))?
+        .len();
+    if size > FILE_BYTES_MAX {
+        return Err(failed(&"it is far too large for a genesis file"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let file = GenesisFile::from_toml(&text).map_err(|error| failed(&error))?;
+    let genesis = file.check().map_err(|error| failed(&error))?;
+    Ok((file, genesis))
+}
+
 fn show(context: &Context, path: &Path) -> anyhow::Result<()> {
-    let what = || format!("{} can't be read", path.display());
-    let size = std::fs::metadata(path).with_context(what)?.len();
-    anyhow::ensure!(
-        size <= FILE_BYTES_MAX,
-        "{} is far too large for a genesis file",
-        path.display()
-    );
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| anyhow::anyhow!("{} can't be read: {error}", path.display()))?;
-    let file = GenesisFile::from_toml(&text)?;
-    let genesis = file.check()?;
+    let (file, genesis) = read(path)?;
     print(context, path, &file, &genesis)?;
     if context.json() {
         return Ok(());
