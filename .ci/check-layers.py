@@ -2,7 +2,7 @@
 """Holds the crates to their layers: consensus <- pithead-api <- node, miner,
 client; sim on node and consensus; and node, miner and client never depend on one
 another. Then the modules of the node to theirs: rpc, p2p -> engine -> node ->
-sync -> chain, mempool, template -> store.
+sync -> chain, finality, mempool, template -> store.
 
 Reads `cargo metadata`; dependencies of tests count too. Modules are read from
 the paths that start with `crate::`.
@@ -39,15 +39,16 @@ NODE_MODULES = {
     "planted": set(),
     "chain": {"store", "planted"},
     "template": {"chain", "mempool", "store"},
-    "sync": {"chain", "mempool", "store"},
-    "node": {"sync", "chain", "mempool", "template", "store"},
-    "engine": {"node", "sync", "chain", "mempool", "template", "store"},
+    "finality": {"store"},
+    "sync": {"chain", "finality", "mempool", "store"},
+    "node": {"sync", "chain", "finality", "mempool", "template", "store"},
+    "engine": {"node", "sync", "chain", "finality", "mempool", "template", "store"},
     "workers": {"template"},
     "logging": set(),
-    "p2p": {"engine", "node", "sync", "store"},
+    "p2p": {"engine", "node", "sync", "finality", "store"},
     # The network's addresses are settings.
-    "config": {"logging", "p2p"},
-    "rpc": {"p2p", "engine", "node", "sync", "chain", "mempool", "template", "store", "workers", "logging"},
+    "config": {"logging", "p2p", "finality"},
+    "rpc": {"p2p", "engine", "node", "sync", "chain", "finality", "mempool", "template", "store", "workers", "logging"},
 }
 
 

@@ -194,6 +194,16 @@ impl Validators {
         self.keys.get(validator)
     }
 
+    /// Checks the form of an approval and that its validator is one: all but the
+    /// signature.
+    ///
+    /// # Errors
+    /// [`ApprovalError`], one variant a rule.
+    pub fn check_unsigned(&self, approval: &Approval) -> Result<(), ApprovalError> {
+        self.check_link(&approval.link)?;
+        self.member(&approval.validator).map(|_| ())
+    }
+
     /// Checks what an approval shows by itself; the signature, which costs most,
     /// comes last.
     ///
@@ -201,7 +211,7 @@ impl Validators {
     /// [`ApprovalError`], one variant a rule.
     pub fn check(&self, signed: &SignedApproval) -> Result<(), ApprovalError> {
         let validator = signed.approval.validator;
-        self.check_link(&signed.approval.link)?;
+        self.check_unsigned(&signed.approval)?;
         let key = self.member(&validator)?;
         // # Consensus: §9 "signed under §2".
         let message = signed.approval.signing_message(&self.genesis_hash);

@@ -2,7 +2,6 @@
 
 use std::cmp::Ordering;
 
-use crate::height::Height;
 use crate::target::Work;
 
 /// What the rule looks at, for one chain.
@@ -10,8 +9,8 @@ use crate::target::Work;
 pub struct Candidate {
     /// Whether the chain contains the last final block.
     pub contains_final: bool,
-    /// Height of the highest approved checkpoint on it.
-    pub approved_height: Height,
+    /// Whether the chain contains the highest approved checkpoint.
+    pub contains_approved: bool,
     /// Work of the chain.
     pub chain_work: Work,
     /// Rank of arrival of its last block at this node: lower was earlier.
@@ -25,7 +24,7 @@ pub struct Candidate {
 pub fn compare(a: &Candidate, b: &Candidate) -> Ordering {
     a.contains_final
         .cmp(&b.contains_final)
-        .then(a.approved_height.cmp(&b.approved_height))
+        .then(a.contains_approved.cmp(&b.contains_approved))
         .then(a.chain_work.cmp(&b.chain_work))
         .then(b.arrival.cmp(&a.arrival))
 }

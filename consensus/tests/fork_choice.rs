@@ -4,8 +4,8 @@
 
 use std::cmp::Ordering;
 
+use pithead_consensus::Work;
 use pithead_consensus::fork_choice::{Candidate, compare};
-use pithead_consensus::{Height, Work};
 use proptest::prelude::*;
 
 fn work(number: u64) -> Work {
@@ -16,7 +16,7 @@ fn work(number: u64) -> Work {
 
 const PLAIN: Candidate = Candidate {
     contains_final: true,
-    approved_height: Height(10),
+    contains_approved: false,
     chain_work: Work::ZERO,
     arrival: 5,
 };
@@ -25,7 +25,7 @@ const PLAIN: Candidate = Candidate {
 fn the_last_final_block_outweighs_everything() {
     let without = Candidate {
         contains_final: false,
-        approved_height: Height(1_000),
+        contains_approved: true,
         chain_work: work(u64::MAX),
         arrival: 0,
     };
@@ -34,8 +34,8 @@ fn the_last_final_block_outweighs_everything() {
 
 #[test]
 fn an_approved_checkpoint_outweighs_work() {
-    let higher = Candidate {
-        approved_height: Height(20),
+    let approved = Candidate {
+        contains_approved: true,
         ..PLAIN
     };
     let heavier = Candidate {
@@ -43,7 +43,7 @@ fn an_approved_checkpoint_outweighs_work() {
         arrival: 0,
         ..PLAIN
     };
-    assert_eq!(compare(&higher, &heavier), Ordering::Greater);
+    assert_eq!(compare(&approved, &heavier), Ordering::Greater);
 }
 
 #[test]
@@ -67,10 +67,10 @@ fn the_first_seen_wins_a_tie() {
 }
 
 fn candidates() -> impl Strategy<Value = Candidate> {
-    (any::<bool>(), 0..3u64, 0..3u64, 0..3u64).prop_map(
-        |(contains_final, height, hashes, arrival)| Candidate {
+    (any::<bool>(), any::<bool>(), 0..3u64, 0..3u64).prop_map(
+        |(contains_final, contains_approved, hashes, arrival)| Candidate {
             contains_final,
-            approved_height: Height(height),
+            contains_approved,
             chain_work: work(hashes),
             arrival,
         },

@@ -1,7 +1,7 @@
 //! Runs the core on a thread of its own behind a bounded queue, and tells the
 //! rest of the process what it did.
 
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, wat
 use tracing::{debug, error, info, warn};
 
 use crate::chain::AcceptError;
+use crate::finality::{FinalityState, FinalityStatus};
 use crate::mempool::{Mempool, PendingChange};
 use crate::node::{
     Answer, BlockVerdict, Effect, Event, Node, Now, RejectedTransaction, TransactionVerdict,
@@ -88,6 +89,9 @@ pub struct Engine {
     pending: broadcast::Sender<PendingChange>,
     fatal: watch::Receiver<Option<String>>,
     sync: watch::Receiver<SyncStatus>,
+    finality_state: Arc<RwLock<FinalityState>>,
+    finality: watch::Receiver<FinalityStatus>,
+    approvals: watch::Receiver<u64>,
     network: Arc<OnceLock<mpsc::Sender<Effect>>>,
     peer_places: Arc<Semaphore>,
     clock: Clock,
@@ -160,6 +164,13 @@ impl Engine {
         let (pending, _) = broadcast::channel(PENDING_CHANGES_MAX);
         let (fatal_sender, fatal) = watch::channel(None);
         let (sync_sender, sync) = watch::channel(node.sync_status());
+        let state = Arc::clone(node.finality());
+        let status = state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .status();
+        let (finality_sender, finality) = watch::channel(status);
+        let (approvals_sender, approvals) = watch::channel(0);
         let network = Arc::new(OnceLock::new());
         let engine = Self {
             commands,
@@ -171,6 +182,9 @@ impl Engine {
             pending: pending.clone(),
             fatal,
             sync,
+            finality_state: state,
+            finality,
+            approvals,
             network: Arc::clone(&network),
             peer_places: Arc::new(Semaphore::new(QUEUE_PEER_EVENTS_MAX)),
             clock: Arc::clone(&clock),
@@ -184,6 +198,8 @@ impl Engine {
                 pending,
                 fatal: fatal_sender,
                 sync: sync_sender,
+                finality: finality_sender,
+                approvals: approvals_sender,
                 network,
             },
         };
@@ -294,6 +310,24 @@ impl Engine {
     #[must_use]
     pub fn sync(&self) -> watch::Receiver<SyncStatus> {
         self.sync.clone()
+    }
+
+    /// Approvals and what they secure, for reading.
+    #[must_use]
+    pub fn finality_state(&self) -> &RwLock<FinalityState> {
+        &self.finality_state
+    }
+
+    /// Follows what is approved and final.
+    #[must_use]
+    pub fn finality(&self) -> watch::Receiver<FinalityStatus> {
+        self.finality.clone()
+    }
+
+    /// Changes with every approval that comes.
+    #[must_use]
+    pub fn approvals(&self) -> watch::Receiver<u64> {
+        self.approvals.clone()
     }
 
     /// Where the network shell puts what peers tell.
@@ -413,6 +447,9 @@ struct Outlets {
     pending: broadcast::Sender<PendingChange>,
     fatal: watch::Sender<Option<String>>,
     sync: watch::Sender<SyncStatus>,
+    finality: watch::Sender<FinalityStatus>,
+    /// Counts approvals, for those who wait for one.
+    approvals: watch::Sender<u64>,
     network: Arc<OnceLock<mpsc::Sender<Effect>>>,
 }
 
@@ -436,6 +473,12 @@ impl Outlets {
                 error!(%reason, "stopping: storage failed");
                 self.fatal.send_replace(Some(reason));
                 return true;
+            }
+            Effect::FinalityMoved(status) => {
+                self.finality.send_replace(status);
+            }
+            Effect::ApprovalsChanged => {
+                self.approvals.send_modify(|count| *count += 1);
             }
             Effect::SyncChanged(status) => {
                 self.sync.send_if_modified(|present| {

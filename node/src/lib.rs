@@ -4,12 +4,13 @@
 //! runs it on one thread behind a bounded queue; [`rpc`] serves the gRPC API
 //! from snapshots and by sending events to the core.
 //!
-//! Layers, never backwards: rpc → engine → node → sync → chain, mempool, template →
-//! store.
+//! Layers, never backwards: rpc → engine → node → sync → chain, finality, mempool,
+//! template → store.
 
 pub mod store;
 
 pub mod chain;
+pub mod finality;
 pub mod mempool;
 pub mod sync;
 pub mod template;

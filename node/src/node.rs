@@ -5,6 +5,7 @@
 //! Start reading at [`Node::handle`].
 
 mod event;
+mod finality;
 mod peers;
 mod relay;
 mod templates;
@@ -22,6 +23,7 @@ pub use event::{
 };
 
 use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate};
+use crate::finality::{FinalityState, Voter};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
 use crate::store::schema;
 use crate::store::{PendingRecord, Store, StoreError};
@@ -48,6 +50,8 @@ pub struct TemplatePolicy {
 pub struct Node {
     chain: Chain,
     mempool: Arc<RwLock<Mempool>>,
+    finality: Arc<RwLock<FinalityState>>,
+    voter: Option<Voter>,
     template: Option<Arc<BlockTemplate>>,
     template_count: u64,
     template_policy: TemplatePolicy,
@@ -74,7 +78,17 @@ impl Node {
         template_policy: TemplatePolicy,
         now: u64,
     ) -> Result<Self, StoreError> {
-        let chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        let mut chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        let finality = FinalityState::open(chain.genesis(), store.snapshot()?.as_ref())?;
+        let status = finality.status();
+        chain.follow_finality(
+            status.last_final,
+            if status.conflict {
+                status.last_final
+            } else {
+                status.approved
+            },
+        );
         let sync = SyncState::new(SyncSettings::default(), chain.tip());
         let mut node = Self {
             sync,
@@ -82,6 +96,8 @@ impl Node {
             has_more: false,
             chain,
             mempool: Arc::new(RwLock::new(Mempool::new(limits))),
+            finality: Arc::new(RwLock::new(finality)),
+            voter: None,
             template: None,
             template_count: 0,
             template_policy,
@@ -118,6 +134,12 @@ impl Node {
     #[must_use]
     pub fn mempool(&self) -> &Arc<RwLock<Mempool>> {
         &self.mempool
+    }
+
+    /// Approvals and what they secure, shared with readers.
+    #[must_use]
+    pub fn finality(&self) -> &Arc<RwLock<FinalityState>> {
+        &self.finality
     }
 
     /// How far this node is behind what its peers show.
@@ -475,6 +497,16 @@ impl Node {
 
     // A panic while the lock is held is a fault in this program that has been
     // reported; the pool's own invariants hold between its methods.
+    fn write_finality(&self) -> RwLockWriteGuard<'_, FinalityState> {
+        self.finality
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_finality(&self) -> RwLockReadGuard<'_, FinalityState> {
+        self.finality.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write_mempool(&self) -> RwLockWriteGuard<'_, Mempool> {
         self.mempool.write().unwrap_or_else(PoisonError::into_inner)
     }

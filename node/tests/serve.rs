@@ -31,7 +31,8 @@ fn blocks(count: usize) -> Vec<Block> {
 fn answer_with(node: &Node, recent: &RecentBlocks, request: &Request) -> Response {
     let snapshot = node.chain().store().snapshot().unwrap();
     let mempool = node.mempool().read().unwrap();
-    let response = serve(snapshot.as_ref(), &mempool, recent, request).unwrap();
+    let finality = node.finality().read().unwrap();
+    let response = serve(snapshot.as_ref(), &mempool, &finality, recent, request).unwrap();
     let bytes = response.encode();
     let max = node.chain().params().max_block_bytes;
     assert!(bytes.len() <= response_bytes_max(max));
@@ -69,12 +70,14 @@ fn status_is_the_tips() {
         best_hash: BlockHash::ZERO,
         height: pithead_consensus::Height(0),
         chain_work: pithead_consensus::Work::ZERO,
+        approved: pithead_consensus::Height(0),
     };
     let tip = node.chain().tip();
     let expected = Status {
         best_hash: hash(&blocks[2]),
         height: tip.height,
         chain_work: tip.chain_work,
+        approved: pithead_consensus::Height(0),
     };
     let response = answer(&node, &Request::Status(asker));
     assert_eq!(response, Response::Status(expected));

@@ -1,7 +1,7 @@
 //! One number for all that happened: two runs with the same digest handled the
 //! same events in the same order with the same effects.
 
-use pithead_consensus::Encode as _;
+use pithead_consensus::{Encode as _, SignedApproval};
 use pithead_node::node::{Effect, Event};
 use pithead_node::sync::{Gossip, PeerEvent, Request, Response, Verdict};
 use sha2::{Digest as _, Sha256};
@@ -60,7 +60,13 @@ impl Digest {
         match gossip {
             Gossip::Block(header) => self.take(11, 0, 0, &header.hash().0),
             Gossip::Transaction(transaction) => self.take(12, 0, 0, &transaction.leaf_hash().0),
+            Gossip::Approval(signed) => self.approval(signed),
         }
+    }
+
+    /// Signatures are randomised: what they are of is not.
+    fn approval(&mut self, signed: &SignedApproval) {
+        self.take(31, 0, 0, &signed.approval.encode());
     }
 
     fn response(&mut self, response: &Response) {
@@ -87,6 +93,16 @@ impl Digest {
                 self.take(17, txids.len() as u64, 0, &[]);
                 for txid in txids {
                     self.hasher.update(txid.0);
+                }
+            }
+            Response::Approvals(approvals) => {
+                self.take(18, approvals.len() as u64, 0, &[]);
+                approvals.iter().for_each(|each| self.approval(each));
+            }
+            Response::Certificates(certificates) => {
+                self.take(19, certificates.len() as u64, 0, &[]);
+                for certificate in certificates {
+                    self.hasher.update(certificate.link().encode());
                 }
             }
         }
@@ -126,6 +142,12 @@ impl Digest {
                 let height = status.best_header_height.0;
                 self.take(30, height, u64::from(status.syncing), &[]);
             }
+            Effect::FinalityMoved(status) => {
+                let (approved, last_final) = (status.approved, status.last_final);
+                self.take(32, approved.height.0, last_final.height.0, &approved.hash.0);
+                self.hasher.update(last_final.hash.0);
+            }
+            Effect::ApprovalsChanged => self.take(33, 0, 0, &[]),
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) struct Measure {
     pub(crate) announcements: Traffic,
     /// Transactions, gossiped.
     pub(crate) transactions: Traffic,
+    pub(crate) approvals: Traffic,
     pub(crate) requests: Traffic,
     /// Answers that hold blocks.
     pub(crate) bodies: Traffic,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
+use pithead_consensus::hash::sha256;
 use pithead_consensus::{Address, Block, BlockHash, Encode as _, Genesis};
 use pithead_node::mempool::MempoolLimits;
 use pithead_node::node::{Node, Now, TemplatePolicy};
@@ -46,6 +47,10 @@ impl Message {
         let (name, bytes) = match &gossip {
             Gossip::Block(header) => (header.hash().0, header.encode().len()),
             Gossip::Transaction(transaction) => (transaction.leaf_hash().0, transaction.size()),
+            Gossip::Approval(signed) => {
+                let raw = signed.encode();
+                (sha256(&raw), raw.len())
+            }
         };
         Self {
             name,

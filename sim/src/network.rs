@@ -63,6 +63,7 @@ impl Simulation {
         match message.gossip {
             Gossip::Block(_) => self.measure.announcements.add(message.bytes),
             Gossip::Transaction(_) => self.measure.transactions.add(message.bytes),
+            Gossip::Approval(_) => self.measure.approvals.add(message.bytes),
         }
         let loss = self.weather.gossip_loss;
         if self.dice.network.happens(loss) || !self.reaches(from, to) {
@@ -126,7 +127,15 @@ impl Simulation {
         let served = node.chain().store().snapshot().and_then(|snapshot| {
             let mempool = node.mempool().read();
             let mempool = mempool.unwrap_or_else(PoisonError::into_inner);
-            serve(snapshot.as_ref(), &mempool, &member.recent, request)
+            let finality = node.finality().read();
+            let finality = finality.unwrap_or_else(PoisonError::into_inner);
+            serve(
+                snapshot.as_ref(),
+                &mempool,
+                &finality,
+                &member.recent,
+                request,
+            )
         });
         let honest = served.map_err(|error| self.storage_failed(at, &error))?;
         let response = if self.members[at].manner == Manner::Liar {

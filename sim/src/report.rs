@@ -157,6 +157,7 @@ impl Report {
                 ("bodies", measure.bodies),
                 ("other answers", measure.responses),
                 ("transactions", measure.transactions),
+                ("approvals", measure.approvals),
             ]
             .into_iter()
             .map(|(kind, traffic)| per_block(kind, traffic, blocks_best))

@@ -98,7 +98,10 @@ impl Simulation {
             Effect::Fatal(reason) => {
                 return Err(self.violation(Some(index), format!("it gave up: {reason}")));
             }
-            Effect::NewTemplate(_) | Effect::Pending(_) => {}
+            Effect::FinalityMoved(_)
+            | Effect::ApprovalsChanged
+            | Effect::NewTemplate(_)
+            | Effect::Pending(_) => {}
         }
         Ok(())
     }

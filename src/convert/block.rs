@@ -1,6 +1,8 @@
 //! Headers, commitments and blocks.
 
-use pithead_consensus::{Amount, BlockCommitment, BlockHeader, Encode as _, Height, Target, Work};
+use pithead_consensus::{
+    Amount, BlockCommitment, BlockHeader, Encode as _, Height, SignedApproval, Target, Work,
+};
 
 use super::{Chain, timestamp};
 use crate::v1;
@@ -60,6 +62,21 @@ impl Chain {
             reward_address: self.address_text(&commitment.reward_address),
             extra_nonce: hex::encode(commitment.extra_nonce),
             raw: commitment.encode().into(),
+        }
+    }
+
+    /// A validator's approval as the wire shows it.
+    #[must_use]
+    pub fn approval(&self, signed: &SignedApproval) -> v1::Approval {
+        let link = &signed.approval.link;
+        v1::Approval {
+            validator: self.address_text(&signed.approval.validator),
+            source_height: link.source.height.0,
+            source_hash: link.source.hash.to_string(),
+            target_height: link.target.height.0,
+            target_hash: link.target.hash.to_string(),
+            signature: signed.signature.0.to_vec().into(),
+            raw: signed.encode().into(),
         }
     }
 

@@ -109,6 +109,22 @@ impl Finality {
         self.conflict
     }
 
+    /// The links of all certificates, ascending by target height.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.values()
+    }
+
+    /// An earlier link that conflicts with this one. Links surround each other
+    /// only where the target of one lies between the ends of the other or above,
+    /// so that in a chain of any length few are looked at.
+    fn conflicting(&self, link: &Link) -> Option<Link> {
+        self.links
+            .range(link.source.height..)
+            .map(|(_, earlier)| earlier)
+            .find(|earlier| certificates_conflict(earlier, link))
+            .copied()
+    }
+
     /// Takes in the link of a certificate that has been checked.
     ///
     /// After a conflict nothing more is approved or finalised: the chain follows
@@ -129,12 +145,7 @@ impl Finality {
         }
         // # Consensus: §9 "Two conflicting certificates: keep both as evidence,
         // stop finalising, raise an alarm, follow proof of work".
-        let earlier = self
-            .links
-            .values()
-            .find(|earlier| certificates_conflict(earlier, &link))
-            .copied();
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = self.conflicting(&link) {
             self.conflict.get_or_insert((earlier, link));
             return Ok(Outcome::Conflict { earlier });
         }

@@ -157,6 +157,12 @@ impl VoteRecord {
         Ok(())
     }
 
+    /// The vote with this target height.
+    #[must_use]
+    pub fn vote_at(&self, target: Height) -> Option<&Link> {
+        self.0.get(&target)
+    }
+
     /// The votes, ascending by target height.
     pub fn votes(&self) -> impl Iterator<Item = &Link> {
         self.0.values()

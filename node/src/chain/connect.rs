@@ -18,6 +18,8 @@ use crate::store::{Overlay, Snapshot, StoreError, Table};
 /// that, more than a day of the main network, lets a network that was split
 /// over night still become one again.
 pub const UNDO_BLOCKS: u64 = 10_000;
+/// Blocks whose undo records are dropped with one new block.
+const PRUNED_AT_ONCE: u64 = 8;
 
 impl Chain {
     /// Connects `block` (whose entry is `entry`) on top of `parent`, the tip of
@@ -68,7 +70,7 @@ impl Chain {
             entry.height.0.to_be_bytes(),
             block.hash().0,
         );
-        prune(overlay, entry.height)?;
+        self.prune(overlay, entry.height)?;
         Ok(entry)
     }
 
@@ -104,6 +106,29 @@ impl Chain {
         }
         overlay.delete(Table::Undo, hash.0);
         overlay.delete(Table::BestChain, entry.height.0.to_be_bytes());
+        Ok(())
+    }
+
+    /// Drops what is only needed to undo blocks that can't be undone any more:
+    /// too deep, and not above the last final one where there are validators
+    /// (protocol §12). What waited for finality follows a few blocks at a time.
+    fn prune(&self, overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
+        let Some(deep) = height.checked_sub(UNDO_BLOCKS) else {
+            return Ok(());
+        };
+        if self.genesis().validators.is_empty() {
+            return prune_block(overlay, deep);
+        }
+        let limit = deep.min(self.last_final().height);
+        let done = schema::pruned(overlay)?;
+        let next = Height(done.0.saturating_add(PRUNED_AT_ONCE)).min(limit);
+        if next <= done {
+            return Ok(());
+        }
+        for height in done.0.saturating_add(1)..=next.0 {
+            prune_block(overlay, Height(height))?;
+        }
+        overlay.put(Table::Meta, schema::META_PRUNED, next.0.to_le_bytes());
         Ok(())
     }
 
@@ -218,12 +243,9 @@ fn write_indexes(overlay: &mut Overlay<'_>, height: Height, block: &CheckedBlock
     }
 }
 
-/// Drops what is only needed to undo blocks that are too deep to be undone.
-fn prune(overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
-    let Some(deep) = height.checked_sub(UNDO_BLOCKS) else {
-        return Ok(());
-    };
-    let Some(hash) = schema::best_hash(overlay, deep)? else {
+/// Drops what is only needed to undo one block.
+fn prune_block(overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
+    let Some(hash) = schema::best_hash(overlay, height)? else {
         return Ok(());
     };
     overlay.delete(Table::Undo, hash.0);

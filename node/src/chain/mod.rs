@@ -5,22 +5,22 @@
 //! reading there; `connect` holds one step up or down, `path` finds the way
 //! from one block to another.
 
+mod choose;
 mod connect;
 mod open;
 mod path;
 mod verify;
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use pithead_consensus::check::{
     BlockError, CheckedBlock, NotYet, check_block, check_header_in_context, check_time_at,
 };
 use pithead_consensus::difficulty::{Ancestors, expected_bits};
-use pithead_consensus::fork_choice::{self, Candidate};
 use pithead_consensus::{
-    Block, BlockHash, CompactTarget, ConsensusParams, Encode, Genesis, Hash256, Height,
+    Block, BlockHash, Checkpoint, CompactTarget, ConsensusParams, Encode, Genesis, Hash256, Height,
 };
 use thiserror::Error;
 
@@ -96,6 +96,12 @@ pub struct Chain {
     verified: HashSet<Hash256>,
     defers_commits: bool,
     has_deferred: bool,
+    /// Never reorganised away; the genesis without validators.
+    last_final: Checkpoint,
+    /// What the best chain should contain, if there is a choice.
+    approved: Checkpoint,
+    /// Ends of side branches that were seen since the start, oldest first.
+    leaves: VecDeque<BlockHash>,
 }
 
 impl Chain {
@@ -184,8 +190,9 @@ impl Chain {
 
         let mut overlay = Overlay::new(snapshot.as_ref());
         let entry = self.add_entry(&mut overlay, &parent, &block)?;
-        if self.rank(&entry) != Ordering::Greater {
+        if self.rank(&overlay, &entry)? != Ordering::Greater {
             self.commit(overlay.into_batch())?;
+            self.remember_leaf(hash);
             return Ok(Accepted::Side);
         }
         self.switch_to(overlay, &entry, block, validated)
@@ -205,6 +212,7 @@ impl Chain {
         if depth > UNDO_BLOCKS {
             // Kept as a side chain: more undo records may exist elsewhere.
             self.store.commit(&overlay.into_batch())?;
+            self.remember_leaf(entry.hash());
             return Err(AcceptError::TooDeep { depth });
         }
         let mut update = ChainUpdate::default();
@@ -234,6 +242,9 @@ impl Chain {
         overlay.put(Table::Meta, schema::META_TIP, entry.hash().0);
         validated(&block);
         self.commit(overlay.into_batch())?;
+        if !update.disconnected.is_empty() {
+            self.remember_leaf(self.tip.hash());
+        }
         self.tip = parent;
         for connected in &update.connected {
             for leaf in connected.leaf_hashes() {
@@ -322,12 +333,6 @@ impl Chain {
         Ok(entry)
     }
 
-    /// How a chain compares with the best one (protocol §8). Without
-    /// certificates yet, no chain is final beyond the genesis.
-    fn rank(&self, entry: &ChainEntry) -> Ordering {
-        fork_choice::compare(&candidate(entry), &candidate(&self.tip))
-    }
-
     /// Reads a stored block back. It was checked when it came.
     fn load(
         &self,
@@ -339,15 +344,6 @@ impl Chain {
         check_block(self.params(), block)
             .map(Arc::new)
             .map_err(|error| StoreError::Damaged(format!("body of block {hash}: {error}")))
-    }
-}
-
-fn candidate(entry: &ChainEntry) -> Candidate {
-    Candidate {
-        contains_final: true,
-        approved_height: Height::GENESIS,
-        chain_work: entry.chain_work,
-        arrival: entry.arrival,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Opening a store: writing the genesis into a new one, refusing one that
 //! belongs to another chain.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
+use pithead_consensus::{
+    Account, Address, Amount, BlockHash, Checkpoint, Encode, Genesis, Height, Work,
+};
 
 use super::Chain;
 use super::connect::write_tree;
@@ -61,6 +63,9 @@ impl Chain {
             verified: HashSet::new(),
             defers_commits: false,
             has_deferred: false,
+            last_final: Checkpoint::genesis(expected),
+            approved: Checkpoint::genesis(expected),
+            leaves: VecDeque::new(),
         })
     }
 }

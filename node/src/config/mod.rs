@@ -8,6 +8,7 @@ pub mod default;
 
 mod settings;
 mod sources;
+mod validator_key;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -21,8 +22,9 @@ use pithead_consensus::genesis::{GenesisError, GenesisFile};
 use thiserror::Error;
 use toml::Table;
 
-pub use self::settings::{Cli, Command, NetworkName, Settings};
+pub use self::settings::{Cli, Command, NetworkName, Settings, Votes};
 pub use self::sources::{Origin, Place};
+pub use self::validator_key::{ValidatorKey, ValidatorKeyError};
 
 use self::settings::KEYS;
 use crate::logging::{self, LogFormat};
@@ -55,6 +57,8 @@ pub struct Config {
     pub mdns: bool,
     pub upnp: bool,
     pub relay: bool,
+    pub validator_key: Option<PathBuf>,
+    pub validator_passphrase_file: Option<PathBuf>,
     pub min_relay_fee_rate: u64,
     pub mempool_bytes_max: usize,
     pub mempool_expiry_secs: u64,
@@ -196,6 +200,8 @@ impl Config {
             mdns: settings.mdns.unwrap_or(beyond),
             upnp: settings.upnp.unwrap_or(beyond),
             relay: settings.relay.unwrap_or(true),
+            validator_key: settings.validator_key,
+            validator_passphrase_file: settings.validator_passphrase_file,
             listen,
             rpc_listen: settings.rpc_listen.unwrap_or(default::RPC_LISTEN),
             rpc_allow_insecure: settings.rpc_allow_insecure.unwrap_or(false),
@@ -399,6 +405,8 @@ impl Config {
             mdns: Some(self.mdns),
             upnp: Some(self.upnp),
             relay: Some(self.relay),
+            validator_key: self.validator_key.clone(),
+            validator_passphrase_file: self.validator_passphrase_file.clone(),
             min_relay_fee_rate: Some(self.min_relay_fee_rate),
             mempool_bytes_max: Some(self.mempool_bytes_max),
             mempool_expiry_secs: Some(self.mempool_expiry_secs),

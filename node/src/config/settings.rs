@@ -29,6 +29,11 @@ pub struct Cli {
     /// Replay the whole chain, compare it with what is stored, and exit.
     #[arg(long)]
     pub verify: bool,
+    /// Make an empty vote record, for a validator's key that never voted
+    /// anywhere. A key that did must not start without its record: it could vote
+    /// against itself, which everyone can prove.
+    #[arg(long)]
+    pub init_vote_record: bool,
     /// Stop when standard input closes: for a parent process that must not
     /// leave the node behind, however it ends itself.
     #[arg(long)]
@@ -53,10 +58,30 @@ impl Cli {
 }
 
 /// What to do instead of running the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Print the effective configuration as TOML and exit.
     Config,
+    /// Move a validator's vote record to another machine, while neither runs.
+    #[command(subcommand)]
+    Votes(Votes),
+}
+
+/// What to do with a vote record.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Votes {
+    /// Write the record of this data directory to a new file. The validator must
+    /// not vote here any more.
+    Export {
+        /// The file to make.
+        file: PathBuf,
+    },
+    /// Add the votes of an exported record to that of this data directory, which
+    /// never loses any.
+    Import {
+        /// The exported record.
+        file: PathBuf,
+    },
 }
 
 /// A built-in network.
@@ -182,6 +207,15 @@ pub struct Settings {
     #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay: Option<bool>,
+    /// Vote with this validator's key: a PKCS#8 PEM file that only its owner may
+    /// read, as `pithead validator new` makes it
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validator_key: Option<PathBuf>,
+    /// File whose first line opens an encrypted --validator-key
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validator_passphrase_file: Option<PathBuf>,
     /// Least fee rate that is accepted, grains a byte [default: 1]
     #[arg(long, global = true, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,7 +251,7 @@ pub struct Settings {
 }
 
 /// The names of the settings, in the order of the flags.
-pub(super) const KEYS: [&str; 30] = [
+pub(super) const KEYS: [&str; 32] = [
     "network",
     "genesis",
     "data_dir",
@@ -240,6 +274,8 @@ pub(super) const KEYS: [&str; 30] = [
     "mdns",
     "upnp",
     "relay",
+    "validator_key",
+    "validator_passphrase_file",
     "min_relay_fee_rate",
     "mempool_bytes_max",
     "mempool_expiry_secs",

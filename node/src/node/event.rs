@@ -6,6 +6,7 @@ use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{Block, SignedTransaction, Txid};
 
 use crate::chain::AcceptError;
+use crate::finality::FinalityStatus;
 use crate::mempool::{PendingChange, RejectReason};
 use crate::store::StoreError;
 use crate::store::schema::ChainEntry;
@@ -155,6 +156,10 @@ pub enum Effect {
         /// Its points.
         points: u32,
     },
+    /// A checkpoint was approved, a block became final, or finality stopped.
+    FinalityMoved(FinalityStatus),
+    /// An approval came that had not been there.
+    ApprovalsChanged,
     /// This node is catching up, has caught up, or knows of more headers.
     SyncChanged(SyncStatus),
 }

@@ -31,11 +31,18 @@ impl Node {
         act: impl FnOnce(&mut SyncState, &View<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let snapshot = self.chain.store().snapshot()?;
+        let (finality, checkpoint) = {
+            let state = self.read_finality();
+            let height = state.checkpoint_height(self.chain.tip().height);
+            (state.status(), state.is_active().then_some(height))
+        };
         let view = View {
             params: self.chain.params(),
             store: snapshot.as_ref(),
             tip: self.chain.tip(),
             mempool: &self.mempool,
+            finality,
+            checkpoint,
             unix_secs: now.unix_secs,
             ms: now.monotonic_ms,
         };
@@ -76,6 +83,12 @@ impl Node {
                     Delivered::Transactions(transactions) => {
                         self.take_fetched(peer, transactions, now, out)
                     }
+                    Delivered::Approvals(approvals) => {
+                        self.take_approvals(peer, approvals, now, out)
+                    }
+                    Delivered::Certificates(certificates) => {
+                        self.take_certificates(peer, certificates, now, out)
+                    }
                 }
             }
             PeerEvent::Gossip { peer, id, gossip } => match gossip {
@@ -85,6 +98,7 @@ impl Node {
                 Gossip::Transaction(transaction) => {
                     self.judge_gossiped(peer, id, *transaction, now, out)
                 }
+                Gossip::Approval(signed) => self.judge_approval(peer, id, *signed, now, out),
             },
         }
     }
@@ -100,7 +114,11 @@ impl Node {
         let advanced = self.connect_bodies(now, out);
         self.chain.defer_commits(false);
         self.chain.flush()?;
-        advanced
+        advanced?;
+        // Only what is on disk is voted for.
+        self.vote(now, out)?;
+        self.pass_orders_on(out);
+        Ok(())
     }
 
     fn connect_bodies(&mut self, now: Now, out: &mut Sink<'_>) -> Result<(), StoreError> {

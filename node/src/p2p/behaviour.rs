@@ -44,6 +44,9 @@ const BLOCK_MESSAGE_BYTES_MAX: usize = 1_024;
 /// Longest message with a transaction, which is 16,384 bytes at most (protocol
 /// §3), and its wrapping.
 const TRANSACTION_MESSAGE_BYTES_MAX: usize = 17 * 1_024;
+/// Longest message with an approval, which is 369 bytes (protocol §9), and its
+/// wrapping.
+const APPROVAL_MESSAGE_BYTES_MAX: usize = 1_024;
 /// How long gossip is remembered in order to be forwarded once it is judged,
 /// heartbeats of a second.
 pub(super) const GOSSIP_MEMORY_SECS: usize = 15;
@@ -234,6 +237,7 @@ fn gossip(names: &Names) -> Result<Gossip, BoxedError> {
         .max_transmit_size(GOSSIP_FRAME_BYTES_MAX)
         .max_transmit_size_for_topic(BLOCK_MESSAGE_BYTES_MAX, names.blocks.hash())
         .max_transmit_size_for_topic(TRANSACTION_MESSAGE_BYTES_MAX, names.transactions.hash())
+        .max_transmit_size_for_topic(APPROVAL_MESSAGE_BYTES_MAX, names.approvals.hash())
         .flood_publish(true)
         .heartbeat_initial_delay(Duration::from_millis(200))
         .heartbeat_interval(Duration::from_secs(1))
@@ -245,7 +249,11 @@ fn gossip(names: &Names) -> Result<Gossip, BoxedError> {
         .mesh_outbound_min(3)
         .connection_handler_queue_len(1_000)
         .build()?;
-    let topics = [names.blocks.hash(), names.transactions.hash()];
+    let topics = [
+        names.blocks.hash(),
+        names.transactions.hash(),
+        names.approvals.hash(),
+    ];
     let filter = MaxCountSubscriptionFilter {
         filter: WhitelistSubscriptionFilter(HashSet::from(topics.clone())),
         max_subscribed_topics: topics.len(),
@@ -264,6 +272,7 @@ fn gossip(names: &Names) -> Result<Gossip, BoxedError> {
     gossip.with_peer_score(params, PeerScoreThresholds::default())?;
     gossip.subscribe(&names.blocks)?;
     gossip.subscribe(&names.transactions)?;
+    gossip.subscribe(&names.approvals)?;
     Ok(gossip)
 }
 

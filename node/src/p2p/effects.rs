@@ -42,6 +42,8 @@ impl Shell {
             | Effect::NewTemplate(_)
             | Effect::Pending(_)
             | Effect::Fatal(_)
+            | Effect::FinalityMoved(_)
+            | Effect::ApprovalsChanged
             | Effect::SyncChanged(_) => {}
         }
     }

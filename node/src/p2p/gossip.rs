@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{IdentTopic, Message, MessageAcceptance, MessageId, PublishError};
-use pithead_consensus::{BlockHash, BlockHeader, Decode as _, Encode as _, SignedTransaction};
+use pithead_consensus::{
+    BlockHash, BlockHeader, Decode as _, Encode as _, SignedApproval, SignedTransaction,
+};
 use tracing::{debug, warn};
 
 use super::swarm::Shell;
@@ -56,6 +58,9 @@ impl Shell {
         };
         let gossip = if message.topic == self.names.blocks.hash() {
             BlockHeader::decode(&message.data).map(Gossip::Block)
+        } else if message.topic == self.names.approvals.hash() {
+            SignedApproval::decode(&message.data)
+                .map(|approval| Gossip::Approval(Box::new(approval)))
         } else {
             SignedTransaction::decode(&message.data)
                 .map(|transaction| Gossip::Transaction(Box::new(transaction)))
@@ -70,10 +75,10 @@ impl Shell {
         let block = match &gossip {
             Gossip::Block(header) => Some([header.hash(), header.prev]),
             // The core is behind: comparing mempools will make up for it.
-            Gossip::Transaction(_) if self.is_behind() => {
+            Gossip::Transaction(_) | Gossip::Approval(_) if self.is_behind() => {
                 return self.report(&id, &from, MessageAcceptance::Ignore);
             }
-            Gossip::Transaction(_) => None,
+            Gossip::Transaction(_) | Gossip::Approval(_) => None,
         };
         let id = self.verdicts.wait(Waiting { id, from, block });
         self.tell_core(PeerEvent::Gossip {
@@ -109,6 +114,7 @@ impl Shell {
         let (topic, data): (&IdentTopic, _) = match gossip {
             Gossip::Block(header) => (&self.names.blocks, header.encode()),
             Gossip::Transaction(transaction) => (&self.names.transactions, transaction.encode()),
+            Gossip::Approval(approval) => (&self.names.approvals, approval.encode()),
         };
         let published = self
             .swarm

@@ -20,6 +20,8 @@ pub(super) struct Names {
     pub(super) blocks: IdentTopic,
     /// Topic of transactions.
     pub(super) transactions: IdentTopic,
+    /// Topic of validators' approvals.
+    pub(super) approvals: IdentTopic,
 }
 
 impl Names {
@@ -39,6 +41,7 @@ impl Names {
             gossip_prefix: name("gossip"),
             blocks: IdentTopic::new(name("blocks/1")),
             transactions: IdentTopic::new(name("transactions/1")),
+            approvals: IdentTopic::new(name("approvals/1")),
         }
     }
 }

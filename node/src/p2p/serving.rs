@@ -151,7 +151,9 @@ fn answer(
         let mempool = engine.mempool().read();
         // A reader can't leave it half changed.
         let mempool = mempool.unwrap_or_else(PoisonError::into_inner);
-        serve(snapshot.as_ref(), &mempool, recent, request)?
+        let finality = engine.finality_state().read();
+        let finality = finality.unwrap_or_else(PoisonError::into_inner);
+        serve(snapshot.as_ref(), &mempool, &finality, recent, request)?
     };
     Ok(response.encode())
 }

@@ -9,6 +9,7 @@ use pithead_consensus::{Encode as _, Hash256, Height, SignedTransaction, merkle}
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use super::finality::{approvals_of, list_approvals};
 use super::page::{page_size, read_token, token};
 use super::read::{History, Reader, internal, pending_status};
 use super::{Api, status};
@@ -174,11 +175,13 @@ impl ChainService for Chain {
 
     async fn list_approvals(
         &self,
-        _request: Request<v1::ListApprovalsRequest>,
+        request: Request<v1::ListApprovalsRequest>,
     ) -> Result<Response<v1::ListApprovalsResponse>, Status> {
-        Err(status::unimplemented(
-            "ListApprovals is not served by this version: validators do not vote yet",
-        ))
+        let request = request.into_inner();
+        let api = self.0.clone();
+        self.0
+            .query(move |reader| list_approvals(&api, reader, &request))
+            .await
     }
 
     type SubscribeChainStream = Answers<v1::SubscribeChainResponse>;
@@ -220,24 +223,30 @@ fn get_block(
         }
         Some(Block::Tag(tag)) => match v1::BlockTag::try_from(*tag) {
             Ok(v1::BlockTag::Head | v1::BlockTag::Unspecified) => reader.tip().clone(),
-            // The genesis is approved and final; validators do not vote yet.
-            Ok(v1::BlockTag::Approved | v1::BlockTag::Final) => reader.entry_at(Height::GENESIS)?,
-            Err(_) => {
-                return Err(status::invalid(
-                    "tag",
-                    format!("{tag} is no tag: use BLOCK_TAG_HEAD, _APPROVED or _FINAL"),
-                ));
-            }
+            Ok(v1::BlockTag::Approved) => reader.approved()?,
+            Ok(v1::BlockTag::Final) => reader.last_final()?,
+            Err(_) => return Err(no_tag(*tag)),
         },
     };
     let view = block_view(request.view)?;
     let first = read_token::<4>(&request.page_token)?.map_or(0, u32::from_be_bytes);
     let size = page_size(request.page_size, 1_000, 10_000);
-    let (block, next) = block_page(api, reader, &entry, view, first as usize, size)?;
+    let (mut block, next) = block_page(api, reader, &entry, view, first as usize, size)?;
+    if reader.secured().active && entry.height > Height::GENESIS {
+        block.approvals = approvals_of(api, reader, &entry)?;
+    }
     Ok(v1::GetBlockResponse {
         block: Some(block),
         next_page_token: next.map_or_else(String::new, |next| token(&next.to_be_bytes())),
     })
+}
+
+/// The status of a request for a block by a tag that is none.
+pub(super) fn no_tag(tag: i32) -> Status {
+    status::invalid(
+        "tag",
+        format!("{tag} is no tag: use BLOCK_TAG_HEAD, _APPROVED or _FINAL"),
+    )
 }
 
 /// Reads how much of a block to return; unspecified means the txids.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pithead_api::convert;
 use pithead_api::v1;
 use pithead_api::v1::subscribe_chain_response::Event;
-use pithead_consensus::BlockHash;
+use pithead_consensus::{BlockHash, Checkpoint};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -136,6 +136,8 @@ async fn follow(
     outlet: &Outlet<v1::SubscribeChainResponse>,
 ) -> Result<(), Closed> {
     let mut tip = api.engine.tip();
+    let mut finality = api.engine.finality();
+    let mut told = Told::default();
     let mut at = start;
     match started(api, &at) {
         Ok(event) => outlet.send(event).await?,
@@ -148,17 +150,25 @@ async fn follow(
         // Seen before the step is looked for: a tip that comes later wakes the
         // wait below.
         tip.borrow_and_update();
+        finality.borrow_and_update();
         let api_of_query = api.clone();
         let step = api
-            .query(move |reader| next_step(&api_of_query, reader, view, &at))
+            .query(
+                move |reader| match next_step(&api_of_query, reader, view, &at)? {
+                    Some((event, next)) => Ok(Some((event, next, told))),
+                    None => next_secured(&api_of_query, reader, &at, told),
+                },
+            )
             .await;
         match step.map(Response::into_inner) {
-            Ok(Some((event, next))) => {
+            Ok(Some((event, next, telling))) => {
                 outlet.send(event).await?;
                 at = next;
+                told = telling;
             }
             Ok(None) => tokio::select! {
                 changed = tip.changed() => if changed.is_err() { return Ok(()) },
+                changed = finality.changed() => if changed.is_err() { return Ok(()) },
                 () = outlet.closed() => return Ok(()),
                 () = api.until_stopping() => {
                     outlet.fail(stopped(Stopped)).await;
@@ -198,6 +208,58 @@ fn next_step(
     let hash = entry.hash();
     let (block, _) = block_page(api, reader, &entry, view, 0, STREAMED_TRANSACTIONS_MAX)?;
     Ok(Some((response(api, Event::Connected(block), &hash), hash)))
+}
+
+/// What a subscriber was told of finality.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    approved: Option<BlockHash>,
+    last_final: Option<BlockHash>,
+}
+
+/// At the tip: what is approved and what is final, if that is news.
+#[allow(clippy::type_complexity)]
+fn next_secured(
+    api: &Api,
+    reader: &Reader<'_>,
+    at: &BlockHash,
+    told: Told,
+) -> Result<Option<(v1::SubscribeChainResponse, BlockHash, Told)>, Status> {
+    let secured = reader.secured();
+    if !secured.active {
+        return Ok(None);
+    }
+    let (approved, last_final) = (secured.status.approved, secured.status.last_final);
+    let news = |checkpoint: &Checkpoint, known: Option<BlockHash>| {
+        if known == Some(checkpoint.hash) {
+            return Ok(None);
+        }
+        let best = schema::is_best(reader.snapshot(), &checkpoint.hash, checkpoint.height);
+        if !best.map_err(internal)? {
+            return Ok(None);
+        }
+        let entry = schema::expect_entry(reader.snapshot(), &checkpoint.hash);
+        Ok::<_, Status>(Some(reader.header(&entry.map_err(internal)?)))
+    };
+    if let Some(header) = news(&approved, told.approved)? {
+        let told = Told {
+            approved: Some(approved.hash),
+            ..told
+        };
+        return Ok(Some((
+            response(api, Event::Approved(header), at),
+            *at,
+            told,
+        )));
+    }
+    if let Some(header) = news(&last_final, told.last_final)? {
+        let told = Told {
+            last_final: Some(last_final.hash),
+            ..told
+        };
+        return Ok(Some((response(api, Event::Final(header), at), *at, told)));
+    }
+    Ok(None)
 }
 
 fn started(api: &Api, at: &BlockHash) -> Result<v1::SubscribeChainResponse, Status> {

@@ -10,6 +10,7 @@ pub mod status;
 
 mod admin;
 mod chain;
+mod finality;
 mod follow;
 mod mining;
 mod network;

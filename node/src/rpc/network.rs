@@ -4,11 +4,11 @@
 use pithead_api::convert;
 use pithead_api::v1;
 use pithead_api::v1::network_service_server::NetworkService;
-use pithead_consensus::Address;
 use tonic::{Request, Response, Status};
 
+use super::Api;
+use super::finality::{list_evidence, list_validators};
 use super::page::{page_size, slice};
-use super::{Api, status};
 use crate::p2p::PeerReport;
 
 /// Version of the protocol that this node follows.
@@ -83,28 +83,14 @@ impl NetworkService for Network {
         &self,
         _request: Request<v1::ListValidatorsRequest>,
     ) -> Result<Response<v1::ListValidatorsResponse>, Status> {
-        let genesis = self.0.engine.genesis();
-        Ok(Response::new(v1::ListValidatorsResponse {
-            validators: genesis
-                .validators
-                .iter()
-                .map(|key| v1::Validator {
-                    address: self.0.chain.address_text(&Address::of_key(key)),
-                    public_key: key.modulus().to_vec().into(),
-                    ..Default::default()
-                })
-                .collect(),
-            approval_quorum: genesis.params.approval_quorum,
-        }))
+        Ok(Response::new(list_validators(&self.0)))
     }
 
     async fn list_evidence(
         &self,
-        _request: Request<v1::ListEvidenceRequest>,
+        request: Request<v1::ListEvidenceRequest>,
     ) -> Result<Response<v1::ListEvidenceResponse>, Status> {
-        Err(status::unimplemented(
-            "ListEvidence is not served by this version: validators do not vote yet",
-        ))
+        list_evidence(&self.0, &request.into_inner()).map(Response::new)
     }
 }
 

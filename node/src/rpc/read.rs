@@ -3,12 +3,14 @@
 use pithead_api::convert::{self, BlockSummary};
 use pithead_api::v1;
 use pithead_consensus::subsidy::subsidy;
-use pithead_consensus::{Address, BlockHash, Height, SignedTransaction, Txid, Work};
+use pithead_consensus::{Address, BlockHash, Checkpoint, Height, SignedTransaction, Txid, Work};
 use tonic::Status;
 
 use super::Api;
+use super::finality::Secured;
 use super::status;
 use crate::chain::next_bits;
+use crate::finality::FinalityStatus;
 use crate::mempool::{Fate, Pending};
 use crate::store::schema::{self, ChainEntry, Place};
 use crate::store::{Snapshot, StoreError};
@@ -21,6 +23,7 @@ pub(super) struct Reader<'a> {
     api: &'a Api,
     snapshot: Box<dyn Snapshot>,
     tip: ChainEntry,
+    secured: Secured,
 }
 
 /// Reads mined transactions one after the other; those of one block in a row
@@ -73,7 +76,52 @@ impl<'a> Reader<'a> {
     pub(super) fn new(api: &'a Api) -> Result<Self, Status> {
         let snapshot = api.engine.store().snapshot().map_err(internal)?;
         let tip = schema::tip_entry(snapshot.as_ref()).map_err(internal)?;
-        Ok(Self { api, snapshot, tip })
+        let secured = Secured::new(&api.finality(), |checkpoint| {
+            schema::is_best(snapshot.as_ref(), &checkpoint.hash, checkpoint.height)
+                .map_err(internal)
+        })?;
+        Ok(Self {
+            api,
+            snapshot,
+            tip,
+            secured,
+        })
+    }
+
+    /// How far the chain is secured.
+    pub(super) fn secured(&self) -> &Secured {
+        &self.secured
+    }
+
+    /// How far a block is secured; `best`: whether it is on the best chain.
+    pub(super) fn finality_of(&self, height: Height, best: bool) -> v1::Finality {
+        if best {
+            self.secured.of_height(height)
+        } else {
+            v1::Finality::Unspecified
+        }
+    }
+
+    /// The highest approved checkpoint.
+    pub(super) fn approved(&self) -> Result<ChainEntry, Status> {
+        self.checkpoint(&self.secured.status.approved)
+    }
+
+    /// The last final block.
+    pub(super) fn last_final(&self) -> Result<ChainEntry, Status> {
+        self.checkpoint(&self.secured.status.last_final)
+    }
+
+    fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<ChainEntry, Status> {
+        self.entry(&checkpoint.hash)?.ok_or_else(|| {
+            status::not_found(
+                "BLOCK_NOT_FOUND",
+                format!(
+                    "checkpoint {} at height {} is not here yet: the node is catching up",
+                    checkpoint.hash, checkpoint.height
+                ),
+            )
+        })
     }
 
     pub(super) fn snapshot(&self) -> &dyn Snapshot {
@@ -129,10 +177,10 @@ impl<'a> Reader<'a> {
                 .filter(|height| *height > Height::GENESIS)
                 .map(|height| height.0),
         };
-        Ok(self
-            .api
-            .chain
-            .block(self.header(entry), &entry.commitment, &summary))
+        let header = self.header(entry);
+        let mut block = self.api.chain.block(header, &entry.commitment, &summary);
+        block.finality = self.finality_of(entry.height, best).into();
+        Ok(block)
     }
 
     pub(super) fn confirmations(&self, height: Height) -> u64 {
@@ -156,13 +204,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn mined_status(&self, place: Place, entry: &ChainEntry) -> v1::TransactionStatus {
-        let state = if place.height == Height::GENESIS {
-            v1::TransactionState::Final
-        } else {
-            v1::TransactionState::Mined
-        };
         v1::TransactionStatus {
-            state: state.into(),
+            state: self.secured.of_mined(place.height).into(),
             block_hash: entry.hash().to_string(),
             block_height: place.height.0,
             position: place.position,
@@ -180,6 +223,11 @@ impl<'a> Reader<'a> {
         let next_target = bits.to_target().unwrap_or(params.pow_limit);
         let (hash_rate, interval) = self.rates()?;
         let pending = self.api.mempool().len();
+        let FinalityStatus {
+            approved,
+            last_final,
+            conflict,
+        } = self.secured.status;
         Ok(v1::GetChainInfoResponse {
             network: genesis.name.clone(),
             address_prefix: genesis.prefix.to_string(),
@@ -205,12 +253,16 @@ impl<'a> Reader<'a> {
                 max_data_bytes: MAX_DATA_BYTES,
                 max_outputs: MAX_OUTPUTS,
             }),
-            approved_height: 0,
-            final_height: 0,
+            approved_height: approved.height.0,
+            final_height: last_final.height.0,
             pending_transaction_count: pending as u64,
             state_root: self.tip.outcome.state_root.to_string(),
             transaction_count: self.tip.outcome.transactions_total,
-            ..Default::default()
+            approved_hash: approved.hash.to_string(),
+            final_hash: last_final.hash.to_string(),
+            approved_lag: self.tip.height.0.saturating_sub(approved.height.0),
+            final_lag: self.tip.height.0.saturating_sub(last_final.height.0),
+            finality_conflict: conflict,
         })
     }
 

@@ -512,10 +512,12 @@ async fn watch(
     outlet: &Outlet<v1::WatchTransactionResponse>,
 ) -> Result<(), Closed> {
     let mut tip = api.engine.tip();
+    let mut finality = api.engine.finality();
     let mut changes = api.engine.pending_changes();
     let mut last = None;
     loop {
         tip.borrow_and_update();
+        finality.borrow_and_update();
         let status = match transaction_status(api, txid) {
             Ok(Some(status)) => status,
             // Seen before, so it is on its way from a left branch to the mempool.
@@ -548,6 +550,10 @@ async fn watch(
         loop {
             tokio::select! {
                 changed = tip.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return Ok(()),
+                },
+                changed = finality.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return Ok(()),
                 },

@@ -43,11 +43,17 @@ pub enum Table {
     AccountTransactions,
     /// Name → single values: schema version, genesis, tip.
     Meta,
+    /// Target height, big-endian → the certificate of an approved checkpoint.
+    Certificates,
+    /// Target height, big-endian → that certificate's link.
+    Links,
+    /// Number, big-endian → proof of a validator's misbehaviour.
+    Evidence,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -57,6 +63,9 @@ impl Table {
         Self::Transactions,
         Self::AccountTransactions,
         Self::Meta,
+        Self::Certificates,
+        Self::Links,
+        Self::Evidence,
     ];
 }
 

@@ -54,6 +54,9 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
         Table::Transactions => "transactions",
         Table::AccountTransactions => "account_transactions",
         Table::Meta => "meta",
+        Table::Certificates => "certificates",
+        Table::Links => "links",
+        Table::Evidence => "evidence",
     })
 }
 

@@ -22,6 +22,8 @@ pub const META_GENESIS: &[u8] = b"genesis";
 pub const META_TIP: &[u8] = b"tip";
 /// Key in [`Table::Meta`] of the last rank of arrival.
 pub const META_ARRIVAL: &[u8] = b"arrival";
+/// Key in [`Table::Meta`] of the height up to which undo records were dropped.
+pub const META_PRUNED: &[u8] = b"pruned";
 
 /// How far a block has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,6 +305,21 @@ pub fn place(from: &dyn Snapshot, txid: &Txid) -> Result<Option<Place>, StoreErr
         Some(bytes) => Place::from_bytes(&bytes)
             .map(Some)
             .ok_or_else(|| StoreError::Damaged(format!("place of transaction {txid}"))),
+    }
+}
+
+/// The height up to which undo records were dropped.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn pruned(from: &dyn Snapshot) -> Result<Height, StoreError> {
+    match from.get(Table::Meta, META_PRUNED)? {
+        None => Ok(Height::GENESIS),
+        Some(bytes) => bytes
+            .as_slice()
+            .try_into()
+            .map(|bytes| Height(u64::from_le_bytes(bytes)))
+            .map_err(|_| StoreError::Damaged("height of dropped undo records".to_owned())),
     }
 }
 

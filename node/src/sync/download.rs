@@ -44,6 +44,7 @@ impl SyncState {
         self.ask_blocks(view);
         self.ask_headers(view)?;
         self.plan_relay(view);
+        self.plan_approvals(view);
         Ok(())
     }
 

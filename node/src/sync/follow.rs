@@ -3,10 +3,10 @@
 
 use pithead_consensus::{BlockHash, BlockHeader, Work};
 
-use super::headers::{HEADERS_KEPT_MAX, Kept, Known, Refusal};
+use super::headers::{HEADERS_KEPT_MAX, HeaderNode, Kept, Known, Refusal};
 use super::message::{HEADERS_MAX, Request, Status};
 use super::peer::{Offence, PeerKey};
-use super::peers::Peer;
+use super::peers::{Peer, Secured};
 use super::requests::Asked;
 use super::{SyncState, View};
 use crate::chain::UNDO_BLOCKS;
@@ -57,7 +57,7 @@ impl SyncState {
                 }
             }
             None => {
-                let better = status.chain_work > view.tip.chain_work;
+                let better = status.chain_work > view.tip.chain_work || self.astray;
                 if let Some(state) = self.peers.get_mut(&peer) {
                     state.headers_wanted = better;
                 }
@@ -217,7 +217,8 @@ impl SyncState {
         let promised = state.status.map_or(Work::ZERO, |status| status.chain_work);
         state.low_work_headers = 0;
         let behind = end.chain_work <= view.tip.chain_work;
-        if behind && !end.stored && end.height.0 + STALE_BLOCKS < view.tip.height.0 {
+        if behind && !self.astray && !end.stored && end.height.0 + STALE_BLOCKS < view.tip.height.0
+        {
             state.best_known = None;
             state.shared = None;
             self.collect = true;
@@ -363,7 +364,7 @@ impl SyncState {
     /// chain that is there.
     pub(super) fn choose_target(&mut self, view: &View<'_>) -> Result<(), StoreError> {
         loop {
-            let target = self.best_claimed(view);
+            let target = self.best_claimed(view)?;
             if self.download.aim(view, &self.headers, target)? {
                 return Ok(());
             }
@@ -371,29 +372,89 @@ impl SyncState {
         }
     }
 
-    fn best_claimed(&self, view: &View<'_>) -> Option<BlockHash> {
+    /// The best branch that some peer has and that beats the chain that is there:
+    /// by what is final, what is approved, then work (protocol §8).
+    fn best_claimed(&mut self, view: &View<'_>) -> Result<Option<BlockHash>, StoreError> {
+        let present = self.secured(view, &view.tip.hash())?;
+        let full = Secured {
+            contains_final: true,
+            contains_approved: true,
+        };
+        let astray = view.checkpoint.is_some() && present != full;
+        if astray && !std::mem::replace(&mut self.astray, astray) {
+            // The right chain may be one that had too little work to be of interest.
+            for state in self.peers.values_mut() {
+                state.headers_wanted = true;
+            }
+        }
+        self.astray = astray;
         let mut best = None;
-        let mut most = view.tip.chain_work;
-        for state in self.peers.values() {
-            let Some((hash, node)) = state
-                .best_known
-                .and_then(|hash| Some((hash, self.headers.get(&hash)?)))
-            else {
-                continue;
-            };
+        let mut most = (present, view.tip.chain_work);
+        let claims: Vec<(PeerKey, BlockHash, HeaderNode)> = self
+            .peers
+            .iter()
+            .filter_map(|(peer, state)| {
+                let hash = state.best_known?;
+                Some((*peer, hash, *self.headers.get(&hash)?))
+            })
+            .collect();
+        for (peer, hash, node) in claims {
             // Too little work is waited out, but not for ever: with headers
             // only so far ahead, blocks have to follow.
             let ahead = node.height.0.saturating_sub(view.tip.height.0);
             let enough =
                 node.chain_work >= self.settings.minimum_chain_work || ahead > HEADERS_AHEAD_MAX;
-            let better = node.chain_work > most
-                || (node.chain_work == most && best.is_some() && self.download.aims_at(&hash));
+            let rank = (self.claim_secured(view, peer, &hash)?, node.chain_work);
+            let better =
+                rank > most || (rank == most && best.is_some() && self.download.aims_at(&hash));
             if enough && better && !self.download.is_shunned(&hash) {
                 best = Some(hash);
-                most = node.chain_work;
+                most = rank;
             }
         }
-        best
+        Ok(best)
+    }
+
+    /// What a peer's chain contains of what is secured, worked out once for each
+    /// of its tips.
+    fn claim_secured(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        hash: &BlockHash,
+    ) -> Result<Secured, StoreError> {
+        if view.checkpoint.is_none() {
+            return Ok(Secured::default());
+        }
+        let key = (*hash, view.finality);
+        if let Some(state) = self.peers.get(&peer)
+            && let Some((known, secured)) = state.secured
+            && known == key
+        {
+            return Ok(secured);
+        }
+        let secured = self.secured(view, hash)?;
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.secured = Some((key, secured));
+        }
+        Ok(secured)
+    }
+
+    fn secured(&self, view: &View<'_>, hash: &BlockHash) -> Result<Secured, StoreError> {
+        if view.checkpoint.is_none() {
+            return Ok(Secured::default());
+        }
+        let finality = &view.finality;
+        let contains_final = self.headers.contains(view, hash, &finality.last_final)?;
+        let contains_approved = if finality.conflict {
+            contains_final
+        } else {
+            self.headers.contains(view, hash, &finality.approved)?
+        };
+        Ok(Secured {
+            contains_final,
+            contains_approved,
+        })
     }
 
     /// Keeps an announced header; `Ok(Err)` tells why not.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use pithead_consensus::check::{check_header_in_context, check_proof_of_work, check_time_at};
 use pithead_consensus::difficulty::Ancestors;
-use pithead_consensus::{BlockHash, BlockHeader, CompactTarget, Height, Work};
+use pithead_consensus::{BlockHash, BlockHeader, Checkpoint, CompactTarget, Height, Work};
 
 use super::View;
 use super::bounded::BoundedSet;
@@ -120,6 +120,28 @@ impl HeaderTree {
             time: entry.header.time,
             bits: entry.header.bits,
         }))
+    }
+
+    /// Whether the chain up to `hash` contains a checkpoint.
+    pub(super) fn contains(
+        &self,
+        view: &View<'_>,
+        hash: &BlockHash,
+        checkpoint: &Checkpoint,
+    ) -> Result<bool, StoreError> {
+        let mut cursor = *hash;
+        loop {
+            let Some(known) = self.locate(view, &cursor)? else {
+                return Ok(false);
+            };
+            if known.height <= checkpoint.height {
+                return Ok(known.height == checkpoint.height && cursor == checkpoint.hash);
+            }
+            if known.stored && schema::is_best(view.store, &cursor, known.height)? {
+                return schema::is_best(view.store, &checkpoint.hash, checkpoint.height);
+            }
+            cursor = known.prev;
+        }
     }
 
     /// Checks a header and keeps it, unless it is known already.

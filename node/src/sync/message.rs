@@ -3,12 +3,13 @@
 //! encoding. Every length is held against its limit, and against what is left
 //! of the input, before anything is allocated.
 
+use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
 use pithead_consensus::block::EMPTY_BLOCK_BYTES;
 use pithead_consensus::encoding::Reader;
 use pithead_consensus::transaction::MIN_TRANSACTION_BYTES;
 use pithead_consensus::{
-    Block, BlockHash, BlockHeader, Decode, DecodeError, Encode, Height, SignedTransaction, Txid,
-    Work,
+    Block, BlockHash, BlockHeader, Certificate, Decode, DecodeError, Encode, Height,
+    SignedApproval, SignedTransaction, Txid, Work,
 };
 
 /// Most headers in an answer (protocol §12).
@@ -22,10 +23,14 @@ pub const MEMPOOL_IDS_MAX: usize = 50_000;
 /// Bytes of blocks or transactions, each with its length, after which an
 /// answer takes no more; one item alone may be larger.
 pub const CONTENT_BYTES_MAX: usize = 4 << 20;
+/// Most approvals in an answer to [`Request::Approvals`].
+pub const APPROVALS_MAX: usize = 2_000;
+/// Bytes of a certificate with one approval.
+const CERTIFICATE_BYTES_MIN: usize = 1 + 80 + 4 + 32 + 256;
 /// Most bytes of an encoded request: the ids, their count and the kind.
 pub const REQUEST_BYTES_MAX: usize = 3 + 32 * IDS_MAX;
 /// Bytes of an encoded [`Status`].
-const STATUS_BYTES: usize = 32 + 8 + 32;
+const STATUS_BYTES: usize = 32 + 8 + 32 + 8;
 /// Bytes in front of each block or transaction: its length.
 const LENGTH_BYTES: usize = 4;
 
@@ -52,6 +57,8 @@ pub struct Status {
     pub height: Height,
     /// Work of the chain up to its tip.
     pub chain_work: Work,
+    /// Height of the highest approved checkpoint that it knows of (protocol §9).
+    pub approved: Height,
 }
 
 /// What a node asks of a peer.
@@ -73,6 +80,10 @@ pub enum Request {
     Transactions(Vec<Txid>),
     /// The ids of everything pending.
     Mempool,
+    /// Approvals with a target above this height.
+    Approvals(Height),
+    /// Certificates of checkpoints above this height.
+    Certificates(Height),
 }
 
 /// What a peer answers: each kind of request has its kind of response.
@@ -88,6 +99,10 @@ pub enum Response {
     Transactions(Vec<SignedTransaction>),
     /// To [`Request::Mempool`]: by descending fee rate.
     Mempool(Vec<Txid>),
+    /// To [`Request::Approvals`]: those at hand, highest target first.
+    Approvals(Vec<SignedApproval>),
+    /// To [`Request::Certificates`]: ascending by target, until 4 MiB.
+    Certificates(Vec<Certificate>),
 }
 
 const KIND_STATUS: u8 = 0;
@@ -95,6 +110,8 @@ const KIND_HEADERS: u8 = 1;
 const KIND_BLOCKS: u8 = 2;
 const KIND_TRANSACTIONS: u8 = 3;
 const KIND_MEMPOOL: u8 = 4;
+const KIND_APPROVALS: u8 = 5;
+const KIND_CERTIFICATES: u8 = 6;
 
 impl Request {
     /// The kind byte.
@@ -106,6 +123,8 @@ impl Request {
             Self::Blocks(_) => KIND_BLOCKS,
             Self::Transactions(_) => KIND_TRANSACTIONS,
             Self::Mempool => KIND_MEMPOOL,
+            Self::Approvals(_) => KIND_APPROVALS,
+            Self::Certificates(_) => KIND_CERTIFICATES,
         }
     }
 }
@@ -120,6 +139,8 @@ impl Response {
             Self::Blocks(_) => KIND_BLOCKS,
             Self::Transactions(_) => KIND_TRANSACTIONS,
             Self::Mempool(_) => KIND_MEMPOOL,
+            Self::Approvals(_) => KIND_APPROVALS,
+            Self::Certificates(_) => KIND_CERTIFICATES,
         }
     }
 }
@@ -130,6 +151,7 @@ impl Encode for Status {
         out.extend_from_slice(&self.best_hash.0);
         out.extend_from_slice(&self.height.0.to_le_bytes());
         out.extend_from_slice(&self.chain_work.to_be_bytes());
+        out.extend_from_slice(&self.approved.0.to_le_bytes());
     }
 }
 
@@ -139,6 +161,7 @@ impl Decode for Status {
             best_hash: BlockHash(reader.array("best hash")?),
             height: Height(reader.u64("height")?),
             chain_work: Work::from_be_bytes(reader.array("chain work")?),
+            approved: Height(reader.u64("approved height")?),
         })
     }
 }
@@ -157,6 +180,9 @@ impl Encode for Request {
             Self::Blocks(hashes) => put_ids(out, hashes.iter().map(|hash| hash.0)),
             Self::Transactions(txids) => put_ids(out, txids.iter().map(|txid| txid.0)),
             Self::Mempool => {}
+            Self::Approvals(above) | Self::Certificates(above) => {
+                out.extend_from_slice(&above.0.to_le_bytes());
+            }
         }
     }
 }
@@ -177,6 +203,8 @@ impl Decode for Request {
             KIND_BLOCKS => Self::Blocks(ids(reader)?.into_iter().map(BlockHash).collect()),
             KIND_TRANSACTIONS => Self::Transactions(ids(reader)?.into_iter().map(Txid).collect()),
             KIND_MEMPOOL => Self::Mempool,
+            KIND_APPROVALS => Self::Approvals(Height(reader.u64("height")?)),
+            KIND_CERTIFICATES => Self::Certificates(Height(reader.u64("height")?)),
             other => return Err(unknown_kind("kind of request", other)),
         })
     }
@@ -198,6 +226,13 @@ impl Encode for Response {
                 out.extend_from_slice(&count.to_le_bytes());
                 txids.iter().for_each(|txid| out.extend(txid.0));
             }
+            Self::Approvals(approvals) => {
+                put_count(out, approvals.len());
+                approvals
+                    .iter()
+                    .for_each(|approval| approval.encode_to(out));
+            }
+            Self::Certificates(certificates) => put_items(out, certificates),
         }
     }
 }
@@ -222,6 +257,17 @@ impl Decode for Response {
                 let txids = hashes(reader, "txid count", count, MEMPOOL_IDS_MAX)?;
                 Self::Mempool(txids.into_iter().map(Txid).collect())
             }
+            KIND_APPROVALS => {
+                let count = usize::from(reader.u16("approval count")?);
+                let each = SIGNED_APPROVAL_BYTES;
+                check_count(reader, "approval count", count, APPROVALS_MAX, each)?;
+                let approvals = (0..count).map(|_| SignedApproval::decode_from(reader));
+                Self::Approvals(approvals.collect::<Result<_, _>>()?)
+            }
+            KIND_CERTIFICATES => {
+                let least = CERTIFICATE_BYTES_MIN;
+                Self::Certificates(items(reader, "certificate count", least)?)
+            }
             other => return Err(unknown_kind("kind of response", other)),
         })
     }
@@ -231,7 +277,7 @@ fn unknown_kind(field: &'static str, found: u8) -> DecodeError {
     DecodeError::BadValue {
         field,
         found: u64::from(found),
-        expected: "0 to 4",
+        expected: "0 to 6",
     }
 }
 

@@ -9,6 +9,7 @@
 //! [`serve()`] answers peers and knows none of this state.
 
 mod announce;
+mod approvals;
 mod bounded;
 mod download;
 mod follow;
@@ -24,12 +25,12 @@ mod serve;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use pithead_consensus::{BlockHash, ConsensusParams, Work};
+use pithead_consensus::{BlockHash, ConsensusParams, Height, Work};
 
 pub use headers::HEADERS_KEPT_MAX;
 pub use message::{
-    CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX, REQUEST_BYTES_MAX,
-    Request, Response, Status, response_bytes_max,
+    APPROVALS_MAX, CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX,
+    REQUEST_BYTES_MAX, Request, Response, Status, response_bytes_max,
 };
 pub use peer::{
     BAN_POINTS, Gossip, GossipId, Offence, PeerEvent, PeerKey, RequestFailure, RequestId,
@@ -41,10 +42,12 @@ pub(crate) use download::BodyVerdict;
 pub(crate) use relay::Early;
 pub(crate) use requests::Delivered;
 
+use crate::finality::FinalityStatus;
 use crate::mempool::Mempool;
 use crate::store::Snapshot;
 use crate::store::schema::ChainEntry;
 use announce::Announcements;
+use approvals::Approvals;
 use headers::HeaderTree;
 use path::Download;
 use peers::Peers;
@@ -115,6 +118,10 @@ pub(crate) struct View<'a> {
     pub(crate) store: &'a dyn Snapshot,
     pub(crate) tip: &'a ChainEntry,
     pub(crate) mempool: &'a RwLock<Mempool>,
+    /// How far certificates secure which chain.
+    pub(crate) finality: FinalityStatus,
+    /// The highest checkpoint of the best chain, if there are validators.
+    pub(crate) checkpoint: Option<Height>,
     pub(crate) unix_secs: u64,
     pub(crate) ms: u64,
 }
@@ -135,8 +142,12 @@ pub(crate) struct SyncState {
     download: Download,
     announcements: Announcements,
     relay: Relay,
+    approvals: Approvals,
     orders: Vec<Order>,
     status: SyncStatus,
+    /// The best chain lacks what certificates secure: another one is the right
+    /// one, however little work it has.
+    astray: bool,
     /// A peer left, or shows another chain: some headers may lead nowhere now.
     collect: bool,
 }
@@ -151,6 +162,7 @@ impl SyncState {
             download: Download::new(),
             announcements: Announcements::default(),
             relay: Relay::new(),
+            approvals: Approvals::default(),
             orders: Vec::new(),
             status: SyncStatus {
                 syncing: tip.chain_work < settings.minimum_chain_work,
@@ -158,6 +170,7 @@ impl SyncState {
                 best_header_hash: tip.hash(),
                 best_header_work: tip.chain_work,
             },
+            astray: false,
             collect: false,
         }
     }

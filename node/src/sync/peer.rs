@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use pithead_consensus::{BlockHash, BlockHeader, Height, SignedTransaction, Work};
+use pithead_consensus::{BlockHash, BlockHeader, Height, SignedApproval, SignedTransaction, Work};
 
 use super::message::Response;
 
@@ -33,6 +33,8 @@ pub enum Gossip {
     Block(BlockHeader),
     /// A transaction, whole.
     Transaction(Box<SignedTransaction>),
+    /// A validator's approval of a checkpoint.
+    Approval(Box<SignedApproval>),
 }
 
 /// What to do with a gossip message.
@@ -110,6 +112,8 @@ pub enum Offence {
     MutatedBody,
     /// A transaction that breaks a rule for ever.
     InvalidTransaction,
+    /// An approval or a certificate that breaks a rule for ever.
+    InvalidApproval,
     /// Bytes that are no message, or a message of the wrong kind.
     Malformed,
     /// Something that was not asked for.
@@ -127,7 +131,10 @@ impl Offence {
     #[must_use]
     pub const fn points(self) -> u32 {
         match self {
-            Self::InvalidHeader | Self::InvalidBlock | Self::InvalidTransaction => BAN_POINTS,
+            Self::InvalidHeader
+            | Self::InvalidBlock
+            | Self::InvalidTransaction
+            | Self::InvalidApproval => BAN_POINTS,
             Self::Malformed | Self::MutatedBody => 50,
             Self::Unrequested | Self::Timeout | Self::Withheld | Self::UselessHeaders => 20,
         }
@@ -141,6 +148,7 @@ impl fmt::Display for Offence {
             Self::InvalidBlock => "invalid block",
             Self::MutatedBody => "body of another block",
             Self::InvalidTransaction => "invalid transaction",
+            Self::InvalidApproval => "invalid approval",
             Self::Malformed => "malformed message",
             Self::Unrequested => "unrequested message",
             Self::Timeout => "no answer in time",

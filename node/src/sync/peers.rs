@@ -9,6 +9,7 @@ use super::message::{Request, Status};
 use super::peer::{BAN_POINTS, Offence, PeerKey};
 use super::requests::Asked;
 use super::{Order, SyncState, View, mix};
+use crate::finality::FinalityStatus;
 
 /// Most peers; the network shell's own limit is lower.
 const PEERS_MAX: usize = 1_024;
@@ -25,6 +26,13 @@ pub(super) const BATCH_START: usize = 16;
 /// Txids and bodies of one peer that it did not give, remembered.
 const MISSED_MAX: usize = 1_024;
 
+/// What a chain contains of what certificates secure: the order of protocol §8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Secured {
+    pub(super) contains_final: bool,
+    pub(super) contains_approved: bool,
+}
+
 /// A peer as sync sees it.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -38,6 +46,8 @@ pub(super) struct Peer {
     pub(super) announced_ms: Option<u64>,
     /// The last block that it showed to have, in the tree or in the store.
     pub(super) best_known: Option<BlockHash>,
+    /// What that block's chain contains of what was secured then.
+    pub(super) secured: Option<((BlockHash, FinalityStatus), Secured)>,
     /// How far it shares the download's path, and in which epoch that was so.
     pub(super) shared: Option<(u64, Option<u64>)>,
     /// It has headers that are not known here.
@@ -85,6 +95,7 @@ impl SyncState {
             status_due_ms: view.ms,
             announced_ms: None,
             best_known: None,
+            secured: None,
             shared: None,
             headers_wanted: false,
             headers_from_secs: 0,
@@ -119,6 +130,7 @@ impl SyncState {
             best_hash: view.tip.hash(),
             height: view.tip.height,
             chain_work: view.tip.chain_work,
+            approved: view.finality.approved.height,
         };
         self.ask(view, peer, Asked::Status, Request::Status(status));
     }

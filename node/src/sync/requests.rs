@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pithead_consensus::{BlockHash, SignedTransaction, Txid};
+use pithead_consensus::{BlockHash, Certificate, SignedApproval, SignedTransaction, Txid};
 
 use super::message::{Request, Response};
 use super::peer::{Offence, PeerKey, RequestFailure, RequestId};
@@ -37,6 +37,8 @@ pub(super) enum Asked {
     Blocks(Vec<BlockHash>),
     Transactions(Vec<Txid>),
     Mempool,
+    Approvals,
+    Certificates,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,8 @@ impl Requests {
 pub(crate) enum Delivered {
     Nothing,
     Transactions(Vec<SignedTransaction>),
+    Approvals(Vec<SignedApproval>),
+    Certificates(Vec<Certificate>),
 }
 
 impl SyncState {
@@ -150,6 +154,14 @@ impl SyncState {
             (Ok(Response::Mempool(txids)), Asked::Mempool) => {
                 self.take_mempool(view, peer, &txids)?;
             }
+            (Ok(Response::Approvals(approvals)), Asked::Approvals) => {
+                return Ok(Delivered::Approvals(approvals));
+            }
+            (Ok(Response::Certificates(certificates)), Asked::Certificates) => {
+                if self.took_certificates(view, peer, &certificates) {
+                    return Ok(Delivered::Certificates(certificates));
+                }
+            }
             (Ok(_), _) => self.offend(view, peer, Offence::Malformed),
             (Err(failure), asked) => {
                 if let Asked::Transactions(txids) = &asked
@@ -196,7 +208,8 @@ impl SyncState {
                 }
                 Asked::Headers(_) => state.headers_asked = false,
                 Asked::Transactions(_) => state.fetching = false,
-                Asked::Status | Asked::Mempool => {}
+                Asked::Certificates => self.approvals.certificates_asked = false,
+                Asked::Status | Asked::Mempool | Asked::Approvals => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Answers to what peers ask: a function of a snapshot, the mempool and the
+//! Answers to what peers ask: a function of a snapshot, the mempool, the approvals and the
 //! blocks that are being committed. It never enters the core.
 
 use std::collections::VecDeque;
@@ -8,9 +8,10 @@ use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{Block, BlockHash, BlockHeader, Decode, Height, Txid};
 
 use super::message::{
-    CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX, Request, Response,
-    Status,
+    APPROVALS_MAX, CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX, Request,
+    Response, Status,
 };
+use crate::finality::{FinalityState, certificates_above};
 use crate::mempool::Mempool;
 use crate::store::schema::{self, BlockStatus};
 use crate::store::{Snapshot, StoreError};
@@ -51,6 +52,7 @@ impl RecentBlocks {
 pub fn serve(
     snapshot: &dyn Snapshot,
     mempool: &Mempool,
+    finality: &FinalityState,
     recent: &RecentBlocks,
     request: &Request,
 ) -> Result<Response, StoreError> {
@@ -61,6 +63,7 @@ pub fn serve(
                 best_hash: tip.hash(),
                 height: tip.height,
                 chain_work: tip.chain_work,
+                approved: finality.status().approved.height,
             })
         }
         Request::Headers { locator, stop } => {
@@ -84,6 +87,13 @@ pub fn serve(
                 .map(|pending| pending.txid)
                 .collect();
             Response::Mempool(txids)
+        }
+        Request::Approvals(above) => {
+            Response::Approvals(finality.approvals_above(*above, APPROVALS_MAX))
+        }
+        Request::Certificates(above) => {
+            let found = certificates_above(snapshot, *above, IDS_MAX, CONTENT_BYTES_MAX);
+            Response::Certificates(found?)
         }
     })
 }

@@ -2,12 +2,14 @@
 //! Start with [`World::new`] and [`World::add`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{
-    Block, BlockHash, BlockHeader, Decode as _, Encode as _, Genesis, SignedTransaction, Txid,
+    Address, Block, BlockHash, BlockHeader, Decode as _, Encode as _, Genesis, Link, Signature,
+    SignedTransaction, Txid, VoteRecord,
 };
+use pithead_node::finality::{FinalityStatus, JournalError, Signer, VoteJournal, Voter};
 use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, Now, TransactionVerdict};
 use pithead_node::store::Store;
 use pithead_node::sync::{
@@ -65,6 +67,51 @@ pub struct Member {
     pub sync_changes: Vec<bool>,
     /// Effects in order, by name: for tests of their order.
     pub trace: Vec<&'static str>,
+    /// How finality moved.
+    pub moved: Vec<FinalityStatus>,
+    /// Its votes, if it is a validator, and its key.
+    pub journal: Option<(usize, Journal)>,
+}
+
+/// A vote record in memory: what it holds outlives the node.
+#[derive(Debug, Clone, Default)]
+pub struct Journal(pub Arc<Mutex<Vec<Link>>>);
+
+impl VoteJournal for Journal {
+    fn append(&mut self, link: &Link) -> Result<(), JournalError> {
+        self.0.lock().unwrap().push(*link);
+        Ok(())
+    }
+}
+
+impl Journal {
+    /// The record as it is read back.
+    pub fn record(&self) -> VoteRecord {
+        let mut record = VoteRecord::default();
+        for link in self.0.lock().unwrap().iter() {
+            record.record(*link).unwrap();
+        }
+        record
+    }
+}
+
+/// A test key as a validator's.
+struct TestSigner(usize);
+
+impl Signer for TestSigner {
+    fn address(&self) -> Address {
+        key(self.0).address
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, String> {
+        Ok(key(self.0).sign(message))
+    }
+}
+
+/// A validator with a test key and the votes of this journal.
+pub fn voter(key: usize, journal: &Journal) -> Voter {
+    let record = journal.record();
+    Voter::new(Box::new(TestSigner(key)), Box::new(journal.clone()), record)
 }
 
 enum Delivery {
@@ -154,10 +201,29 @@ impl World {
             skew_secs: 0,
             sync_changes: Vec::new(),
             trace: Vec::new(),
+            moved: Vec::new(),
+            journal: None,
         });
         let phase = 37 * index as u64 % 1_000;
         self.after(phase, Delivery::Tick(index));
         index
+    }
+
+    /// A validator with a test key that has these blocks.
+    pub fn add_validator(&mut self, blocks: &[Block], key: usize) -> usize {
+        let index = self.add(blocks);
+        let journal = Journal::default();
+        let node = self.members[index].node.take().unwrap();
+        self.members[index].node = Some(node.with_voter(voter(key, &journal)));
+        self.members[index].journal = Some((key, journal));
+        index
+    }
+
+    /// How far a member's chain is secured: heights of approved and final.
+    pub fn secured(&self, index: usize) -> (u64, u64) {
+        let state = self.node(index).finality().read().unwrap();
+        let status = state.status();
+        (status.approved.height.0, status.last_final.height.0)
     }
 
     /// One that has these blocks and answers in its own manner.
@@ -248,7 +314,10 @@ impl World {
         }
         self.members[index].node = None;
         let store = Arc::clone(&self.members[index].store);
-        let node = core::open(&store, &self.genesis, self.unix_secs());
+        let mut node = core::open(&store, &self.genesis, self.unix_secs());
+        if let Some((key, journal)) = &self.members[index].journal {
+            node = node.with_voter(voter(*key, journal));
+        }
         self.members[index].node = Some(node);
         self.members[index].recent = RecentBlocks::default();
         for other in others {
@@ -351,7 +420,8 @@ impl World {
                 }
             }
             Effect::Fatal(reason) => panic!("{reason}"),
-            Effect::NewTemplate(_) | Effect::Pending(_) => {}
+            Effect::FinalityMoved(status) => self.members[index].moved.push(status),
+            Effect::ApprovalsChanged | Effect::NewTemplate(_) | Effect::Pending(_) => {}
         }
     }
 
@@ -417,7 +487,15 @@ impl World {
         let snapshot = node.chain().store().snapshot().unwrap();
         let honest = {
             let mempool = node.mempool().read().unwrap();
-            serve(snapshot.as_ref(), &mempool, &member.recent, request).unwrap()
+            let finality = node.finality().read().unwrap();
+            serve(
+                snapshot.as_ref(),
+                &mempool,
+                &finality,
+                &member.recent,
+                request,
+            )
+            .unwrap()
         };
         let reply = match &mut member.manner {
             Some(manner) => manner(request, honest),
@@ -559,6 +637,7 @@ fn name_of(gossip: &Gossip) -> Vec<u8> {
     match gossip {
         Gossip::Block(header) => header.hash().0.to_vec(),
         Gossip::Transaction(transaction) => transaction.encode(),
+        Gossip::Approval(signed) => signed.encode(),
     }
 }
 

@@ -1,0 +1,139 @@
+//! Which chain is the best (protocol §8), and what a certificate changes about
+//! that (§9).
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use pithead_consensus::check::CheckedBlock;
+use pithead_consensus::fork_choice::{self, Candidate};
+use pithead_consensus::{BlockHash, Checkpoint, Height};
+
+use super::{AcceptError, Accepted, Chain, ChainUpdate};
+use crate::store::schema::{self, BlockStatus, ChainEntry};
+use crate::store::{Overlay, Snapshot, StoreError};
+
+/// Most ends of side branches that are remembered. One that is forgotten is
+/// thought of again with its next block.
+const LEAVES_MAX: usize = 1_024;
+
+impl Chain {
+    /// The last final block, and the highest approved checkpoint that chains
+    /// are preferred for: what certificates have shown. [`Self::reconsider`]
+    /// acts on it.
+    pub fn follow_finality(&mut self, last_final: Checkpoint, approved: Checkpoint) {
+        self.last_final = last_final;
+        self.approved = approved;
+    }
+
+    /// The last final block.
+    #[must_use]
+    pub fn last_final(&self) -> Checkpoint {
+        self.last_final
+    }
+
+    /// The checkpoint that the best chain should contain, if there is a choice.
+    #[must_use]
+    pub fn approved(&self) -> Checkpoint {
+        self.approved
+    }
+
+    /// Switches to the best chain among those that are stored, if the present
+    /// one is not it: to be called when finality has moved. `validated` as in
+    /// [`Self::accept_block_telling`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    pub fn reconsider(
+        &mut self,
+        validated: &mut dyn FnMut(&Arc<CheckedBlock>),
+    ) -> Result<Option<ChainUpdate>, StoreError> {
+        loop {
+            let store = Arc::clone(&self.store);
+            let snapshot = store.snapshot()?;
+            let Some(entry) = self.best_stored(snapshot.as_ref())? else {
+                return Ok(None);
+            };
+            let block = self.load(snapshot.as_ref(), &entry)?;
+            let overlay = Overlay::new(snapshot.as_ref());
+            match self.switch_to(overlay, &entry, block, validated) {
+                Ok(Accepted::NewTip(update)) => return Ok(Some(update)),
+                // Condemned: the next best is looked for.
+                Err(AcceptError::Invalid(_) | AcceptError::InvalidAncestor { .. }) => {}
+                Err(AcceptError::Internal(error)) => return Err(error),
+                Ok(Accepted::Side) | Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// The stored chain that is better than the present one, if there is one.
+    fn best_stored(&self, from: &dyn Snapshot) -> Result<Option<ChainEntry>, StoreError> {
+        let mut best = (self.candidate(from, &self.tip)?, None);
+        let named = [self.last_final.hash, self.approved.hash];
+        for hash in self.leaves.iter().chain(&named) {
+            let Some(entry) = schema::entry(from, hash)? else {
+                continue;
+            };
+            if entry.status == BlockStatus::Invalid {
+                continue;
+            }
+            let candidate = self.candidate(from, &entry)?;
+            if fork_choice::compare(&candidate, &best.0) == Ordering::Greater {
+                best = (candidate, Some(entry));
+            }
+        }
+        Ok(best.1)
+    }
+
+    /// How a chain compares with the best one (protocol §8).
+    pub(super) fn rank(
+        &self,
+        from: &dyn Snapshot,
+        entry: &ChainEntry,
+    ) -> Result<Ordering, StoreError> {
+        let (new, present) = (
+            self.candidate(from, entry)?,
+            self.candidate(from, &self.tip)?,
+        );
+        Ok(fork_choice::compare(&new, &present))
+    }
+
+    fn candidate(&self, from: &dyn Snapshot, entry: &ChainEntry) -> Result<Candidate, StoreError> {
+        Ok(Candidate {
+            contains_final: contains(from, entry, &self.last_final)?,
+            contains_approved: contains(from, entry, &self.approved)?,
+            chain_work: entry.chain_work,
+            arrival: entry.arrival,
+        })
+    }
+
+    pub(super) fn remember_leaf(&mut self, hash: BlockHash) {
+        if self.leaves.len() >= LEAVES_MAX {
+            self.leaves.pop_front();
+        }
+        self.leaves.push_back(hash);
+    }
+}
+
+/// Whether a chain contains a checkpoint. Looks at the blocks that are off the
+/// best chain one by one, at the rest at once.
+fn contains(
+    from: &dyn Snapshot,
+    entry: &ChainEntry,
+    checkpoint: &Checkpoint,
+) -> Result<bool, StoreError> {
+    if checkpoint.height == Height::GENESIS {
+        return Ok(true);
+    }
+    let mut cursor = (entry.hash(), entry.height, entry.header.prev);
+    loop {
+        let (hash, height, prev) = cursor;
+        if height <= checkpoint.height {
+            return Ok(height == checkpoint.height && hash == checkpoint.hash);
+        }
+        if schema::is_best(from, &hash, height)? {
+            return schema::is_best(from, &checkpoint.hash, checkpoint.height);
+        }
+        let parent = schema::expect_entry(from, &prev)?;
+        cursor = (prev, parent.height, parent.header.prev);
+    }
+}

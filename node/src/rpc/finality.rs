@@ -1,0 +1,286 @@
+//! What the API shows of finality (protocol §9): how far blocks are secured,
+//! approvals, validators, and proofs of misbehaviour.
+
+use std::sync::{PoisonError, RwLockReadGuard};
+
+use pithead_api::convert;
+use pithead_api::v1;
+use pithead_consensus::approval::vote::Offence;
+use pithead_consensus::{Address, Checkpoint, Encode as _, Evidence, Height, Link, SignedApproval};
+use tonic::Status;
+
+use super::chain::bad_field;
+use super::page::{page_size, slice};
+use super::read::{Reader, internal};
+use super::{Api, status};
+use crate::finality::{FinalityState, FinalityStatus, KeptProof, Proof, certificate_at};
+use crate::store::schema::{self, BlockStatus, ChainEntry};
+
+/// Proofs of a page, unless the caller says otherwise.
+const EVIDENCE_PAGE: usize = 100;
+/// Most proofs of a page: two certificates of the largest network are half a
+/// megabyte.
+const EVIDENCE_PAGE_MAX: usize = 1_000;
+/// Bytes of proofs after which a page ends.
+const EVIDENCE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+impl Api {
+    /// Approvals and what they secure, for reading.
+    pub(super) fn finality(&self) -> RwLockReadGuard<'_, FinalityState> {
+        self.engine
+            .finality_state()
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a reader knows of finality: that of the moment when it was made, as far
+/// as its best chain has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Secured {
+    /// Whether there are validators.
+    pub(super) active: bool,
+    pub(super) status: FinalityStatus,
+    /// Height up to which the best chain is approved.
+    approved_to: Height,
+    /// Height up to which it is final.
+    final_to: Height,
+}
+
+impl Secured {
+    /// `is_best` says whether a checkpoint is on the best chain.
+    pub(super) fn new(
+        state: &FinalityState,
+        mut is_best: impl FnMut(&Checkpoint) -> Result<bool, Status>,
+    ) -> Result<Self, Status> {
+        let status = state.status();
+        let final_to = if is_best(&status.last_final)? {
+            status.last_final.height
+        } else {
+            Height::GENESIS
+        };
+        let approved_to = if is_best(&status.approved)? {
+            status.approved.height
+        } else {
+            final_to
+        };
+        Ok(Self {
+            active: state.is_active(),
+            status,
+            approved_to,
+            final_to,
+        })
+    }
+
+    /// How far a block of the best chain is secured.
+    pub(super) fn of_height(&self, height: Height) -> v1::Finality {
+        if !self.active {
+            v1::Finality::Unspecified
+        } else if height <= self.final_to {
+            v1::Finality::Final
+        } else if height <= self.approved_to {
+            v1::Finality::Approved
+        } else {
+            v1::Finality::Pending
+        }
+    }
+
+    /// Where a transaction stands that is in a block of this height.
+    pub(super) fn of_mined(&self, height: Height) -> v1::TransactionState {
+        match self.of_height(height) {
+            // The genesis block is final everywhere.
+            _ if height == Height::GENESIS => v1::TransactionState::Final,
+            v1::Finality::Final => v1::TransactionState::Final,
+            v1::Finality::Approved => v1::TransactionState::Approved,
+            v1::Finality::Pending | v1::Finality::Unspecified => v1::TransactionState::Mined,
+        }
+    }
+}
+
+/// The approvals of a checkpoint: those at hand, and those that only its
+/// certificate still holds.
+pub(super) fn approvals_of(
+    api: &Api,
+    reader: &Reader<'_>,
+    entry: &ChainEntry,
+) -> Result<Vec<v1::Approval>, Status> {
+    let hash = entry.hash();
+    let mut found = api.finality().approvals_of(entry.height, &hash);
+    let certificate = certificate_at(reader.snapshot(), entry.height).map_err(internal)?;
+    if let Some(certificate) = certificate.filter(|found| found.link().target.hash == hash) {
+        let known = |signed: &SignedApproval| {
+            let mut found = found.iter();
+            found.any(|other| other.approval == signed.approval)
+        };
+        let others: Vec<_> = certificate
+            .approvals()
+            .filter(|signed| !known(signed))
+            .collect();
+        found.extend(others);
+    }
+    found.sort();
+    Ok(found
+        .iter()
+        .map(|signed| api.chain.approval(signed))
+        .collect())
+}
+
+pub(super) fn list_approvals(
+    api: &Api,
+    reader: &Reader<'_>,
+    request: &v1::ListApprovalsRequest,
+) -> Result<v1::ListApprovalsResponse, Status> {
+    use v1::list_approvals_request::Checkpoint;
+    let last = |height: Height| api.finality().checkpoint_height(height);
+    let entry = match &request.checkpoint {
+        None => reader.entry_at(last(reader.tip().height))?,
+        Some(Checkpoint::Height(height)) => reader.entry_at(Height(*height))?,
+        Some(Checkpoint::BlockHash(text)) => {
+            let hash = convert::block_hash("block_hash", text).map_err(bad_field)?;
+            reader
+                .entry(&hash)?
+                .filter(|entry| entry.status != BlockStatus::Invalid)
+                .ok_or_else(|| {
+                    status::not_found("BLOCK_NOT_FOUND", format!("no block with hash {text}"))
+                })?
+        }
+        Some(Checkpoint::Tag(tag)) => match v1::BlockTag::try_from(*tag) {
+            Ok(v1::BlockTag::Head | v1::BlockTag::Unspecified) => {
+                reader.entry_at(last(reader.tip().height))?
+            }
+            Ok(v1::BlockTag::Approved) => reader.approved()?,
+            Ok(v1::BlockTag::Final) => reader.last_final()?,
+            Err(_) => return Err(super::chain::no_tag(*tag)),
+        },
+    };
+    if last(entry.height) != entry.height {
+        let interval = api.engine.genesis().params.checkpoint_interval;
+        return Err(status::invalid(
+            "height",
+            format!(
+                "block {} is no checkpoint: every {interval}th block is one, such as {}",
+                entry.height,
+                last(entry.height)
+            ),
+        ));
+    }
+    let certificate = certificate_at(reader.snapshot(), entry.height).map_err(internal)?;
+    let certificate = certificate.filter(|found| found.link().target.hash == entry.hash());
+    let best = schema::is_best(reader.snapshot(), &entry.hash(), entry.height).map_err(internal)?;
+    Ok(v1::ListApprovalsResponse {
+        approvals: approvals_of(api, reader, &entry)?,
+        checkpoint: Some(reader.header(&entry)),
+        finality: reader.finality_of(entry.height, best).into(),
+        approval_quorum: api.engine.genesis().params.approval_quorum,
+        certificate: certificate
+            .map_or_else(Vec::new, |found| found.encode())
+            .into(),
+    })
+}
+
+pub(super) fn list_validators(api: &Api) -> v1::ListValidatorsResponse {
+    let genesis = api.engine.genesis();
+    let state = api.finality();
+    let validators = genesis.validators.iter().map(|key| {
+        let address = Address::of_key(key);
+        let seen = state.seen(&address);
+        let (approved, out_of) = state.participation(&address);
+        let accused = state.proofs().iter().filter(|kept| match &kept.proof {
+            Proof::Votes(evidence) => evidence.validator() == address,
+            Proof::Certificates(..) => false,
+        });
+        v1::Validator {
+            address: api.chain.address_text(&address),
+            public_key: key.modulus().to_vec().into(),
+            last_approval: seen.map(|seen| api.chain.approval(&seen.approval)),
+            last_approval_time: seen.map(|seen| convert::timestamp(seen.time)),
+            recent_approvals: u32::try_from(approved).unwrap_or(u32::MAX),
+            recent_checkpoints: u32::try_from(out_of).unwrap_or(u32::MAX),
+            evidence_count: u32::try_from(accused.count()).unwrap_or(u32::MAX),
+            is_this_node: state.own() == Some(address),
+        }
+    });
+    v1::ListValidatorsResponse {
+        validators: validators.collect(),
+        approval_quorum: genesis.params.approval_quorum,
+    }
+}
+
+pub(super) fn list_evidence(
+    api: &Api,
+    request: &v1::ListEvidenceRequest,
+) -> Result<v1::ListEvidenceResponse, Status> {
+    let mut size = page_size(request.page_size, EVIDENCE_PAGE, EVIDENCE_PAGE_MAX);
+    let all: Vec<v1::Evidence> = {
+        let state = api.finality();
+        state
+            .proofs()
+            .iter()
+            .map(|kept| evidence(api, kept))
+            .collect()
+    };
+    // Certificates of a large network are large themselves.
+    let largest = all.iter().map(|each| each.first.len() + each.second.len());
+    let largest = largest.max().unwrap_or(1).max(1);
+    size = size.min((EVIDENCE_BYTES_MAX / largest).max(1));
+    let (evidence, next_page_token) = slice(all, size, &request.page_token)?;
+    Ok(v1::ListEvidenceResponse {
+        evidence,
+        next_page_token,
+    })
+}
+
+fn evidence(api: &Api, kept: &KeptProof) -> v1::Evidence {
+    let (kind, validators, first, second, links): (_, Vec<Address>, _, _, [Link; 2]) =
+        match &kept.proof {
+            Proof::Votes(evidence) => {
+                let (first, second) = evidence.approvals();
+                (
+                    kind_of(evidence),
+                    vec![evidence.validator()],
+                    first.encode(),
+                    second.encode(),
+                    [first.approval.link, second.approval.link],
+                )
+            }
+            Proof::Certificates(first, second) => {
+                let of_second: Vec<Address> = second
+                    .approvals()
+                    .map(|each| each.approval.validator)
+                    .collect();
+                let both = first
+                    .approvals()
+                    .map(|each| each.approval.validator)
+                    .filter(|validator| of_second.contains(validator));
+                (
+                    v1::EvidenceKind::ConflictingCertificates,
+                    both.collect(),
+                    first.encode(),
+                    second.encode(),
+                    [*first.link(), *second.link()],
+                )
+            }
+        };
+    let text = |validator: &Address| api.chain.address_text(validator);
+    let [a, b] = links;
+    v1::Evidence {
+        kind: kind.into(),
+        validators: validators.iter().map(text).collect(),
+        first: first.into(),
+        second: second.into(),
+        first_target_height: a.target.height.0,
+        first_target_hash: a.target.hash.to_string(),
+        second_target_height: b.target.height.0,
+        second_target_hash: b.target.hash.to_string(),
+        seen_time: Some(convert::timestamp(kept.time)),
+    }
+}
+
+fn kind_of(evidence: &Evidence) -> v1::EvidenceKind {
+    let (first, second) = evidence.approvals();
+    match Evidence::of(first, second).map(|(_, offence)| offence) {
+        Some(Offence::SurroundVote) => v1::EvidenceKind::SurroundVote,
+        Some(Offence::DoubleVote) => v1::EvidenceKind::DoubleVote,
+        None => v1::EvidenceKind::Unspecified,
+    }
+}
