@@ -53,6 +53,20 @@ async fn chain_shows_the_network_and_every_page_of_blocks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn empty_variables_count_as_not_set() {
+    let node = FakeNode::start(Network::Dev).await;
+    let folder = tempfile::tempdir().unwrap();
+    let empty = [("PITHEAD_NETWORK", ""), ("PITHEAD_TOKEN_FILE", "")];
+    let output = pithead_with(&node.url, folder.path(), &["chain"], &empty).await;
+    assert!(stdout(&output).contains("dev"));
+    let wrong = [("PITHEAD_NETWORK", "main")];
+    failure(
+        &pithead_with(&node.url, folder.path(), &["chain"], &wrong).await,
+        1,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn blocks_are_found_by_height_hash_and_tag() {
     let node = FakeNode::start(Network::Dev).await;
     let folder = tempfile::tempdir().unwrap();
@@ -361,6 +375,11 @@ async fn balances_of_all_wallets_add_up() {
     let value = json(&pithead(&node.url, folder.path(), &["balance", "--json"]).await);
     assert_eq!(value["total"]["grains"], 350_000_001);
     assert_eq!(value["accounts"][1]["name"], "bob");
+    // Asked for twice, shown twice, counted once.
+    let twice = ["balance", "bob", "bob", "--json"];
+    let value = json(&pithead(&node.url, folder.path(), &twice).await);
+    assert_eq!(value["accounts"].as_array().unwrap().len(), 2);
+    assert_eq!(value["total"]["grains"], 50_000_000);
     let value = json(
         &pithead(
             &node.url,

@@ -233,7 +233,7 @@ async fn run_node(
     // Nobody should foresee whom this node asks.
     .with_sync(SyncSettings {
         seed: rand::random(),
-        ..SyncSettings::default()
+        minimum_chain_work: config.minimum_chain_work.0,
     });
     let node = match voter {
         Some(voter) => {

@@ -214,8 +214,14 @@ impl Node {
             Event::Block(block) => Answer::Block(self.handle_block(*block, now, out)),
             Event::Transaction(transaction) => {
                 let result = self.handle_transaction(*transaction.clone(), now, out);
-                if result.is_ok() {
-                    self.announce_own(*transaction, time, out);
+                match &result {
+                    Ok(_) => self.announce_own(*transaction, time, out),
+                    // It may be in the pool and not in the log: no answer would
+                    // be true for long.
+                    Err(RejectedTransaction::Internal(error)) => {
+                        out(Effect::Fatal(error.to_string()));
+                    }
+                    Err(RejectedTransaction::Rule(_)) => {}
                 }
                 Answer::Transaction(result)
             }

@@ -590,3 +590,100 @@ async fn a_dev_node_mines_by_itself_and_no_other_does() {
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(reason(&status), "NOT_A_DEV_NETWORK");
 }
+
+#[tokio::test]
+async fn a_search_ends_with_the_call_that_wants_it() {
+    // Nobody finds a block of this network.
+    let network = Network::with(|file| {
+        file.bits = 0x0101_0000;
+    });
+    for cut_off in [true, false] {
+        let dir = data_dir();
+        let mut node = TestNode::start(&network, dir.path());
+        let request = v1::MineBlocksRequest {
+            count: 1,
+            reward_address: network.address(7),
+        };
+        let mut admin = node.admin();
+        let mut call = Box::pin(async move { admin.mine_blocks(request).await });
+        // Requests of one connection are taken up in order: once the other one is
+        // answered, the search is on.
+        tokio::select! {
+            biased;
+            answer = &mut call => panic!("{answer:?}"),
+            _ = node.info() => {}
+        }
+        if cut_off {
+            support::signal(node.pid(), "TERM");
+            let status = call.await.unwrap_err();
+            assert_eq!(reason(&status), "NODE_STOPPING");
+        } else {
+            drop(call);
+            support::signal(node.pid(), "TERM");
+        }
+        assert!(node.wait().await.success(), "{}", node.log());
+    }
+}
+
+#[tokio::test]
+async fn pages_of_large_transactions_end_early() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    // As many outputs as there may be, so that some eighty fill a page.
+    let outputs = vec![(key(1).address, 1); pithead_consensus::transaction::MAX_OUTPUTS];
+    let mut sent = std::collections::BTreeSet::new();
+    for sender in [0, 2] {
+        for sequence in 0..60 {
+            let transaction = key(sender).pay(&network.hash(), sequence, PIT, &outputs);
+            sent.insert(node.accept(&transaction).await);
+        }
+    }
+    let (mut token, mut found, mut pages) = (String::new(), Vec::new(), 0);
+    loop {
+        let request = v1::ListPendingTransactionsRequest {
+            page_size: 1_000,
+            page_token: token,
+            sender: String::new(),
+        };
+        let answer = node.transactions().list_pending_transactions(request).await;
+        let answer = answer.unwrap().into_inner();
+        found.extend(
+            answer
+                .transactions
+                .into_iter()
+                .map(|each| each.transaction.unwrap().txid),
+        );
+        pages += 1;
+        token = answer.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((pages, found.len()), (2, sent.len()));
+    assert!(found.iter().all(|txid| sent.contains(txid)));
+
+    node.mine(&network, 1).await;
+    let (mut token, mut found, mut pages) = (String::new(), Vec::new(), 0);
+    loop {
+        let request = v1::ListAccountTransactionsRequest {
+            address: network.address(1),
+            page_size: 1_000,
+            page_token: token,
+        };
+        let answer = node.chain().list_account_transactions(request).await;
+        let answer = answer.unwrap().into_inner();
+        found.extend(
+            answer
+                .transactions
+                .into_iter()
+                .map(|each| each.transaction.unwrap().txid),
+        );
+        pages += 1;
+        token = answer.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((pages, found.len()), (2, sent.len()));
+    assert!(found.iter().all(|txid| sent.contains(txid)));
+}

@@ -105,6 +105,7 @@ fn the_defaults_are_those_of_the_protocol() {
         relay: true,
         validator_key: None,
         validator_passphrase_file: None,
+        minimum_chain_work: "0".parse().unwrap(),
         min_relay_fee_rate: 1,
         mempool_bytes_max: 67_108_864,
         mempool_expiry_secs: 259_200,
@@ -145,6 +146,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
         ("relay", "false"),
         ("validator_key", "/v.pem"),
         ("validator_passphrase_file", "/p"),
+        ("minimum_chain_work", "1f"),
         ("min_relay_fee_rate", "7"),
         ("mempool_bytes_max", "7000000"),
         ("mempool_expiry_secs", "7"),
@@ -261,6 +263,17 @@ fn an_empty_variable_counts_as_not_set() {
 }
 
 #[test]
+fn an_empty_variable_names_no_file() {
+    let env = [("HOME", "/h"), ("PITHEAD_NODE_CONFIG", "")];
+    let output = program(&env, &["config"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let env = [("HOME", "/h"), ("PITHEAD_NODE_CONFIG", "/nonexistent.toml")];
+    let said = program(&env, &["config"]).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("/nonexistent.toml"));
+}
+
+#[test]
 fn variables_that_are_not_text_are_refused_only_if_they_are_ours() {
     let not_text = || OsString::from_vec(vec![0xff, 0xfe]);
     let cli = Cli::try_parse_from(["pithead-node", "--data-dir", "/data"]).unwrap();
@@ -345,6 +358,19 @@ fn values_of_the_wrong_kind_are_refused_with_their_source() {
         load(&["--config", "/nonexistent/node.toml"], &[]),
         &["/nonexistent/node.toml"],
     );
+}
+
+#[test]
+fn work_is_hex() {
+    let work = |text: &str| load_file(&format!("minimum_chain_work = \"{text}\""), &[], &[]);
+    let full = format!("{:0>64}", "1f");
+    for same in ["1f", "0x1F", &full] {
+        let (config, _) = work(same).unwrap();
+        assert_eq!(config.minimum_chain_work.to_string(), full);
+    }
+    for wrong in ["", "0x", "1g", "-1", &format!("1{full}")] {
+        assert_says(work(wrong), &["minimum_chain_work", "hex digits"]);
+    }
 }
 
 #[test]

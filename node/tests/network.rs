@@ -36,12 +36,6 @@ async fn address(node: &TestNode) -> String {
     node_info(node).await.listen_addresses.remove(0)
 }
 
-async fn peers(node: &TestNode) -> Vec<v1::Peer> {
-    let request = v1::ListPeersRequest::default();
-    let response = node.network().list_peers(request).await;
-    response.unwrap().into_inner().peers
-}
-
 /// Waits until something holds; `what` says what, if it never does.
 async fn until<T>(node: &TestNode, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -57,9 +51,17 @@ async fn until<T>(node: &TestNode, what: &str, mut look: impl AsyncFnMut() -> Op
 /// Waits until the node has so many peers, and lists them.
 async fn until_peers(node: &TestNode, count: usize) -> Vec<v1::Peer> {
     until(node, &format!("{count} peers"), async || {
-        Some(peers(node).await).filter(|peers| peers.len() == count)
+        Some(node.peers().await).filter(|peers| peers.len() == count)
     })
     .await
+}
+
+/// Waits until the round trip to the only peer is measured.
+async fn until_latency(node: &TestNode) {
+    until(node, "a round trip is measured", async || {
+        node.peers().await.pop()?.latency
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -75,13 +77,9 @@ async fn a_bootnode_is_enough_to_connect() {
     assert!(!seen_by_second.inbound);
     assert!(seen_by_first.inbound);
     assert_eq!(node_info(&first).await.peer_count, 1);
-    let latency = |node| async move {
-        let measured = async || peers(node).await.pop()?.latency;
-        until(node, "a round trip is measured", measured).await
-    };
-    latency(&first).await;
-    latency(&second).await;
-    let agent = peers(&first).await.remove(0).agent;
+    until_latency(&first).await;
+    until_latency(&second).await;
+    let agent = first.peers().await.remove(0).agent;
     assert!(agent.starts_with("pithead-node/"), "{agent}");
     assert!(second.terminate().await.success());
     until_peers(&first, 0).await;
@@ -140,7 +138,7 @@ async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
     // Peers' heights follow.
     let height = first.height().await;
     until(&first, "heights follow", async || {
-        let all = peers(&first).await;
+        let all = first.peers().await;
         all.iter().any(|peer| peer.height == height).then_some(())
     })
     .await;
@@ -186,6 +184,27 @@ async fn a_node_killed_while_catching_up_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chain_with_too_little_work_is_left_alone() {
+    let network = Network::easy();
+    let dirs = [data_dir(), data_dir(), data_dir()];
+    let first = start(&network, dirs[0].path(), &[]);
+    first.mine(&network, 30).await;
+    let bootnode = address(&first).await;
+    // Each block is worth two hashes.
+    let flags = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootnode", &bootnode];
+    let choosy = [&flags[..], &["--minimum-chain-work", "64"]].concat();
+    let second = TestNode::start_with(&network, dirs[1].path(), &choosy);
+    until_peers(&second, 1).await;
+    let third = TestNode::start_with(&network, dirs[2].path(), &flags);
+    until_tip(&third, &tip(&first).await).await;
+    assert_eq!(second.height().await, 0);
+    assert!(node_info(&second).await.syncing);
+    let hash = first.mine(&network, 20).await;
+    until_tip(&second, &hash).await;
+    assert!(!node_info(&second).await.syncing);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_network_is_no_peer() {
     let network = Network::easy();
     let other = Network::with(|file| file.name = "another".to_owned());
@@ -198,8 +217,8 @@ async fn another_network_is_no_peer() {
     let status = stranger.admin().add_peer(request).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_REACHED");
     assert!(status.message().contains("network"), "{status:?}");
-    assert!(peers(&first).await.is_empty());
-    assert!(peers(&stranger).await.is_empty());
+    assert!(first.peers().await.is_empty());
+    assert!(stranger.peers().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -245,7 +264,7 @@ async fn operators_add_remove_ban_and_unban_peers() {
     let mut admin = first.admin();
     let status = second.admin().add_peer(add(&place_of_first)).await;
     assert_eq!(reason(&status.unwrap_err()), "PEER_NOT_REACHED");
-    assert!(peers(&first).await.is_empty());
+    assert!(first.peers().await.is_empty());
 
     let unban = v1::UnbanPeerRequest { peer: id.clone() };
     admin.unban_peer(unban.clone()).await.unwrap();
@@ -297,7 +316,7 @@ async fn an_offline_node_has_no_peers_and_takes_none() {
     let info = node_info(&node).await;
     assert_eq!((info.peer_count, info.peer_id.as_str()), (0, ""));
     assert!(info.listen_addresses.is_empty());
-    assert!(peers(&node).await.is_empty());
+    assert!(node.peers().await.is_empty());
     let add = v1::AddPeerRequest {
         address: "127.0.0.1:1".to_owned(),
     };

@@ -106,11 +106,12 @@ async fn until_secured(node: &TestNode, approved: u64, last_final: u64) {
 async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
     let network = voting();
     let (nodes, _dirs) = all(&network).await;
-    let subscribed = nodes[1].chain().subscribe_chain(v1::SubscribeChainRequest {
+    let request = v1::SubscribeChainRequest {
         view: v1::BlockView::Header.into(),
         ..Default::default()
-    });
-    let mut stream = subscribed.await.unwrap().into_inner();
+    };
+    let subscribed = nodes[1].chain().subscribe_chain(request).await;
+    let mut stream = subscribed.unwrap().into_inner();
     let txid = nodes[2].accept(&network.pay(0, 0, 5, PIT, FEE)).await;
     let request = v1::WatchTransactionRequest {
         txid: txid.clone(),
@@ -173,7 +174,7 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
     ] {
         let block = nodes[1].chain().get_block(by_tag(tag)).await.unwrap();
         let block = block.into_inner().block.unwrap();
-        assert_eq!(block.header.unwrap().height, height);
+        assert_eq!(block.header.as_ref().unwrap().height, height);
         assert_eq!(block.finality(), finality);
         assert!(block.approvals.len() >= QUORUM as usize);
     }
@@ -191,10 +192,9 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
         assert_eq!(approval.signature.len(), 256);
     }
 
-    let validators = nodes[2]
-        .network()
-        .list_validators(v1::ListValidatorsRequest {});
-    let validators = validators.await.unwrap().into_inner().validators;
+    let mut client = nodes[2].network();
+    let listed = client.list_validators(v1::ListValidatorsRequest {}).await;
+    let validators = listed.unwrap().into_inner().validators;
     for (index, validator) in validators.iter().enumerate() {
         assert_eq!(validator.address, network.address(index));
         assert!(validator.last_approval.as_ref().unwrap().target_height >= 3);
@@ -202,10 +202,9 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
         assert_eq!(validator.evidence_count, 0);
         assert_eq!(validator.is_this_node, index == 2);
     }
-    let evidence = nodes[2]
-        .network()
-        .list_evidence(v1::ListEvidenceRequest::default());
-    assert!(evidence.await.unwrap().into_inner().evidence.is_empty());
+    let request = v1::ListEvidenceRequest::default();
+    let evidence = client.list_evidence(request).await;
+    assert!(evidence.unwrap().into_inner().evidence.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,7 +269,10 @@ async fn more_work_does_not_rewrite_what_is_final() {
     let tip = nodes[0].mine(&network, 1).await;
     for node in nodes.iter().chain([&attacker]) {
         until_secured(node, 4, 3).await;
-        assert_eq!(node.info().await.tip.unwrap().hash, tip);
+        until(node, "the tip follows", async || {
+            (node.info().await.tip.unwrap().hash == tip).then_some(())
+        })
+        .await;
     }
 }
 
@@ -299,6 +301,14 @@ async fn a_validator_needs_its_record_and_can_move_with_it() {
         node.log()
     );
     node.mine(&network, 3).await;
+    until(&node, "it has voted for all", async || {
+        let request = v1::ListValidatorsRequest {};
+        let listed = node.network().list_validators(request).await;
+        let validators = listed.unwrap().into_inner().validators;
+        let last = validators[0].last_approval.as_ref()?;
+        (last.target_height == 3).then_some(())
+    })
+    .await;
     // Its votes are on record; export waits until nobody is at it.
     let export = first_dir.path().join("votes.txt");
     let votes = |dir: &Path, what: &str, file: &Path| {

@@ -84,7 +84,7 @@ import pithead_reference as ref; print(ref.bech32m('dpit', bytes(range(32))))")
     expect 24 '"code": "invalid_argument"' call pithead.v1.ChainService/GetAccount -d '{"address": "nonsense"}'
     expect 24 'google.rpc.BadRequest' call pithead.v1.ChainService/GetAccount -d '{"address": "nonsense"}'
     expect 40 '"code": "not_found"' call pithead.v1.ChainService/GetBlock -d '{"height": 1000000}'
-    expect 96 '"code": "unimplemented"' call pithead.v1.NetworkService/ListEvidence
+    expect 96 '"code": "unimplemented"' call pithead.v1.ChainService/GetAccountProof
     local request="{\"count\": 3, \"reward_address\": \"$payee\"}"
     expect 128 '"code": "unauthenticated"' call pithead.v1.AdminService/MineBlocks -d "$request"
     expect 0 '"height": "3"' call pithead.v1.AdminService/MineBlocks -d "$request" \

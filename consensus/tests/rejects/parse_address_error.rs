@@ -55,6 +55,21 @@ fn rejects_malformed() {
 }
 
 #[test]
+fn says_what_is_malformed() {
+    let good = key(0).address.to_text(&prefix());
+    let last = if good.ends_with('q') { "p" } else { "q" };
+    for (text, reason) in [
+        (good.replacen("pit1", "pit1b", 1), "'b' does not occur"),
+        (good[..good.len() - 1].to_owned() + last, "checksum"),
+        (good.replace("pit1", "PIT1"), "mixed-case"),
+        ("xyz".to_owned(), "separator"),
+    ] {
+        let said = read(&text).to_string();
+        assert!(said.contains(reason), "{text}: {said}");
+    }
+}
+
+#[test]
 fn rejects_wrong_network() {
     let other = AddressPrefix::new("tpit").unwrap();
     let error = ParseAddressError::WrongNetwork {

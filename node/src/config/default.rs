@@ -18,6 +18,8 @@ pub const RPC_MAX_STREAMS: u32 = 32;
 /// `rpc_drain_secs`: well within the 10 s and more that service managers wait
 /// before they kill.
 pub const RPC_DRAIN_SECS: u64 = 5;
+/// `minimum_chain_work`: any chain will do.
+pub const MINIMUM_CHAIN_WORK: super::ChainWork = super::ChainWork(pithead_consensus::Work::ZERO);
 /// `min_relay_fee_rate`, grains a byte (protocol §12).
 pub const MIN_RELAY_FEE_RATE: u64 = 1;
 /// `mempool_bytes_max`: 64 MiB (protocol §12).

@@ -6,6 +6,7 @@
 
 pub mod default;
 
+mod chain_work;
 mod settings;
 mod sources;
 mod validator_key;
@@ -22,6 +23,7 @@ use pithead_consensus::genesis::{GenesisError, GenesisFile};
 use thiserror::Error;
 use toml::Table;
 
+pub use self::chain_work::{ChainWork, ChainWorkError};
 pub use self::settings::{Cli, Command, NetworkName, Settings, Votes};
 pub use self::sources::{Origin, Place};
 pub use self::validator_key::{ValidatorKey, ValidatorKeyError};
@@ -59,6 +61,7 @@ pub struct Config {
     pub relay: bool,
     pub validator_key: Option<PathBuf>,
     pub validator_passphrase_file: Option<PathBuf>,
+    pub minimum_chain_work: ChainWork,
     pub min_relay_fee_rate: u64,
     pub mempool_bytes_max: usize,
     pub mempool_expiry_secs: u64,
@@ -202,6 +205,9 @@ impl Config {
             relay: settings.relay.unwrap_or(true),
             validator_key: settings.validator_key,
             validator_passphrase_file: settings.validator_passphrase_file,
+            minimum_chain_work: settings
+                .minimum_chain_work
+                .unwrap_or(default::MINIMUM_CHAIN_WORK),
             listen,
             rpc_listen: settings.rpc_listen.unwrap_or(default::RPC_LISTEN),
             rpc_allow_insecure: settings.rpc_allow_insecure.unwrap_or(false),
@@ -407,6 +413,7 @@ impl Config {
             relay: Some(self.relay),
             validator_key: self.validator_key.clone(),
             validator_passphrase_file: self.validator_passphrase_file.clone(),
+            minimum_chain_work: Some(self.minimum_chain_work),
             min_relay_fee_rate: Some(self.min_relay_fee_rate),
             mempool_bytes_max: Some(self.mempool_bytes_max),
             mempool_expiry_secs: Some(self.mempool_expiry_secs),

@@ -10,6 +10,7 @@ use libp2p::Multiaddr;
 use pithead_consensus::genesis;
 use serde::{Deserialize, Serialize};
 
+use super::ChainWork;
 use crate::logging::LogFormat;
 use crate::p2p::PeerAddress;
 
@@ -216,6 +217,12 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validator_passphrase_file: Option<PathBuf>,
+    /// Work in hex that a chain must have before it is downloaded, and before
+    /// this node counts as caught up; take it from chain_work of a block that
+    /// you trust [default: 0]
+    #[arg(long, global = true, value_name = "HEX")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_chain_work: Option<ChainWork>,
     /// Least fee rate that is accepted, grains a byte [default: 1]
     #[arg(long, global = true, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,7 +258,7 @@ pub struct Settings {
 }
 
 /// The names of the settings, in the order of the flags.
-pub(super) const KEYS: [&str; 32] = [
+pub(super) const KEYS: [&str; 33] = [
     "network",
     "genesis",
     "data_dir",
@@ -276,6 +283,7 @@ pub(super) const KEYS: [&str; 32] = [
     "relay",
     "validator_key",
     "validator_passphrase_file",
+    "minimum_chain_work",
     "min_relay_fee_rate",
     "mempool_bytes_max",
     "mempool_expiry_secs",

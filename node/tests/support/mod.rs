@@ -489,6 +489,13 @@ impl TestNode {
             .into_inner()
     }
 
+    /// ListPeers, its first page.
+    pub async fn peers(&self) -> Vec<v1::Peer> {
+        let request = v1::ListPeersRequest::default();
+        let response = self.network().list_peers(request).await;
+        response.unwrap().into_inner().peers
+    }
+
     /// Height of the tip.
     pub async fn height(&self) -> u64 {
         self.info().await.tip.unwrap().height
