@@ -13,13 +13,16 @@ use super::view::View;
 
 /// Longest wait for one step; a block is due every two seconds.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(300);
+/// More of it for each block that a step is to see.
+pub(super) const BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Shows blocks and finality as they come, after a known block or from now on,
-/// until `enough` says so.
+/// until `enough` says so, no longer than `limit`.
 pub(super) async fn follow(
     client: &Client,
     view: &View,
     known: Vec<String>,
+    limit: Duration,
     mut enough: impl FnMut(&Event) -> bool,
 ) -> Result<()> {
     let following = async {
@@ -31,9 +34,9 @@ pub(super) async fn follow(
             }
         }
     };
-    tokio::time::timeout(STEP_TIMEOUT, following)
+    tokio::time::timeout(limit, following)
         .await
-        .with_context(|| format!("no progress within {} s", STEP_TIMEOUT.as_secs()))?
+        .with_context(|| format!("the step did not end within {} s", limit.as_secs()))?
 }
 
 /// Shows blocks and finality as they come, for ever.

@@ -43,6 +43,9 @@ pub(crate) struct DevnetArgs {
     /// Number of miner processes, spread over the nodes.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) miners: u32,
+    /// Blocks to mine after the payments; more make the times of finality mean more.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) blocks: u64,
     /// End when the demonstration is over, with status 0 only if every step held.
     #[arg(long)]
     pub(crate) exit: bool,

@@ -15,6 +15,8 @@ pub(super) struct Plan {
     pub(super) nodes: u32,
     /// Miner processes.
     pub(super) miners: u32,
+    /// Blocks to be mined after the payments.
+    pub(super) blocks: u64,
     /// The validators and how many of them must agree; `None` without any.
     pub(super) quorum: Option<Quorum>,
 }
@@ -42,6 +44,7 @@ impl Plan {
         Ok(Self {
             nodes,
             miners: args.miners,
+            blocks: args.blocks,
             quorum,
         })
     }
@@ -94,6 +97,7 @@ mod tests {
             miners: 2,
             validators,
             quorum,
+            blocks: 3,
             exit: true,
             data_dir: None,
             port: None,

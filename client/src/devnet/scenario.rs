@@ -11,12 +11,13 @@ use pithead_client::{Chain, Client, SigningKey, Transfer};
 use pithead_consensus::{Address, Amount};
 use rand::Rng as _;
 
-use super::follow::{STEP_TIMEOUT, follow};
+use super::follow::{BLOCK_TIMEOUT, STEP_TIMEOUT, follow};
 use super::made::{FUNDS, MINER_WALLET, Made, WALLETS};
 use super::network::Network;
 use super::plan::Plan;
 use super::stopwatch::Stopwatch;
 use super::view::{Balance, View};
+use crate::show;
 
 /// What each sends, PIT.
 const PAYMENT: &str = "1";
@@ -24,8 +25,6 @@ const PAYMENT: &str = "1";
 const BONUS: &str = "0.5";
 /// What the miners must have earned before, PIT.
 const EARNINGS: &str = "20";
-/// Blocks to be mined after the payments.
-const BLOCKS: u64 = 3;
 /// Blocks read at a time.
 const BLOCKS_PER_PAGE: u32 = 500;
 
@@ -45,7 +44,7 @@ pub(super) async fn greet(network: &Network, plan: &Plan, view: &View) -> Result
     let before = info.final_height;
     view.step(&format!("Waiting until more is final than block {before}"));
     let mut secured = before;
-    follow(network.client(), view, Vec::new(), |event| {
+    follow(network.client(), view, Vec::new(), STEP_TIMEOUT, |event| {
         if let Event::Final(header) = event {
             secured = header.height;
         }
@@ -92,7 +91,7 @@ pub(super) async fn run(
     stage.funded().await?;
     let before = info.tip.map_or_else(String::new, |tip| tip.hash);
     let mut sent = stage.everyone_pays().await?;
-    stage.mine_blocks(before, &sent).await?;
+    stage.mine_blocks(before, &sent, plan.blocks).await?;
     stage.balances("Balances after the payments").await?;
     stage.mine_until_earned().await?;
     sent.push(stage.miner_pays_everyone().await?);
@@ -152,13 +151,16 @@ impl Stage<'_> {
 
     /// Step: blocks are mined until the payments are in and three have passed.
     /// `from` is a block from before the payments: none is missed.
-    async fn mine_blocks(&self, from: String, txids: &[String]) -> Result<()> {
+    async fn mine_blocks(&self, from: String, txids: &[String], blocks: u64) -> Result<()> {
         self.view.step(&format!(
-            "Mining until all payments are in a block and {BLOCKS} more blocks have come"
+            "Mining until all payments are in a block and {} have come",
+            show::counted(blocks, "more block")
         ));
-        let mut left = BLOCKS;
+        let count = u32::try_from(blocks).unwrap_or(u32::MAX);
+        let mut left = blocks;
         let mut open: BTreeSet<&str> = txids.iter().map(String::as_str).collect();
-        follow(self.client, self.view, vec![from], |event| {
+        let limit = STEP_TIMEOUT.saturating_add(BLOCK_TIMEOUT.saturating_mul(count));
+        follow(self.client, self.view, vec![from], limit, |event| {
             let Event::Connected(block) = event else {
                 return false;
             };
@@ -220,7 +222,7 @@ impl Stage<'_> {
         let goal: Amount = EARNINGS.parse()?;
         while self.balance(&self.made.miner.address()).await? < goal {
             let joined = |event: &Event| matches!(event, Event::Connected(_));
-            follow(self.client, self.view, Vec::new(), joined).await?;
+            follow(self.client, self.view, Vec::new(), STEP_TIMEOUT, joined).await?;
         }
         let earned = self.balance(&self.made.miner.address()).await?;
         self.view.done(format!("they have earned {earned} PIT"));
@@ -277,6 +279,7 @@ impl Stage<'_> {
             self.client,
             self.view,
             Vec::new(),
+            STEP_TIMEOUT,
             |event| matches!(event, Event::Final(header) if header.height >= highest),
         )
         .await?;
