@@ -4,7 +4,9 @@
 //! Start with [`Client`], a connection to one node; then [`Chain`], which
 //! network that node follows; [`SigningKey`] and [`Wallets`], the keys; and
 //! [`transfer`], which builds, signs and submits payments. Keys never leave this
-//! process: a node only ever sees signed bytes.
+//! process: a node only ever sees signed bytes. For networks with validators,
+//! [`validator`] makes their keys, [`quorum`] says how many must agree, and
+//! [`evidence`] checks what a node holds against them.
 //!
 //! ```no_run
 //! # async fn pay() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,11 +36,18 @@ pub mod wallet;
 
 pub mod transfer;
 
+pub mod evidence;
+pub mod quorum;
+pub mod validator;
+
 pub use chain::{Chain, ChainError, ExpectedNetwork};
 pub use connection::{Client, ConnectOptions, DEFAULT_NODE_URL};
 pub use error::ClientError;
+pub use evidence::{EvidenceProblem, SavedProof};
 pub use key::{KeyError, Passphrase, SigningKey};
+pub use quorum::{Quorum, QuorumError};
 pub use transfer::{
     FeeChoice, PreparedTransfer, SignedTransfer, Submitted, Transfer, TransferError,
 };
+pub use validator::{ValidatorError, ValidatorFile};
 pub use wallet::{Wallet, WalletError, WalletName, Wallets};

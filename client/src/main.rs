@@ -7,6 +7,7 @@
 
 mod commands;
 mod devnet;
+mod finality;
 mod output;
 mod report;
 mod show;

@@ -5,7 +5,9 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use pithead_client::{ChainError, ClientError, KeyError, TransferError, WalletError};
+use pithead_client::{
+    ChainError, ClientError, KeyError, TransferError, ValidatorError, WalletError,
+};
 
 use crate::output::{BOLD, RED, YELLOW, paint};
 
@@ -80,6 +82,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<WalletError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<ValidatorError>() {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<ChainError>() {

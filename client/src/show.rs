@@ -9,6 +9,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::finality::{self, ApprovalJson};
+
 /// An amount, exact in both units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Money {
@@ -54,7 +56,8 @@ pub(crate) fn iso(time: Option<&prost_types::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
-fn iso_option(time: Option<&prost_types::Timestamp>) -> Option<String> {
+/// The same as JSON has it: null if there is none.
+pub(crate) fn iso_option(time: Option<&prost_types::Timestamp>) -> Option<String> {
     let text = iso(time);
     (!text.is_empty()).then_some(text)
 }
@@ -184,6 +187,9 @@ pub(crate) struct BlockJson {
     best_chain: bool,
     confirmations: u64,
     matured_reward_height: Option<u64>,
+    finality: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    approvals: Vec<ApprovalJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     txids: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -208,6 +214,8 @@ impl From<&v1::Block> for BlockJson {
             best_chain: block.best_chain,
             confirmations: block.confirmations,
             matured_reward_height: block.matured_reward_height,
+            finality: finality::word(block.finality()),
+            approvals: block.approvals.iter().map(Into::into).collect(),
             txids: block.txids.clone(),
             transactions: block.transactions.iter().map(Into::into).collect(),
         }

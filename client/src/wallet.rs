@@ -382,16 +382,33 @@ pub fn read_key_file(path: &Path) -> Result<zeroize::Zeroizing<String>, WalletEr
 /// # Errors
 /// [`WalletError::Io`]; its kind is `AlreadyExists` if the file is there.
 pub fn write_private_file(path: &Path, bytes: &[u8]) -> Result<(), WalletError> {
+    write_new_file(path, bytes, 0o600)
+}
+
+/// Writes a file that everyone may read, whole or not at all. Never overwrites.
+///
+/// # Errors
+/// [`WalletError::Io`]; its kind is `AlreadyExists` if the file is there.
+pub fn write_public_file(path: &Path, bytes: &[u8]) -> Result<(), WalletError> {
+    write_new_file(path, bytes, 0o644)
+}
+
+fn write_new_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WalletError> {
     let fail = |error| io_error(path, error);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Mode 0600 from the start: tempfile sees to that.
-    let mut file = tempfile::Builder::new()
-        .prefix(".pithead-")
-        .tempfile_in(folder)
-        .map_err(fail)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".pithead-");
+    // From the start, so that a secret is never open to others for a moment.
+    #[cfg(unix)]
+    let permissions = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
+    #[cfg(unix)]
+    builder.permissions(permissions);
+    #[cfg(not(unix))]
+    let _ = mode;
+    let mut file = builder.tempfile_in(folder).map_err(fail)?;
     file.write_all(bytes).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     file.persist_noclobber(path)

@@ -365,6 +365,67 @@ fn a_devnet_of_three_nodes_agrees() {
     assert!(text.contains("Every step held"), "{text}");
 }
 
+#[test]
+fn a_devnet_of_validators_makes_every_payment_final_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("net");
+    let output = devnet()
+        .args(["--validators", "4", "--exit", "--data-dir"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    for part in [
+        "Quorum: 3 of 4 validators: any two quorums share 2 of them, and 1 may be away",
+        "all 26 payments are final",
+        "from block to approved: p50 ",
+        "from block to final: p50 ",
+        "is final on all 4",
+        "Every step held",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+
+    // Each goes on with its record of votes; without them nothing would be final.
+    let again = devnet()
+        .args(["--exit", "--data-dir"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&again.stdout).into_owned();
+    assert!(again.status.success(), "{text}");
+    for part in [
+        "Quorum: 3 of 4",
+        "more is final than block",
+        "is final on all 4",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn a_devnet_that_can_not_be_is_refused_before_anything_is_made() {
+    for (arguments, parts) in [
+        (
+            ["--nodes", "2", "--validators", "3"],
+            ["3 validators need as many nodes", "--nodes 3"],
+        ),
+        (
+            ["--validators", "4", "--quorum", "2"],
+            ["a quorum of 2 of 4", "least safe quorum is 3"],
+        ),
+    ] {
+        let output = devnet().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        for part in parts {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(output.stdout.is_empty());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_devnet_that_is_killed_leaves_no_process_behind() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,8 +9,9 @@ use pithead_client::Client;
 use pithead_consensus::BlockHash;
 
 use super::context::{Context, named, short_named};
+use crate::finality;
 use crate::output::{Column, table};
-use crate::show::{BlockJson, iso, paid, pit, pit_unit, si};
+use crate::show::{BlockJson, iso, paid, pit, pit_unit, short_hash, si};
 
 /// Arguments of `block`.
 #[derive(Debug, Args)]
@@ -21,8 +22,11 @@ pub(crate) struct BlockArgs {
     /// List its transactions as well.
     #[arg(long, short)]
     transactions: bool,
+    /// List the validators' approvals of it as well.
+    #[arg(long, short)]
+    approvals: bool,
     /// Print the block in its consensus encoding, in hex, and nothing else.
-    #[arg(long, conflicts_with = "transactions")]
+    #[arg(long, conflicts_with_all = ["transactions", "approvals"])]
     raw: bool,
 }
 
@@ -65,7 +69,7 @@ impl From<&BlockName> for Selector {
 }
 
 pub(crate) async fn run(context: &Context, args: BlockArgs) -> anyhow::Result<()> {
-    let (client, chain, _) = context.connect_to_chain().await?;
+    let (client, chain, info) = context.connect_to_chain().await?;
     let view = match (args.raw, args.transactions) {
         (true, _) => v1::BlockView::Raw,
         (false, true) => v1::BlockView::Full,
@@ -79,7 +83,12 @@ pub(crate) async fn run(context: &Context, args: BlockArgs) -> anyhow::Result<()
         return context.out.json(&BlockJson::from(&block));
     }
     let names = context.names(&chain);
-    context.out.fields(&fields(&block, &names))?;
+    let parameters = info.parameters.unwrap_or_default();
+    context.out.fields(&fields(&block, &parameters, &names))?;
+    if args.approvals && !block.approvals.is_empty() {
+        let table = approval_table(&block.approvals, &names);
+        context.out.line(table)?;
+    }
     if !args.transactions || block.transactions.is_empty() {
         return Ok(());
     }
@@ -133,8 +142,57 @@ async fn whole_block(
     Ok(block)
 }
 
+/// The approvals of a checkpoint, one a row.
+fn approval_table(
+    approvals: &[v1::Approval],
+    names: &std::collections::BTreeMap<String, String>,
+) -> String {
+    let columns = [
+        Column::Right("#"),
+        Column::Left("validator"),
+        Column::Right("builds on"),
+        Column::Left("hash"),
+    ];
+    let rows = approvals.iter().enumerate().map(|(index, approval)| {
+        vec![
+            (index + 1).to_string(),
+            named(names, &approval.validator),
+            approval.source_height.to_string(),
+            short_hash(&approval.source_hash),
+        ]
+    });
+    table(&columns, rows)
+}
+
+/// How far a block is secured, and by whom.
+fn finality_sentence(block: &v1::Block, parameters: &v1::ConsensusParameters) -> String {
+    if parameters.validator_count == 0 {
+        return "none: this network has no validators".to_owned();
+    }
+    let Some(word) = finality::word(block.finality()) else {
+        return "none: it is off the best chain".to_owned();
+    };
+    let height = block.header.as_ref().map_or(0, |header| header.height);
+    let interval = u64::from(parameters.checkpoint_interval.max(1));
+    match (height, height % interval) {
+        // Nobody votes for the genesis.
+        (0, _) => word.to_owned(),
+        (_, 0) => format!(
+            "{word}, {} of {} validators approved it, {} needed",
+            block.approvals.len(),
+            parameters.validator_count,
+            parameters.approval_quorum
+        ),
+        (_, past) => format!(
+            "{word}; the next checkpoint is {}",
+            height.saturating_add(interval - past)
+        ),
+    }
+}
+
 fn fields(
     block: &v1::Block,
+    parameters: &v1::ConsensusParameters,
     names: &std::collections::BTreeMap<String, String>,
 ) -> Vec<(&'static str, String)> {
     let header = block.header.clone().unwrap_or_default();
@@ -148,6 +206,7 @@ fn fields(
         ("block", header.hash),
         ("height", header.height.to_string()),
         ("standing", standing),
+        ("finality", finality_sentence(block, parameters)),
         ("time", iso(header.time.as_ref())),
         ("previous", header.previous_hash),
         ("transactions", block.transaction_count.to_string()),

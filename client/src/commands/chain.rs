@@ -8,6 +8,7 @@ use pithead_client::Client;
 use serde::Serialize;
 
 use super::context::{Context, short_named};
+use crate::finality::{self, Progress, height_and_lag};
 use crate::output::{Column, table};
 use crate::show::{BlockJson, HeaderJson, Money, hash_rate, iso, pit, pit_unit, short_hash, si};
 
@@ -40,7 +41,13 @@ struct ChainJson {
     network_hash_rate: f64,
     mean_block_interval_secs: f64,
     approved_height: u64,
+    approved_hash: String,
+    approved_lag: u64,
     final_height: u64,
+    final_hash: String,
+    final_lag: u64,
+    finality_conflict: bool,
+    finality_progress: &'static str,
     pending_transaction_count: u64,
     transaction_count: u64,
     state_root: String,
@@ -80,6 +87,7 @@ pub(crate) async fn run(context: &Context, args: ChainArgs) -> anyhow::Result<()
     let blocks = last_blocks(&client, args.count, args.from).await?;
     if context.json() {
         return context.out.json(&ChainJson {
+            finality_progress: Progress::of(&info).name(),
             network: info.network,
             address_prefix: info.address_prefix,
             genesis_hash: info.genesis_hash,
@@ -90,7 +98,12 @@ pub(crate) async fn run(context: &Context, args: ChainArgs) -> anyhow::Result<()
             network_hash_rate: info.network_hash_rate,
             mean_block_interval_secs: info.mean_block_interval_secs,
             approved_height: info.approved_height,
+            approved_hash: info.approved_hash,
+            approved_lag: info.approved_lag,
             final_height: info.final_height,
+            final_hash: info.final_hash,
+            final_lag: info.final_lag,
+            finality_conflict: info.finality_conflict,
             pending_transaction_count: info.pending_transaction_count,
             transaction_count: info.transaction_count,
             state_root: info.state_root,
@@ -143,7 +156,11 @@ pub(crate) fn block_table(
     names: &BTreeMap<String, String>,
     full: bool,
 ) -> String {
-    let columns = [
+    // Without validators there is nothing to say in this column.
+    let secured = blocks
+        .iter()
+        .any(|block| finality::word(block.finality()).is_some());
+    let mut columns = vec![
         Column::Right("height"),
         Column::Left("time"),
         Column::Left("hash"),
@@ -153,6 +170,7 @@ pub(crate) fn block_table(
         Column::Left("reward to"),
         Column::Right("bytes"),
     ];
+    columns.extend(secured.then_some(Column::Left("finality")));
     let rows = blocks.iter().map(|block| {
         let header = block.header.clone().unwrap_or_default();
         let commitment = block.commitment.clone().unwrap_or_default();
@@ -175,6 +193,9 @@ pub(crate) fn block_table(
                 (_, false) => short_named(names, &reward_address),
             },
             block.size_bytes.to_string(),
+            finality::word(block.finality())
+                .unwrap_or_default()
+                .to_owned(),
         ]
     });
     table(&columns, rows)
@@ -192,10 +213,14 @@ fn fields(info: &v1::GetChainInfoResponse) -> Vec<(&'static str, String)> {
             format!("{} ({})", tip.height, iso(tip.time.as_ref())),
         ),
     ];
-    if parameters.validator_count > 0 {
-        fields.push(("approved", info.approved_height.to_string()));
-        fields.push(("final", info.final_height.to_string()));
+    let progress = Progress::of(info);
+    if progress != Progress::NoValidators {
+        let approved = height_and_lag(info.approved_height, info.approved_lag);
+        let last_final = height_and_lag(info.final_height, info.final_lag);
+        fields.push(("approved", approved));
+        fields.push(("final", last_final));
     }
+    fields.push(("finality", progress.sentence(info)));
     fields.extend([
         (
             "block time",

@@ -5,6 +5,9 @@ mod passphrase;
 
 mod wallet;
 
+mod genesis;
+mod validator;
+
 mod account;
 mod balance;
 mod send;
@@ -12,8 +15,10 @@ mod wait;
 
 mod block;
 mod chain;
+mod evidence;
 mod mempool;
 mod tx;
+mod validators;
 mod watch;
 
 mod completions;
@@ -125,6 +130,10 @@ enum Command {
     Account(account::AccountArgs),
     /// Show the transactions that wait to be mined.
     Mempool(mempool::MempoolArgs),
+    /// Show who approves checkpoints, who of them is heard, and whether finality advances.
+    Validators(validators::ValidatorsArgs),
+    /// Show proofs that validators broke the rules, check them, and save them.
+    Evidence(evidence::EvidenceArgs),
     /// Follow the chain: a line for every block, until interrupted.
     Watch(watch::WatchArgs),
     /// Show what node this is.
@@ -135,6 +144,12 @@ enum Command {
     Workers,
     /// Have a node of a dev network mine blocks at once (needs its admin token).
     MineBlocks(mine::MineArgs),
+    /// Make a validator's key, or show one.
+    #[command(subcommand)]
+    Validator(validator::ValidatorCommand),
+    /// Make the genesis file of a network of your own, or show one.
+    #[command(subcommand)]
+    Genesis(genesis::GenesisCommand),
     /// Run a whole network on this machine, with a demonstration.
     Devnet(devnet::DevnetArgs),
     /// Print a completion script for a shell.
@@ -155,6 +170,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Account(args) => account::run(&context, args).await,
         Command::Mempool(args) => mempool::run(&context, args).await,
         Command::Watch(args) => watch::run(&context, args).await,
+        Command::Validators(args) => validators::run(&context, args).await,
+        Command::Evidence(args) => evidence::run(&context, args).await,
+        Command::Validator(command) => validator::run(&context, command).await,
+        Command::Genesis(command) => genesis::run(&context, command).await,
         Command::Node => node::run(&context).await,
         Command::Peers(args) => peers::run(&context, args).await,
         Command::Workers => node::run_workers(&context).await,

@@ -56,8 +56,9 @@ pub(crate) struct SendArgs {
     /// Use this sequence: that of a pending payment replaces it, at a higher fee.
     #[arg(long, value_name = "N")]
     sequence: Option<u64>,
-    /// Wait until it is mined; =N: until it has N confirmations; =final: until it can't be undone.
-    #[arg(long, value_name = "N|final", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    /// Wait until it is mined; =N: until it has N confirmations; =approved: until the validators
+    /// approved a block on top of it; =final: until it can't be undone.
+    #[arg(long, value_name = "mined|N|approved|final", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     wait: Option<Confirmations>,
     /// Don't ask before sending.
     #[arg(long, short)]
@@ -68,9 +69,9 @@ pub(crate) struct SendArgs {
 
 /// A recipient and an amount, as written: `bob=1.5`.
 #[derive(Debug, Clone)]
-struct Payment {
-    to: String,
-    amount: Amount,
+pub(crate) struct Payment {
+    pub(crate) to: String,
+    pub(crate) amount: Amount,
 }
 
 impl FromStr for Payment {
@@ -190,7 +191,11 @@ struct SentOutputJson {
 pub(crate) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<()> {
     let (from, payments) = payments(&args)?;
     let data = data(&args)?;
-    let (client, chain, _) = context.connect_to_chain().await?;
+    let (client, chain, info) = context.connect_to_chain().await?;
+    if let Some(wanted) = args.wait {
+        // Before anything is sent.
+        wanted.check_possible(&info)?;
+    }
     let wallet = context.wallet(&chain, &from)?;
     let mut transfer = Transfer {
         data,

@@ -14,15 +14,17 @@ use crate::show::{StatusJson, TransactionJson, data, iso, paid, pit, pit_unit, s
 pub(crate) struct TxArgs {
     /// The transaction's id, 64 hexadecimal digits.
     txid: Txid,
-    /// Wait until it is mined; =N: until it has N confirmations; =final: until it can't be undone.
-    #[arg(long, value_name = "N|final", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    /// Wait until it is mined; =N: until it has N confirmations; =approved: until the validators
+    /// approved a block on top of it; =final: until it can't be undone.
+    #[arg(long, value_name = "mined|N|approved|final", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     wait: Option<Confirmations>,
 }
 
 pub(crate) async fn run(context: &Context, args: TxArgs) -> anyhow::Result<()> {
-    let (client, chain, _) = context.connect_to_chain().await?;
+    let (client, chain, info) = context.connect_to_chain().await?;
     let txid = args.txid.to_string();
     if let Some(wanted) = args.wait {
+        wanted.check_possible(&info)?;
         // Lost or settled, the answer below says which.
         wait_until(&client, &txid, wanted, context.json()).await?;
     }

@@ -8,6 +8,7 @@ use pithead_api::v1::TransactionState as State;
 use pithead_client::{Client, ClientError};
 
 use super::send::progress;
+use crate::finality;
 use crate::show::status_sentence;
 
 /// How long a node may be away before waiting is given up.
@@ -20,8 +21,20 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Confirmations {
     /// This many blocks from its own to the tip.
     AtLeast(u64),
+    /// The validators approved a block at or above its own.
+    Approved,
     /// It can't be undone.
     Final,
+}
+
+impl Confirmations {
+    /// Refuses to wait for approvals where nobody gives any.
+    pub(crate) fn check_possible(self, info: &v1::GetChainInfoResponse) -> anyhow::Result<()> {
+        match self {
+            Self::AtLeast(_) => Ok(()),
+            Self::Approved | Self::Final => finality::check_there_is_any(info),
+        }
+    }
 }
 
 impl FromStr for Confirmations {
@@ -29,10 +42,15 @@ impl FromStr for Confirmations {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "mined" => Ok(Self::AtLeast(1)),
+            "approved" => Ok(Self::Approved),
             "final" => Ok(Self::Final),
             _ => match text.parse() {
                 Ok(count) if count > 0 => Ok(Self::AtLeast(count)),
-                _ => Err("expected a number of confirmations from 1 on, or final".to_owned()),
+                _ => Err(
+                    "expected mined, approved, final, or a number of confirmations from 1 on"
+                        .to_owned(),
+                ),
             },
         }
     }
@@ -80,7 +98,8 @@ async fn follow(
 ) -> Result<Option<WaitOutcome>, ClientError> {
     let confirmations = match wanted {
         Confirmations::AtLeast(count) => count,
-        Confirmations::Final => 0,
+        // Until it is final; this side may stop before.
+        Confirmations::Approved | Confirmations::Final => 0,
     };
     let mut stream = client.watch_transaction(txid, confirmations).await?;
     while let Some(message) = client.next(&mut stream).await? {
@@ -103,7 +122,7 @@ async fn follow(
 
 fn is_reached(status: &v1::TransactionStatus, wanted: Confirmations) -> bool {
     match (status.state(), wanted) {
-        (State::Final, _) => true,
+        (State::Final, _) | (State::Approved, Confirmations::Approved) => true,
         (State::Mined | State::Approved, Confirmations::AtLeast(count)) => {
             status.confirmations >= count
         }

@@ -42,6 +42,8 @@ struct Watch<'a> {
     left: u64,
     /// Blocks that joined the chain.
     joined: u64,
+    /// Height of the tip as shown.
+    tip_height: u64,
     /// Blocks to see before the end.
     wanted: Option<u64>,
 }
@@ -54,6 +56,7 @@ pub(crate) async fn run(context: &Context, args: WatchArgs) -> anyhow::Result<()
         known: args.from.iter().map(ToString::to_string).collect(),
         left: 0,
         joined: 0,
+        tip_height: 0,
         wanted: args.count,
     };
     let mut backoff = BACKOFF_MIN;
@@ -138,6 +141,7 @@ impl Watch<'_> {
     fn advance(&mut self, message: &v1::SubscribeChainResponse) {
         match &message.event {
             Some(Event::Start(header)) => {
+                self.tip_height = header.height;
                 // Older than the last one shown: what came after it is gone.
                 while self.known.front().is_some_and(|hash| *hash != header.hash) {
                     self.known.pop_front();
@@ -146,7 +150,8 @@ impl Watch<'_> {
                     self.known.push_front(header.hash.clone());
                 }
             }
-            Some(Event::Connected(_)) => {
+            Some(Event::Connected(block)) => {
+                self.tip_height = block.header.as_ref().map_or(0, |header| header.height);
                 self.joined += 1;
                 self.left = 0;
                 self.known.push_front(message.cursor.clone());
@@ -154,6 +159,7 @@ impl Watch<'_> {
             }
             Some(Event::Disconnected(block)) => {
                 self.left += 1;
+                self.tip_height = self.tip_height.saturating_sub(1);
                 let gone = block.header.as_ref().map(|header| &header.hash);
                 if self.known.front() == gone {
                     self.known.pop_front();
@@ -202,21 +208,23 @@ impl Watch<'_> {
                 let text = format!("{}  {}", iso(header.time.as_ref()), place(&header));
                 format!("{}  {text}  left the chain", out.paint(&[RED], "stale   "))
             }
-            Some(Event::Approved(header)) => format!(
-                "{}  {}  {}",
-                out.paint(&[GREEN], "approved"),
-                iso(header.time.as_ref()),
-                place(header)
-            ),
-            Some(Event::Final(header)) => format!(
-                "{}  {}  {}",
-                out.paint(&[GREEN], "final   "),
-                iso(header.time.as_ref()),
-                place(header)
-            ),
+            Some(Event::Approved(header)) => self.secured("approved", header, &place(header)),
+            Some(Event::Final(header)) => self.secured("final   ", header, &place(header)),
             None => return Ok(()),
         };
         Ok(out.line(line)?)
+    }
+
+    /// The line of a checkpoint that the validators approved, or that is final.
+    fn secured(&self, what: &str, header: &v1::BlockHeader, place: &str) -> String {
+        let lag = self.tip_height.saturating_sub(header.height);
+        let behind = match lag {
+            0 => "the tip".to_owned(),
+            _ => format!("{} behind the tip", counted(lag, "block")),
+        };
+        let out = self.context.out;
+        let time = iso(header.time.as_ref());
+        format!("{}  {time}  {place}  {behind}", out.paint(&[GREEN], what))
     }
 
     fn print_json(&self, message: &v1::SubscribeChainResponse) -> anyhow::Result<()> {

@@ -42,8 +42,9 @@ pub(super) async fn connected(network: &Network, view: &View) -> Result<()> {
     Ok(())
 }
 
-/// Step: what the first node holds for true now, all come to hold for true.
-pub(super) async fn agreed(network: &Network, view: &View) -> Result<()> {
+/// Step: what the first node holds for true now, all come to hold for true; and
+/// all know the block of the height `secured` to be final, if there is one.
+pub(super) async fn agreed(network: &Network, view: &View, secured: Option<u64>) -> Result<()> {
     let count = network.nodes().count();
     if count == 1 {
         return Ok(());
@@ -55,20 +56,25 @@ pub(super) async fn agreed(network: &Network, view: &View) -> Result<()> {
         // Two blocks found at once may part the nodes for a moment.
         rows.clear();
         let mut tips = Vec::new();
+        let mut all_final = true;
         for node in network.nodes() {
             let info = node.info().await?;
-            let tip = node.client.chain_info().await?.tip.unwrap_or_default();
+            let chain = node.client.chain_info().await?;
+            let tip = chain.tip.unwrap_or_default();
             rows.push(NodeRow {
                 name: node.name.clone(),
                 url: node.url.clone(),
                 peers: info.peer_count,
                 height: tip.height,
                 miners: info.worker_count,
+                secured: secured.map(|_| (chain.approved_height, chain.final_height)),
             });
+            all_final &= secured.is_none_or(|height| chain.final_height >= height);
             tips.push((tip.height, tip.hash));
         }
         if let Some(first) = tips.first()
             && tips.iter().all(|tip| tip == first)
+            && all_final
         {
             break first.clone();
         }
@@ -80,5 +86,8 @@ pub(super) async fn agreed(network: &Network, view: &View) -> Result<()> {
     };
     view.nodes(&rows);
     view.done(format!("block {height} {hash} is the tip of all {count}"));
+    if let Some(secured) = secured {
+        view.done(format!("block {secured} is final on all {count}"));
+    }
     Ok(())
 }

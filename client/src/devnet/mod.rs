@@ -1,14 +1,20 @@
 //! `pithead devnet`: a whole network on this machine, in one command.
 //!
-//! `network` makes a fresh genesis and keeps the processes: nodes that find each
-//! other and miners spread over them, each a process of its own, ended with this
-//! one. `scenario` is the
+//! `plan` is what it consists of, `made` the fresh wallets, keys and genesis,
+//! `network` the processes: nodes that find each other and miners spread over
+//! them, each a process of its own, ended with this one. `scenario` is the
 //! demonstration: it talks to the node through the API only, as any client
-//! would, and checks every step. `view` is what it shows.
+//! would, and checks every step. With validators the first nodes vote,
+//! `stopwatch` measures how long blocks take to become final, and the payments
+//! must. `view` is what it shows.
 
 mod agreement;
+mod follow;
+mod made;
 mod network;
+mod plan;
 mod scenario;
+mod stopwatch;
 mod view;
 
 use std::path::PathBuf;
@@ -19,17 +25,27 @@ use anyhow::{Context as _, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::network::{Layout, Network};
+use self::plan::Plan;
 use self::view::View;
 
 /// Arguments of `pithead devnet`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct DevnetArgs {
-    /// Number of node processes.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub(crate) nodes: u32,
+    /// Number of node processes [default: 1, or as many as there are validators]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) nodes: Option<u32>,
+    /// Number of validators: so many of the nodes vote, and blocks become final [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=64))]
+    pub(crate) validators: Option<u32>,
+    /// How many of them must approve a block [default: four fifths, as 20 of 25]
+    #[arg(long, value_name = "N")]
+    pub(crate) quorum: Option<u32>,
     /// Number of miner processes, spread over the nodes.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) miners: u32,
+    /// Blocks to mine after the payments; more make the times of finality mean more.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) blocks: u64,
     /// End when the demonstration is over, with status 0 only if every step held.
     #[arg(long)]
     pub(crate) exit: bool,
@@ -64,15 +80,21 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode> {
     if !resumed {
         layout.check_free()?;
     }
-    view.banner(&layout, &args, resumed);
+    let kept = if resumed {
+        Some(layout.read_genesis()?)
+    } else {
+        None
+    };
+    let plan = Plan::of(&args, kept.as_ref())?;
+    view.banner(&layout, &plan, args.data_dir.is_some(), resumed);
 
     let made = tokio::select! {
-        made = scenario::prepare(&layout, &view, resumed) => made?,
+        made = made::prepare(&layout, &view, &plan, resumed) => made?,
         () = signals.any() => bail!("interrupted while the network was being made"),
     };
-    let (network, mut processes) = Network::start(&layout, &args, &made).await?;
+    let (network, mut processes) = Network::start(&layout, args.port, &plan, &made).await?;
     let outcome = tokio::select! {
-        outcome = drive(&args, &layout, &network, &made, &view, resumed) => outcome,
+        outcome = drive(&args, &layout, &plan, &network, &made, &view, resumed) => outcome,
         died = processes.died() => Err(died),
         () = signals.any() => {
             view.line("");
@@ -90,7 +112,7 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode> {
                     view.line("Ending the network.");
                     Ok(ExitCode::SUCCESS)
                 }
-                never = scenario::keep_watching(&network, &view) => never.map(|()| ExitCode::FAILURE),
+                never = follow::keep_watching(&network, &view) => never.map(|()| ExitCode::FAILURE),
             }
         }
         Ok(Some(code)) => Ok(code),
@@ -107,18 +129,19 @@ pub(crate) async fn run(args: DevnetArgs) -> Result<ExitCode> {
 async fn drive(
     args: &DevnetArgs,
     layout: &Layout,
+    plan: &Plan,
     network: &Network,
-    made: &scenario::Made,
+    made: &made::Made,
     view: &View,
     resumed: bool,
 ) -> Result<Option<ExitCode>> {
     agreement::connected(network, view).await?;
-    if resumed {
-        scenario::greet(network, view).await?;
+    let secured = if resumed {
+        scenario::greet(network, plan, view).await?
     } else {
-        scenario::run(network, made, view).await?;
-    }
-    agreement::agreed(network, view).await?;
+        scenario::run(network, plan, made, view).await?
+    };
+    agreement::agreed(network, view, secured).await?;
     if args.exit {
         view.line(if resumed {
             "The network goes on as it should. Ending it; a new folder would show the demonstration."
@@ -127,7 +150,7 @@ async fn drive(
         });
         return Ok(Some(ExitCode::SUCCESS));
     }
-    view.next_steps(layout, network.url(), made, args.data_dir.is_some());
+    view.next_steps(layout, network.url(), plan, made, args.data_dir.is_some());
     Ok(None)
 }
 

@@ -11,10 +11,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use pithead_api::v1;
 use pithead_client::{Client, DEFAULT_NODE_URL};
+use pithead_consensus::genesis::GenesisFile;
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::DevnetArgs;
-use super::scenario::Made;
+use super::made::Made;
+use super::plan::Plan;
 use super::view::View;
 
 /// The port that clients try by themselves.
@@ -59,6 +60,25 @@ impl Layout {
 
     pub(super) fn wallets(&self) -> PathBuf {
         self.folder.join("wallets")
+    }
+
+    /// The key that a node votes with.
+    pub(super) fn validator_key(&self, number: u32) -> PathBuf {
+        let name = format!("validator-{number:02}.pem");
+        self.validators().join(name)
+    }
+
+    /// Of the validators' keys.
+    pub(super) fn validators(&self) -> PathBuf {
+        self.folder.join("validators")
+    }
+
+    /// The genesis of a network that is there.
+    pub(super) fn read_genesis(&self) -> Result<GenesisFile> {
+        let path = self.genesis();
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(GenesisFile::from_toml(&text)?)
     }
 
     pub(super) fn log(&self, name: &str) -> PathBuf {
@@ -140,32 +160,38 @@ impl Network {
     /// Starts the nodes, waits until they serve, then starts the miners.
     pub(super) async fn start(
         layout: &Layout,
-        args: &DevnetArgs,
+        port: Option<u16>,
+        plan: &Plan,
         made: &Made,
     ) -> Result<(Self, Processes)> {
         fs::create_dir_all(layout.folder().join("logs"))
             .with_context(|| format!("making {}", layout.folder().display()))?;
         let mut processes = Vec::new();
-        let alone = args.nodes == 1;
-        let port = choose_port(args.port);
+        let alone = plan.nodes == 1;
+        let port = choose_port(port);
         let flags = if alone {
             vec!["--offline".to_owned()]
         } else {
             connection(None)
         };
-        let first = start_node(layout, 1, port, &flags, &mut processes).await?;
+        let mut start = NodeStart {
+            layout,
+            plan,
+            processes: &mut processes,
+        };
+        let first = start.node(1, port, &flags).await?;
         let mut others = Vec::new();
         if !alone {
             let info = first.info().await?;
             let bootnode = info.listen_addresses.first();
             let bootnode = bootnode.context("the first node listens nowhere")?;
             let flags = connection(Some(bootnode));
-            for number in 2..=args.nodes {
-                others.push(start_node(layout, number, 0, &flags, &mut processes).await?);
+            for number in 2..=plan.nodes {
+                others.push(start.node(number, 0, &flags).await?);
             }
         }
         let network = Self { first, others };
-        network.start_miners(layout, args.miners, made, &mut processes)?;
+        network.start_miners(layout, plan.miners, made, &mut processes)?;
         Ok((network, Processes(processes)))
     }
 
@@ -289,37 +315,56 @@ fn connection(bootnode: Option<&String>) -> Vec<String> {
     flags
 }
 
-/// Starts a node and waits until it serves.
-async fn start_node(
-    layout: &Layout,
-    number: u32,
-    port: u16,
-    connection: &[String],
-    processes: &mut Vec<Process>,
-) -> Result<NodeLink> {
-    let name = Layout::node_name(number);
-    let ready_file = layout.ready_file(number);
-    // A file of an earlier run would name the wrong port.
-    let _ = fs::remove_file(&ready_file);
-    let mut command = Command::new(program("pithead-node")?);
-    command
-        .arg("--genesis")
-        .arg(layout.genesis())
-        .arg("--data-dir")
-        .arg(layout.node_data(number))
-        .arg("--rpc-listen")
-        .arg(format!("127.0.0.1:{port}"))
-        .args(["--rpc-requests-per-minute", "0"])
-        .args(connection)
-        .arg("--ready-file")
-        .arg(&ready_file)
-        .arg("--stop-on-stdin-close");
-    let mut node = spawn(&name, command, layout)?;
-    let address = wait_until_ready(&mut node, &ready_file).await?;
-    processes.push(node);
-    let url = format!("http://{address}");
-    let client = Client::connect(&url).await?;
-    Ok(NodeLink { name, url, client })
+/// What starting any node needs.
+struct NodeStart<'a> {
+    layout: &'a Layout,
+    plan: &'a Plan,
+    processes: &'a mut Vec<Process>,
+}
+
+impl NodeStart<'_> {
+    /// Starts a node and waits until it serves.
+    async fn node(&mut self, number: u32, port: u16, connection: &[String]) -> Result<NodeLink> {
+        let layout = self.layout;
+        let name = Layout::node_name(number);
+        let ready_file = layout.ready_file(number);
+        // A file of an earlier run would name the wrong port.
+        let _ = fs::remove_file(&ready_file);
+        let mut command = Command::new(program("pithead-node")?);
+        command
+            .arg("--genesis")
+            .arg(layout.genesis())
+            .arg("--data-dir")
+            .arg(layout.node_data(number))
+            .arg("--rpc-listen")
+            .arg(format!("127.0.0.1:{port}"))
+            .args(["--rpc-requests-per-minute", "0"])
+            .args(connection)
+            .args(self.voting(number))
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .arg("--stop-on-stdin-close");
+        let mut node = spawn(&name, command, layout)?;
+        let address = wait_until_ready(&mut node, &ready_file).await?;
+        self.processes.push(node);
+        let url = format!("http://{address}");
+        let client = Client::connect(&url).await?;
+        Ok(NodeLink { name, url, client })
+    }
+
+    /// How a node votes, if it does.
+    fn voting(&self, number: u32) -> Vec<std::ffi::OsString> {
+        if number > self.plan.validators() {
+            return Vec::new();
+        }
+        let key = self.layout.validator_key(number);
+        let mut flags = vec!["--validator-key".into(), key.into()];
+        // Only a node that never ran can have a key that never voted.
+        if !self.layout.node_data(number).exists() {
+            flags.push("--init-vote-record".into());
+        }
+        flags
+    }
 }
 
 /// The program of this name beside this one, or on the PATH.

@@ -3,191 +3,34 @@
 //! chain must say then; one that does not hold ends it with an error.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pithead_api::v1;
 use pithead_api::v1::subscribe_chain_response::Event;
-use pithead_client::wallet::WalletName;
-use pithead_client::{Chain, Client, SigningKey, Transfer, Wallets};
-use pithead_consensus::genesis::{AllocationEntry, GenesisFile, Network as BuiltIn};
+use pithead_client::{Chain, Client, SigningKey, Transfer};
 use pithead_consensus::{Address, Amount};
 use rand::Rng as _;
 
-use super::network::{Layout, Network};
+use super::follow::{BLOCK_TIMEOUT, STEP_TIMEOUT, follow};
+use super::made::{FUNDS, MINER_WALLET, Made, WALLETS};
+use super::network::Network;
+use super::plan::Plan;
+use super::stopwatch::Stopwatch;
 use super::view::{Balance, View};
+use crate::show;
 
-/// Wallets of the demonstration.
-const WALLETS: usize = 25;
-/// What each is funded with, PIT.
-const FUNDS: &str = "100";
 /// What each sends, PIT.
 const PAYMENT: &str = "1";
 /// What the miners' wallet sends to each, PIT.
 const BONUS: &str = "0.5";
 /// What the miners must have earned before, PIT.
 const EARNINGS: &str = "20";
-/// Blocks to be mined after the payments.
-const BLOCKS: u64 = 3;
-/// Name of the wallet that the miners are paid to.
-const MINER_WALLET: &str = "miner";
-/// Compact target to begin with: 2^24 hashes, about a second of two cores. The
-/// preset's 2^20 would bring several blocks a second until the rule catches up.
-const FIRST_BITS: u32 = 0x1e00_ffff;
-/// Longest wait for one step; a block is due every two seconds.
-const STEP_TIMEOUT: Duration = Duration::from_secs(300);
 /// Blocks read at a time.
 const BLOCKS_PER_PAGE: u32 = 500;
 
-/// The wallets of the network.
-pub(super) struct Made {
-    prefix: pithead_consensus::AddressPrefix,
-    wallets: Vec<(String, SigningKey)>,
-    miner: SigningKey,
-    /// The miners' address as text.
-    pub(super) miner_address: String,
-}
-
-impl Made {
-    /// The name and the address of the first wallet, for examples.
-    pub(super) fn example(&self) -> (&str, String) {
-        match self.wallets.first() {
-            Some((name, key)) => (name, key.address().to_text(&self.prefix)),
-            None => (MINER_WALLET, self.miner_address.clone()),
-        }
-    }
-}
-
-/// Makes wallets and genesis, or reads those of an earlier run back.
-pub(super) async fn prepare(layout: &Layout, view: &View, resumed: bool) -> Result<Made> {
-    let layout = layout.clone();
-    let shown = view.clone();
-    tokio::task::spawn_blocking(move || {
-        if resumed {
-            load(&layout)
-        } else {
-            create(&layout, &shown)
-        }
-    })
-    .await
-    .context("making the wallets")?
-}
-
-fn create(layout: &Layout, view: &View) -> Result<Made> {
-    view.step("Making 25 wallets, one for the miners, and a fresh genesis");
-    let began = Instant::now();
-    let names: Vec<String> = (1..=WALLETS)
-        .map(|number| format!("wallet-{number:02}"))
-        .chain([MINER_WALLET.to_owned()])
-        .collect();
-    let store = Wallets::in_folder(layout.wallets());
-    let mut keys = generate(names.len(), view)?;
-    for (name, key) in names.iter().zip(&keys) {
-        let name: WalletName = name.parse()?;
-        // Play money: the keys are kept open so that examples need no passphrase.
-        store.add(&name, key, None)?;
-    }
-    let miner = keys.pop().context("no key for the miners")?;
-    let wallets: Vec<(String, SigningKey)> = names.into_iter().zip(keys).collect();
-
-    let file = BuiltIn::Dev.genesis_file();
-    let prefix = BuiltIn::Dev.genesis()?.prefix;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let file = GenesisFile {
-        name: "devnet".to_owned(),
-        bits: FIRST_BITS,
-        time: u32::try_from(now).context("the clock is beyond 2106")?,
-        allocations: wallets
-            .iter()
-            .map(|(_, key)| AllocationEntry {
-                address: key.address().to_text(&prefix),
-                amount: FUNDS.to_owned(),
-            })
-            .collect(),
-        ..file
-    };
-    let genesis = file.check()?;
-    std::fs::create_dir_all(layout.folder())?;
-    std::fs::write(layout.genesis(), file.to_toml()?)
-        .with_context(|| format!("writing {}", layout.genesis().display()))?;
-    view.done(format!(
-        "{} keys in {:.1} s; genesis {}",
-        wallets.len() + 1,
-        began.elapsed().as_secs_f64(),
-        genesis.params.genesis_hash
-    ));
-    Ok(Made {
-        miner_address: miner.address().to_text(&prefix),
-        prefix,
-        wallets,
-        miner,
-    })
-}
-
-/// Generates keys on every core: finding primes is what takes the time.
-fn generate(count: usize, view: &View) -> Result<Vec<SigningKey>> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let progress = view.progress(count);
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let made: Vec<Result<Vec<SigningKey>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..cores)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut keys = Vec::new();
-                    while next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < count {
-                        keys.push(SigningKey::generate()?);
-                        progress.tick();
-                    }
-                    Ok(keys)
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| match thread.join() {
-                Ok(keys) => keys,
-                Err(_) => bail!("generating a key failed"),
-            })
-            .collect()
-    });
-    progress.end();
-    let mut keys = Vec::with_capacity(count);
-    for part in made {
-        keys.extend(part?);
-    }
-    Ok(keys)
-}
-
-fn load(layout: &Layout) -> Result<Made> {
-    let text = std::fs::read_to_string(layout.genesis())?;
-    let genesis = GenesisFile::from_toml(&text)?.check()?;
-    let store = Wallets::in_folder(layout.wallets());
-    let mut wallets = Vec::new();
-    let mut miner = None;
-    for name in store.names()? {
-        let key = store.open(&name)?.unlock(None)?;
-        if name.as_str() == MINER_WALLET {
-            miner = Some(key);
-        } else {
-            wallets.push((name.to_string(), key));
-        }
-    }
-    let miner = miner.with_context(|| {
-        format!(
-            "{} holds no wallet {MINER_WALLET:?}: the network's folder is incomplete",
-            layout.wallets().display()
-        )
-    })?;
-    Ok(Made {
-        miner_address: miner.address().to_text(&genesis.prefix),
-        prefix: genesis.prefix,
-        wallets,
-        miner,
-    })
-}
-
-/// Says where a network that goes on stands.
-pub(super) async fn greet(network: &Network, view: &View) -> Result<()> {
+/// Says where a network that goes on stands; with validators, waits until
+/// something more is final, and returns its height.
+pub(super) async fn greet(network: &Network, plan: &Plan, view: &View) -> Result<Option<u64>> {
     let info = network.client().chain_info().await?;
     view.step("The network goes on");
     view.done(format!(
@@ -195,7 +38,21 @@ pub(super) async fn greet(network: &Network, view: &View) -> Result<()> {
         info.tip.as_ref().map_or(0, |tip| tip.height),
         info.transaction_count
     ));
-    Ok(())
+    if plan.validators() == 0 {
+        return Ok(None);
+    }
+    let before = info.final_height;
+    view.step(&format!("Waiting until more is final than block {before}"));
+    let mut secured = before;
+    follow(network.client(), view, Vec::new(), STEP_TIMEOUT, |event| {
+        if let Event::Final(header) = event {
+            secured = header.height;
+        }
+        secured > before
+    })
+    .await?;
+    view.done(format!("block {secured} is final"));
+    Ok(Some(secured))
 }
 
 /// What every step works with.
@@ -209,9 +66,19 @@ struct Stage<'a> {
     expected: BTreeMap<Address, Amount>,
 }
 
-/// Runs the demonstration.
-pub(super) async fn run(network: &Network, made: &Made, view: &View) -> Result<()> {
+/// Runs the demonstration. With validators, returns the height up to which
+/// all of it is final.
+pub(super) async fn run(
+    network: &Network,
+    plan: &Plan,
+    made: &Made,
+    view: &View,
+) -> Result<Option<u64>> {
     let client = network.client();
+    let stopwatch = match plan.validators() {
+        0 => None,
+        _ => Some(Stopwatch::start(client).await?),
+    };
     let info = client.chain_info().await?;
     let mut stage = Stage {
         network,
@@ -223,13 +90,17 @@ pub(super) async fn run(network: &Network, made: &Made, view: &View) -> Result<(
     };
     stage.funded().await?;
     let before = info.tip.map_or_else(String::new, |tip| tip.hash);
-    let sent = stage.everyone_pays().await?;
-    stage.mine_blocks(before, &sent).await?;
+    let mut sent = stage.everyone_pays().await?;
+    stage.mine_blocks(before, &sent, plan.blocks).await?;
     stage.balances("Balances after the payments").await?;
     stage.mine_until_earned().await?;
-    stage.miner_pays_everyone().await?;
+    sent.push(stage.miner_pays_everyone().await?);
     stage.balances("Balances after the miners' payment").await?;
-    stage.show_chain().await
+    stage.show_chain().await?;
+    match stopwatch {
+        Some(stopwatch) => Ok(Some(stage.payments_are_final(&sent, &stopwatch).await?)),
+        None => Ok(None),
+    }
 }
 
 impl Stage<'_> {
@@ -280,13 +151,19 @@ impl Stage<'_> {
 
     /// Step: blocks are mined until the payments are in and three have passed.
     /// `from` is a block from before the payments: none is missed.
-    async fn mine_blocks(&self, from: String, txids: &[String]) -> Result<()> {
+    async fn mine_blocks(&self, from: String, txids: &[String], blocks: u64) -> Result<()> {
         self.view.step(&format!(
-            "Mining until all payments are in a block and {BLOCKS} more blocks have come"
+            "Mining until all payments are in a block and {} have come",
+            show::counted(blocks, "more block")
         ));
-        let mut left = BLOCKS;
+        let count = u32::try_from(blocks).unwrap_or(u32::MAX);
+        let mut left = blocks;
         let mut open: BTreeSet<&str> = txids.iter().map(String::as_str).collect();
-        self.follow(vec![from], |block| {
+        let limit = STEP_TIMEOUT.saturating_add(BLOCK_TIMEOUT.saturating_mul(count));
+        follow(self.client, self.view, vec![from], limit, |event| {
+            let Event::Connected(block) = event else {
+                return false;
+            };
             if open.is_empty() {
                 left = left.saturating_sub(1);
             }
@@ -344,7 +221,8 @@ impl Stage<'_> {
         ));
         let goal: Amount = EARNINGS.parse()?;
         while self.balance(&self.made.miner.address()).await? < goal {
-            self.follow(Vec::new(), |_| true).await?;
+            let joined = |event: &Event| matches!(event, Event::Connected(_));
+            follow(self.client, self.view, Vec::new(), STEP_TIMEOUT, joined).await?;
         }
         let earned = self.balance(&self.made.miner.address()).await?;
         self.view.done(format!("they have earned {earned} PIT"));
@@ -352,7 +230,7 @@ impl Stage<'_> {
     }
 
     /// Step: the miners' wallet pays everyone in one transaction.
-    async fn miner_pays_everyone(&mut self) -> Result<()> {
+    async fn miner_pays_everyone(&mut self) -> Result<String> {
         self.view.step(&format!(
             "The miners' wallet sends {BONUS} PIT to all {WALLETS} in one transaction"
         ));
@@ -378,13 +256,62 @@ impl Stage<'_> {
         let state = tokio::time::timeout(STEP_TIMEOUT, state)
             .await
             .context("the payment was not mined in time")??;
+        use v1::TransactionState as State;
         ensure!(
-            state == v1::TransactionState::Mined,
+            matches!(state, State::Mined | State::Approved | State::Final),
             "the payment ended as {}",
             state.as_str_name()
         );
         self.view.done("mined");
-        Ok(())
+        Ok(txid)
+    }
+
+    /// Step: the validators make every payment final. Returns the height of the
+    /// highest block that holds one.
+    async fn payments_are_final(&self, txids: &[String], stopwatch: &Stopwatch) -> Result<u64> {
+        self.view.step("Waiting until every payment is final");
+        let mut highest = 0;
+        for txid in txids {
+            let status = self.client.transaction(txid).await?.status;
+            highest = highest.max(status.map_or(0, |status| status.block_height));
+        }
+        follow(
+            self.client,
+            self.view,
+            Vec::new(),
+            STEP_TIMEOUT,
+            |event| matches!(event, Event::Final(header) if header.height >= highest),
+        )
+        .await?;
+        let settled = async {
+            for txid in txids {
+                highest = highest.max(self.final_height_of(txid).await?);
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        tokio::time::timeout(STEP_TIMEOUT, settled)
+            .await
+            .context("a payment did not become final in time")??;
+        self.view
+            .done(format!("all {} payments are final", txids.len()));
+        let (to_approved, to_final) = stopwatch.spreads();
+        self.view.spread("approved", to_approved);
+        self.view.spread("final", to_final);
+        Ok(highest)
+    }
+
+    /// Waits until a payment can't be undone; returns the height of its block.
+    async fn final_height_of(&self, txid: &str) -> Result<u64> {
+        // 0 confirmations: until it is final.
+        let mut watched = self.client.watch_transaction(txid, 0).await?;
+        let mut last = v1::TransactionStatus::default();
+        while let Some(answer) = self.client.next(&mut watched).await? {
+            last = answer.status.unwrap_or_default();
+            if last.state() == v1::TransactionState::Final {
+                return Ok(last.block_height);
+            }
+        }
+        bail!("{txid} ended as {}", last.state().as_str_name())
     }
 
     /// Step: the chain, and that the money adds up.
@@ -469,45 +396,4 @@ impl Stage<'_> {
         let account = self.account(address).await?;
         Ok(Amount::from_grains(account.balance)?)
     }
-
-    /// Shows blocks as they come, after a known one or from now on, until
-    /// `enough` says so.
-    async fn follow(
-        &self,
-        known: Vec<String>,
-        mut enough: impl FnMut(&v1::Block) -> bool,
-    ) -> Result<()> {
-        let mut events = self
-            .client
-            .subscribe_chain(known, v1::BlockView::Txids)
-            .await?;
-        let following = async {
-            while let Some(event) = self.client.next(&mut events).await? {
-                if let Some(Event::Connected(block)) = event.event {
-                    self.view.block(&block);
-                    if enough(&block) {
-                        return Ok(());
-                    }
-                }
-            }
-            bail!("the node ended the stream of blocks")
-        };
-        tokio::time::timeout(STEP_TIMEOUT, following)
-            .await
-            .with_context(|| format!("no progress within {} s", STEP_TIMEOUT.as_secs()))?
-    }
-}
-
-/// Shows blocks as they come, for ever.
-pub(super) async fn keep_watching(network: &Network, view: &View) -> Result<()> {
-    let mut events = network
-        .client()
-        .subscribe_chain(Vec::new(), v1::BlockView::Txids)
-        .await?;
-    while let Some(event) = network.client().next(&mut events).await? {
-        if let Some(Event::Connected(block)) = event.event {
-            view.block(&block);
-        }
-    }
-    bail!("the node ended the stream of blocks")
 }

@@ -2,15 +2,16 @@
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use pithead_api::v1;
 use pithead_consensus::Amount;
 
-use super::DevnetArgs;
+use super::made::Made;
 use super::network::{Layout, Network};
-use super::scenario::Made;
+use super::plan::Plan;
+use super::stopwatch::Spread;
 use crate::output::{BOLD, ColorChoice, Column, DIM, GREEN, Output, RED, table};
 use crate::show;
 
@@ -22,6 +23,8 @@ const BLOCKS_SHOWN_EACH_END: usize = 12;
 pub(super) struct View {
     out: Output,
     steps: Arc<AtomicUsize>,
+    /// Height of the last final block that was shown.
+    shown_final: Arc<AtomicU64>,
 }
 
 /// An account, as the tables show it.
@@ -39,6 +42,8 @@ pub(super) struct NodeRow {
     pub(super) peers: u32,
     pub(super) height: u64,
     pub(super) miners: u32,
+    /// Heights of its highest approved and its last final block, if it has any.
+    pub(super) secured: Option<(u64, u64)>,
 }
 
 /// How far a long piece of work has come.
@@ -63,6 +68,7 @@ impl View {
         Self {
             out: Output::new(ColorChoice::Auto),
             steps: Arc::default(),
+            shown_final: Arc::default(),
         }
     }
 
@@ -70,19 +76,21 @@ impl View {
         let _ = self.out.line(text);
     }
 
-    pub(super) fn banner(&self, layout: &Layout, args: &DevnetArgs, resumed: bool) {
-        let kept = args.data_dir.is_some();
+    pub(super) fn banner(&self, layout: &Layout, plan: &Plan, kept: bool, resumed: bool) {
         let count = |count: u32, what: &str| match count {
             1 => format!("one {what}"),
             _ => format!("{count} {what}s"),
         };
-        let nodes = count(args.nodes, "node");
-        let miners = count(args.miners, "miner");
+        let nodes = count(plan.nodes, "node");
+        let miners = count(plan.miners, "miner");
         let title = "Pithead devnet";
         self.line(&format!(
             "{}: a chain of its own on this machine, with {nodes} and {miners}, each a process",
             self.out.paint(&[BOLD], title)
         ));
+        if let Some(quorum) = plan.quorum {
+            self.line(&format!("Quorum: {quorum}"));
+        }
         let fate = match (kept, resumed) {
             (true, true) => "it goes on where it was",
             (true, false) => "kept",
@@ -127,6 +135,37 @@ impl View {
             transactions,
             show::si(header.difficulty)
         ));
+    }
+
+    /// How far finality has come: heights of the highest approved and of the last
+    /// final block, and how far behind the tip they are.
+    pub(super) fn secured(&self, tip: u64, approved: u64, last_final: u64) {
+        // Each new stream tells first what the one before told last.
+        if self.shown_final.swap(last_final, Ordering::Relaxed) == last_final {
+            return;
+        }
+        let lag = |height: u64| match tip.saturating_sub(height) {
+            0 => "the tip".to_owned(),
+            lag => format!("{lag} behind"),
+        };
+        let text = format!(
+            "final {last_final:>4} ({}), approved {approved:>4} ({})",
+            lag(last_final),
+            lag(approved)
+        );
+        self.line(&format!("  {}", self.out.paint(&[GREEN], &text)));
+    }
+
+    /// How long blocks took to be approved, or to become final.
+    pub(super) fn spread(&self, what: &str, spread: Option<Spread>) {
+        if let Some(spread) = spread {
+            self.done(format!(
+                "from block to {what}: p50 {:.3} s, p99 {:.3} s, of {} blocks, as a client of the first node saw it",
+                spread.p50.as_secs_f64(),
+                spread.p99.as_secs_f64(),
+                spread.count
+            ));
+        }
     }
 
     pub(super) fn payments(&self, lines: &[(String, String, String)], amount: &str) {
@@ -212,17 +251,26 @@ impl View {
         self.line("");
     }
 
-    pub(super) fn next_steps(&self, layout: &Layout, url: &str, made: &Made, kept: bool) {
+    pub(super) fn next_steps(
+        &self,
+        layout: &Layout,
+        url: &str,
+        plan: &Plan,
+        made: &Made,
+        kept: bool,
+    ) {
         let flag = Network::node_flag(url);
         let (name, address) = made.example();
         let host = url.trim_start_matches("http://");
         let wallets = format!("--wallet-dir {}", layout.wallets().display());
+        let secured = plan.validators() > 0;
+        let until = if secured { "=final" } else { "" };
         let mut lines = vec![
             format!("pithead{flag} chain"),
             format!("pithead{flag} watch"),
             format!("pithead{flag} peers"),
             format!("pithead{flag} {wallets} balance"),
-            format!("pithead{flag} {wallets} send --from miner --to {name}=2.5 --wait"),
+            format!("pithead{flag} {wallets} send --from miner --to {name}=2.5 --wait{until}"),
             format!(
                 "pithead{flag} workers --token-file {}",
                 layout.mine_token().display()
@@ -237,10 +285,14 @@ impl View {
                 layout.mine_token().display()
             ),
         ];
+        if secured {
+            lines.insert(3, format!("pithead{flag} validators"));
+        }
         if kept {
             lines.push(format!(
-                "pithead devnet --data-dir {}",
-                layout.folder().display()
+                "pithead devnet --data-dir {} --nodes {}",
+                layout.folder().display(),
+                plan.nodes
             ));
         }
         self.line(
@@ -262,21 +314,28 @@ impl View {
 
     /// Whom each node is connected to, and where it stands.
     pub(super) fn nodes(&self, rows: &[NodeRow]) {
-        let columns = [
+        let mut columns = vec![
             Column::Left("node"),
             Column::Left("API"),
             Column::Right("peers"),
             Column::Right("height"),
             Column::Right("miners"),
         ];
+        if rows.iter().any(|row| row.secured.is_some()) {
+            columns.extend([Column::Right("approved"), Column::Right("final")]);
+        }
         let rows = rows.iter().map(|row| {
-            vec![
+            let mut cells = vec![
                 row.name.clone(),
                 row.url.clone(),
                 row.peers.to_string(),
                 row.height.to_string(),
                 row.miners.to_string(),
-            ]
+            ];
+            if let Some((approved, last_final)) = row.secured {
+                cells.extend([approved.to_string(), last_final.to_string()]);
+            }
+            cells
         });
         self.line(&table(&columns, rows));
     }

@@ -33,6 +33,12 @@ pub struct State {
     pub resumed_from: Vec<Vec<String>>,
     /// Statuses that each watch of a transaction tells, in turn; then it ends.
     pub watches: VecDeque<Vec<v1::TransactionStatus>>,
+    /// The validators, as the node lists them.
+    pub validators: v1::ListValidatorsResponse,
+    /// Proofs against them.
+    pub evidence: Vec<v1::Evidence>,
+    /// Transactions by txid.
+    pub transactions: HashMap<String, v1::GetTransactionResponse>,
     /// What `authorization` said on calls that need a token.
     pub tokens: Vec<Option<String>>,
 }

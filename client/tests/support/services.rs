@@ -162,11 +162,13 @@ impl ChainService for Fake {
 
     async fn get_transaction(
         &self,
-        _: Request<v1::GetTransactionRequest>,
+        request: Request<v1::GetTransactionRequest>,
     ) -> Answer<v1::GetTransactionResponse> {
-        Err(not_found(
-            "no transaction with this txid is pending or mined",
-        ))
+        let txid = request.into_inner().txid;
+        let found = self.state().transactions.get(&txid).cloned();
+        let found =
+            found.ok_or_else(|| not_found("no transaction with this txid is pending or mined"));
+        Ok(Response::new(found?))
     }
 
     async fn get_account(
@@ -338,14 +340,25 @@ impl NetworkService for Fake {
         &self,
         _: Request<v1::ListValidatorsRequest>,
     ) -> Answer<v1::ListValidatorsResponse> {
-        missing()
+        Ok(Response::new(self.state().validators.clone()))
     }
 
     async fn list_evidence(
         &self,
-        _: Request<v1::ListEvidenceRequest>,
+        request: Request<v1::ListEvidenceRequest>,
     ) -> Answer<v1::ListEvidenceResponse> {
-        missing()
+        // One proof a page: the command must ask again.
+        let skip: usize = request.into_inner().page_token.parse().unwrap_or(0);
+        let state = self.state();
+        let more = skip + 1 < state.evidence.len();
+        Ok(Response::new(v1::ListEvidenceResponse {
+            evidence: state.evidence.iter().skip(skip).take(1).cloned().collect(),
+            next_page_token: if more {
+                (skip + 1).to_string()
+            } else {
+                String::new()
+            },
+        }))
     }
 }
 

@@ -80,7 +80,7 @@ impl ValidatorKey {
             path: path.to_owned(),
             reason,
         };
-        let private = if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
+        let private = if let Some(block) = pem_block(&text, "ENCRYPTED PRIVATE KEY") {
             let Some(file) = passphrase else {
                 return Err(ValidatorKeyError::PassphraseNeeded {
                     path: path.to_owned(),
@@ -88,13 +88,15 @@ impl ValidatorKey {
             };
             let passphrase = read_secret(file)?;
             let passphrase = passphrase.lines().next().unwrap_or_default();
-            RsaPrivateKey::from_pkcs8_encrypted_pem(&text, passphrase).map_err(|_| {
+            RsaPrivateKey::from_pkcs8_encrypted_pem(block, passphrase).map_err(|_| {
                 ValidatorKeyError::WrongPassphrase {
                     path: path.to_owned(),
                 }
             })?
         } else {
-            RsaPrivateKey::from_pkcs8_pem(&text).map_err(|error| {
+            // A file without such a block is for the parser to complain about.
+            let block = pem_block(&text, "PRIVATE KEY").unwrap_or(&text);
+            RsaPrivateKey::from_pkcs8_pem(block).map_err(|error| {
                 malformed(format!("{error}; make one with `pithead validator new`"))
             })?
         };
@@ -133,6 +135,16 @@ impl Signer for ValidatorKey {
             .map_err(|_| "the system gave no randomness to sign with".to_owned())?;
         Ok(Signature(signature))
     }
+}
+
+/// The first block of a PEM file with this label: `pithead validator new` puts
+/// the public key after the private one, and the parser takes one block only.
+fn pem_block<'a>(text: &'a str, label: &str) -> Option<&'a str> {
+    let begin = text.find(&format!("-----BEGIN {label}-----"))?;
+    let rest = text.get(begin..)?;
+    let end_line = format!("-----END {label}-----");
+    let end = rest.find(&end_line)?;
+    rest.get(..end.checked_add(end_line.len())?)
 }
 
 fn read_secret(path: &Path) -> Result<String, ValidatorKeyError> {

@@ -1,0 +1,197 @@
+//! `pithead validators`: who approves checkpoints on this network, who of them
+//! is heard, and whether finality advances.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use pithead_api::v1;
+use pithead_client::Quorum;
+use serde::Serialize;
+
+use super::context::{Context, named, short_named};
+use crate::finality::{ApprovalJson, Progress, height_and_lag};
+use crate::output::{Column, GREEN, RED, YELLOW, table};
+use crate::show::{duration, iso_option};
+
+/// A validator counts as heard if its last vote is at most this many
+/// checkpoints behind the tip.
+const CHECKPOINTS_HEARD: u64 = 3;
+
+/// Arguments of `validators`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidatorsArgs {
+    /// Show addresses in full.
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct ValidatorsJson {
+    progress: &'static str,
+    validator_count: u32,
+    approval_quorum: u32,
+    checkpoint_interval: u32,
+    heard: usize,
+    tip_height: u64,
+    approved_height: u64,
+    approved_hash: String,
+    approved_lag: u64,
+    final_height: u64,
+    final_hash: String,
+    final_lag: u64,
+    finality_conflict: bool,
+    validators: Vec<ValidatorJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct ValidatorJson {
+    address: String,
+    public_key: String,
+    last_approval: Option<ApprovalJson>,
+    last_approval_time: Option<String>,
+    recent_approvals: u32,
+    recent_checkpoints: u32,
+    evidence_count: u32,
+    is_this_node: bool,
+}
+
+impl From<&v1::Validator> for ValidatorJson {
+    fn from(validator: &v1::Validator) -> Self {
+        Self {
+            address: validator.address.clone(),
+            public_key: hex::encode(&validator.public_key),
+            last_approval: validator.last_approval.as_ref().map(Into::into),
+            last_approval_time: iso_option(validator.last_approval_time.as_ref()),
+            recent_approvals: validator.recent_approvals,
+            recent_checkpoints: validator.recent_checkpoints,
+            evidence_count: validator.evidence_count,
+            is_this_node: validator.is_this_node,
+        }
+    }
+}
+
+pub(crate) async fn run(context: &Context, args: ValidatorsArgs) -> anyhow::Result<()> {
+    let (client, chain, info) = context.connect_to_chain().await?;
+    let listed = client.validators().await?;
+    let parameters = info.parameters.unwrap_or_default();
+    let tip_height = info.tip.as_ref().map_or(0, |tip| tip.height);
+    let heard = heard(
+        &listed.validators,
+        tip_height,
+        parameters.checkpoint_interval,
+    );
+    let progress = Progress::of(&info);
+    if context.json() {
+        return context.out.json(&ValidatorsJson {
+            progress: progress.name(),
+            validator_count: parameters.validator_count,
+            approval_quorum: listed.approval_quorum,
+            checkpoint_interval: parameters.checkpoint_interval,
+            heard,
+            tip_height,
+            approved_height: info.approved_height,
+            approved_hash: info.approved_hash,
+            approved_lag: info.approved_lag,
+            final_height: info.final_height,
+            final_hash: info.final_hash,
+            final_lag: info.final_lag,
+            finality_conflict: info.finality_conflict,
+            validators: listed.validators.iter().map(Into::into).collect(),
+        });
+    }
+    if progress == Progress::NoValidators {
+        return Ok(context.out.line(format!(
+            "The network {} has no validators: its chain is plain proof of work, and nothing on it is ever approved or final.",
+            info.network
+        ))?);
+    }
+    let color = match progress {
+        Progress::Advancing | Progress::NoValidators => GREEN,
+        Progress::Waiting => YELLOW,
+        Progress::Stopped => RED,
+    };
+    let quorum = Quorum::new(parameters.validator_count, listed.approval_quorum);
+    context.out.fields(&[
+        (
+            "quorum",
+            quorum.map_or_else(|error| error.to_string(), |quorum| quorum.to_string()),
+        ),
+        (
+            "heard",
+            format!("{heard} voted for one of the last {CHECKPOINTS_HEARD} checkpoints"),
+        ),
+        (
+            "approved",
+            height_and_lag(info.approved_height, info.approved_lag),
+        ),
+        ("final", height_and_lag(info.final_height, info.final_lag)),
+        (
+            "finality",
+            context.out.paint(&[color], &progress.sentence(&info)),
+        ),
+    ])?;
+    let names = context.names(&chain);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let columns = [
+        Column::Right("#"),
+        Column::Left("validator"),
+        Column::Right("last approved"),
+        Column::Right("seen"),
+        Column::Right("of the last"),
+        Column::Right("evidence"),
+        Column::Left(""),
+    ];
+    let rows = listed.validators.iter().enumerate();
+    let rows = rows.map(|(index, validator)| {
+        let address = &validator.address;
+        let mut row = vec![
+            (index + 1).to_string(),
+            if args.full {
+                named(&names, address)
+            } else {
+                short_named(&names, address)
+            },
+        ];
+        row.extend(standing(validator, now));
+        row
+    });
+    Ok(context.out.line(table(&columns, rows))?)
+}
+
+/// How many validators voted for one of the last checkpoints.
+fn heard(validators: &[v1::Validator], tip_height: u64, interval: u32) -> usize {
+    let window = u64::from(interval.max(1)).saturating_mul(CHECKPOINTS_HEARD);
+    let recent = |validator: &&v1::Validator| {
+        let target = validator.last_approval.as_ref();
+        target.is_some_and(|vote| vote.target_height.saturating_add(window) > tip_height)
+    };
+    validators.iter().filter(recent).count()
+}
+
+/// The columns after a validator's address.
+fn standing(validator: &v1::Validator, now: i64) -> [String; 5] {
+    let vote = validator.last_approval.as_ref();
+    let none = || "–".to_owned();
+    [
+        vote.map_or_else(|| "never".to_owned(), |vote| vote.target_height.to_string()),
+        match &validator.last_approval_time {
+            // Two clocks may differ a little.
+            Some(time) if vote.is_some() => {
+                format!("{} ago", duration((now - time.seconds).max(0)))
+            }
+            _ => none(),
+        },
+        match validator.recent_checkpoints {
+            0 => none(),
+            count => format!("{}/{count}", validator.recent_approvals),
+        },
+        validator.evidence_count.to_string(),
+        if validator.is_this_node {
+            "this node"
+        } else {
+            ""
+        }
+        .to_owned(),
+    ]
+}
