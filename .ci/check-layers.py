@@ -39,7 +39,7 @@ NODE_MODULES = {
     "planted": set(),
     "chain": {"store", "planted"},
     "template": {"chain", "mempool", "store"},
-    "finality": {"store"},
+    "finality": {"store", "planted"},
     "sync": {"chain", "finality", "mempool", "store"},
     "node": {"sync", "chain", "finality", "mempool", "template", "store"},
     "engine": {"node", "sync", "chain", "finality", "mempool", "template", "store"},

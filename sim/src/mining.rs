@@ -75,6 +75,10 @@ impl Simulation {
             return Ok(());
         };
         self.enter(&block, true);
+        let hash = block.header.hash();
+        if let Some(height) = self.ledger.get(&hash).map(|found| found.height) {
+            self.tempt_liars(height, hash);
+        }
         self.hand_in(index, block)
     }
 
