@@ -119,6 +119,11 @@ pub struct MineArgs {
     #[arg(long)]
     pub json_stats: bool,
 
+    /// Put everything that is searched and handed in on record in a new file, to
+    /// find out whether anything was searched twice or lost
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub trace_ranges: Option<PathBuf>,
+
     /// Stop when standard input closes: for a parent process that must not
     /// leave the miner behind, however it ends itself
     #[arg(long)]

@@ -30,6 +30,7 @@ pub mod bench;
 pub mod report;
 pub mod stats;
 pub mod telemetry;
+pub mod trace;
 
 /// How this program introduces itself to nodes.
 pub const AGENT: &str = concat!("pithead-miner/", env!("CARGO_PKG_VERSION"));

@@ -13,6 +13,7 @@ use pithead_miner::cli::{BenchArgs, Cli, Command, LogFormat, MineArgs};
 use pithead_miner::link::{ConnectError, LinkConfig};
 use pithead_miner::mine::{MineConfig, MineError, mine};
 use pithead_miner::report::{Console, summary_text};
+use pithead_miner::trace::Trace;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +47,14 @@ fn run_miner(args: MineArgs) -> anyhow::Result<()> {
     let worker = args.worker_name();
     let address = args.address.context("--address is missing")?;
     let (threads, pinned) = args.machine.placement();
+    let trace = match &args.trace_ranges {
+        Some(path) => {
+            let trace = Trace::create(path);
+            let trace = trace.with_context(|| format!("making {}", path.display()))?;
+            Some(Arc::new(trace))
+        }
+        None => None,
+    };
     let config = MineConfig {
         link: LinkConfig {
             nodes: args.nodes,
@@ -54,12 +63,14 @@ fn run_miner(args: MineArgs) -> anyhow::Result<()> {
             worker,
             token_file: args.token_file,
             blocks_max: args.blocks,
+            trace: trace.clone(),
         },
         threads,
         kernel: args.machine.kernel,
         nice: args.nice,
         pinned,
         report_interval: (!args.quiet).then(|| Duration::from_secs(args.report_secs)),
+        trace,
     };
     // The link needs little; the cores are for the workers.
     let runtime = tokio::runtime::Builder::new_multi_thread()

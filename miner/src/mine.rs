@@ -14,6 +14,7 @@ use crate::placement::Processors;
 use crate::report::{Console, Reporter, si};
 use crate::stats::{Stats, Summary};
 use crate::telemetry::Telemetry;
+use crate::trace::Trace;
 use crate::workers::{PoolConfig, WorkerError, WorkerPool, solution_queues};
 
 /// What a run needs.
@@ -31,6 +32,9 @@ pub struct MineConfig {
     pub pinned: Option<Processors>,
     /// Time between two reports where there is no terminal; `None`: no reports.
     pub report_interval: Option<Duration>,
+    /// Where everything that is searched and handed in goes on record; `None`:
+    /// nowhere.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Why a run failed.
@@ -93,6 +97,7 @@ pub async fn mine(
             kernel,
             nice: config.nice,
             pinned: config.pinned,
+            trace: config.trace.clone(),
         },
         Arc::clone(&board),
         Arc::clone(&stats),
@@ -133,5 +138,8 @@ pub async fn mine(
     let joined = tokio::task::spawn_blocking(move || workers.stop()).await;
     ended?;
     joined.map_err(|_| WorkerError::Panicked)??;
+    if let Some(trace) = &config.trace {
+        trace.flush();
+    }
     Ok(stats.summary())
 }

@@ -21,6 +21,7 @@ use crate::board::{Order, WorkBoard};
 use crate::kernel::{Hit, Job, Kernel};
 use crate::placement::{self, Processors};
 use crate::stats::Stats;
+use crate::trace::{Searched, Trace};
 use crate::versions::RolledVersions;
 use crate::work::Work;
 
@@ -122,6 +123,8 @@ pub struct PoolConfig {
     pub nice: i32,
     /// Where each of them is kept; `None`: where the system likes.
     pub pinned: Option<Processors>,
+    /// Where everything that is searched goes on record; `None`: nowhere.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl PoolConfig {
@@ -133,6 +136,7 @@ impl PoolConfig {
             kernel,
             nice: DEFAULT_NICE,
             pinned: None,
+            trace: None,
         }
     }
 }
@@ -160,6 +164,7 @@ impl WorkerPool {
             kernel,
             nice,
             pinned,
+            trace,
         } = config;
         let failed = |reason: String| WorkerError::Start { threads, reason };
         let pool = ThreadPoolBuilder::new()
@@ -186,6 +191,7 @@ impl WorkerPool {
                         board: &workers_board,
                         stats: &stats,
                         solutions: &solutions,
+                        trace: trace.as_deref(),
                         batch: Batch::default(),
                         extra_nonces: ExtraNonces::of_worker(context.index(), threads),
                     };
@@ -212,6 +218,7 @@ struct Worker<'a> {
     board: &'a WorkBoard,
     stats: &'a Stats,
     solutions: &'a SolutionSender,
+    trace: Option<&'a Trace>,
     batch: Batch,
     extra_nonces: ExtraNonces,
 }
@@ -257,6 +264,7 @@ impl Worker<'_> {
         let mut hits = Vec::new();
         let mut next_nonce = Some(0u32);
         let mut now = Instant::now();
+        let mut searched = self.searched(work, extra_nonce, job);
         while let Some(start) = next_nonce {
             if self.board.generation() != generation {
                 return false;
@@ -264,12 +272,16 @@ impl Worker<'_> {
             let time = work.time_at(now);
             if job.time() != time {
                 job.set_time(time);
+                searched = self.searched(work, extra_nonce, job);
             }
             work.note_first_hash(now);
             // The last batch ends at u32::MAX and may be one short of what is
             // left; the next one then has a single nonce.
             let count = self.batch.nonces(versions).min((u32::MAX - start).max(1));
             self.kernel.scan(job, start, count, &mut hits);
+            if let (Some(trace), Some(searched)) = (self.trace, &searched) {
+                trace.range(searched, start, count);
+            }
             let hashes = u64::from(count) * versions as u64;
             if let Some(counter) = self.stats.hash_counter(self.index) {
                 counter.add(hashes);
@@ -283,6 +295,14 @@ impl Worker<'_> {
             next_nonce = start.checked_add(count);
         }
         true
+    }
+
+    /// What a job searches, if that goes on record.
+    fn searched(&self, work: &Work, extra_nonce: [u8; 4], job: &Job) -> Option<Searched> {
+        self.trace.map(|_| {
+            let header = work.header_with(extra_nonce, job.time());
+            Searched::of(&header, &job.versions().collect::<Vec<u32>>())
+        })
     }
 
     fn hand_in(&self, work: &Arc<Work>, job: &Job, extra_nonce: [u8; 4], hit: Hit) {
@@ -310,6 +330,9 @@ impl Worker<'_> {
             version: hit.version,
             hash,
         };
+        if let Some(trace) = self.trace {
+            trace.hit(&solution.hash, solution.is_block());
+        }
         let queue = if solution.is_block() {
             &self.solutions.blocks
         } else {
@@ -319,6 +342,9 @@ impl Worker<'_> {
             Ok(()) => {}
             Err(TrySendError::Full(solution)) => {
                 self.stats.count_lost();
+                if let Some(trace) = self.trace {
+                    trace.answer(&solution.hash, "queue_full");
+                }
                 tracing::debug!(hash = %solution.hash, "queue of solutions full: one lost");
             }
             // The end of the run.

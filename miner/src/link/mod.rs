@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pithead_api::v1::{ReportTelemetryRequest, SubmitOutcome, SubmitSolutionResponse};
-use pithead_consensus::Address;
+use pithead_consensus::{Address, BlockHash};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -25,6 +25,7 @@ use crate::endpoint::NodeAddress;
 use crate::outcome::{self, Kind};
 use crate::stats::Stats;
 use crate::telemetry::Telemetry;
+use crate::trace::Trace;
 use crate::work::Work;
 use crate::workers::{Solution, SolutionQueues};
 
@@ -61,6 +62,8 @@ pub struct LinkConfig {
     pub token_file: Option<PathBuf>,
     /// Stop after so many accepted blocks.
     pub blocks_max: Option<u64>,
+    /// Where answers go on record; `None`: nowhere.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Keeps the miner connected.
@@ -262,6 +265,7 @@ impl Link {
             height = work.height,
             clean = work.clean,
             transactions = work.transaction_count,
+            previous_first_hash_us = previous.as_deref().and_then(Work::first_hash_us),
             "new work"
         );
         self.board.publish(Some(Arc::new(work)));
@@ -277,6 +281,7 @@ impl Link {
     ) {
         if let Some(reason) = self.why_in_vain(&solution, connection) {
             self.stats.count_lost();
+            self.record(&solution.hash, "in_vain");
             let height = solution.work.height;
             if solution.is_block() {
                 tracing::warn!(height, hash = %solution.hash, "block lost: {reason}");
@@ -330,6 +335,7 @@ impl Link {
             Ok(response) => {
                 let outcome = outcome::from_number(response.outcome);
                 self.stats.count_outcome(outcome);
+                self.record(&solution.hash, outcome::name(outcome));
                 log_answer(&solution, outcome, &response);
                 None
             }
@@ -340,6 +346,7 @@ impl Link {
             }
             Err(status) => {
                 self.stats.count_failed();
+                self.record(&solution.hash, "failed");
                 tracing::warn!(
                     height = solution.work.height,
                     hash = %solution.hash,
@@ -388,14 +395,26 @@ impl Link {
 
     /// At the end: whatever has no answer gets none.
     fn count_rest_as_lost(&mut self) {
-        for _ in self.carried.drain(..) {
+        for solution in std::mem::take(&mut self.carried) {
             self.stats.count_lost();
+            self.record(&solution.hash, "at_the_end");
         }
-        for queue in [&mut self.queues.blocks, &mut self.queues.shares] {
-            queue.close();
-            while queue.try_recv().is_ok() {
-                self.stats.count_lost();
-            }
+        self.queues.blocks.close();
+        self.queues.shares.close();
+        while let Ok(solution) = self
+            .queues
+            .blocks
+            .try_recv()
+            .or_else(|_| self.queues.shares.try_recv())
+        {
+            self.stats.count_lost();
+            self.record(&solution.hash, "at_the_end");
+        }
+    }
+
+    fn record(&self, hash: &BlockHash, what: &str) {
+        if let Some(trace) = &self.config.trace {
+            trace.answer(hash, what);
         }
     }
 }
