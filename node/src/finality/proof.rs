@@ -16,7 +16,7 @@ const KIND_CERTIFICATES: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// Two votes of one validator (protocol §9, rules 1 and 2).
-    Votes(Evidence),
+    Votes(Box<Evidence>),
     /// Two certificates that conflict: the earlier one first.
     Certificates(Box<Certificate>, Box<Certificate>),
 }
@@ -53,7 +53,7 @@ impl Decode for KeptProof {
         let kind = reader.u8("kind of proof")?;
         let time = reader.u64("time")?;
         let proof = match kind {
-            KIND_VOTES => Proof::Votes(Evidence::decode_from(reader)?),
+            KIND_VOTES => Proof::Votes(Box::new(Evidence::decode_from(reader)?)),
             KIND_CERTIFICATES => Proof::Certificates(
                 Box::new(Certificate::decode_from(reader)?),
                 Box::new(Certificate::decode_from(reader)?),

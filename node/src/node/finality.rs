@@ -130,9 +130,11 @@ impl Node {
     fn keep_evidence(&mut self, evidence: Evidence, now: Now) -> Result<(), StoreError> {
         let validator = hex::encode(evidence.validator().0);
         let mut batch = Batch::default();
-        let kept =
-            self.write_finality()
-                .keep_proof(&mut batch, Proof::Votes(evidence), now.unix_secs);
+        let kept = self.write_finality().keep_proof(
+            &mut batch,
+            Proof::Votes(Box::new(evidence)),
+            now.unix_secs,
+        );
         if kept {
             error!(
                 validator,
@@ -243,7 +245,7 @@ impl Node {
                 let same = |b: &SignedApproval| b.approval.validator == a.approval.validator;
                 let both = second.approvals().find(same);
                 if let Some((evidence, _)) = both.and_then(|b| Evidence::of(&a, &b)) {
-                    state.keep_proof(&mut batch, Proof::Votes(evidence), now.unix_secs);
+                    state.keep_proof(&mut batch, Proof::Votes(Box::new(evidence)), now.unix_secs);
                 }
             }
             let pair = Proof::Certificates(Box::new(first), Box::new(second.clone()));
