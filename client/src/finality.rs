@@ -58,7 +58,7 @@ impl Progress {
             }
             Self::Advancing => "advancing".to_owned(),
             Self::Waiting => format!(
-                "waiting for approvals: {} since the last approved checkpoint, and {} needed for the next (see `pithead validators`)",
+                "waiting for approvals: {} since the last approved checkpoint, and {} needed for the next",
                 counted(info.approved_lag, "block"),
                 match info.parameters.unwrap_or_default().approval_quorum {
                     1 => "1 approval is".to_owned(),

@@ -76,7 +76,7 @@ async fn validators_shows_who_is_heard_and_whether_finality_advances() {
     let text = stdout(&pithead(&node.url, folder.path(), &["validators"]).await);
     for part in [
         "3 of 4 validators: any two quorums share 2 of them, and 1 may be away",
-        "2 voted for one of the last 3 checkpoints",
+        "2 of 4 voted for one of the last 3 checkpoints",
         "30 (12 blocks behind the tip)",
         "20 (22 blocks behind the tip)",
         "advancing",

@@ -156,10 +156,14 @@ impl Place {
 
     /// Starts the node and waits until it serves.
     fn start_node(&self) -> Running {
+        self.start(self.node_command())
+    }
+
+    fn start(&self, mut command: Command) -> Running {
         let ready = self.path("ready");
         let _ = std::fs::remove_file(&ready);
         let mut node = Running(
-            self.node_command()
+            command
                 .arg("--ready-file")
                 .arg(&ready)
                 .stderr(Stdio::null())
@@ -311,6 +315,68 @@ async fn a_network_loses_nothing_when_its_node_is_killed() {
     let report = String::from_utf8_lossy(&verified.stdout).into_owned();
     assert!(verified.status.success(), "{report}");
     assert!(report.contains("everything agrees"), "{report}");
+}
+
+/// The way that docs/operating.md shows, with a passphrase.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_from_the_command_makes_payments_final() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let alice = place.wallet("alice");
+    place.wallet("bob");
+    let text = |name: &str| place.path(name).to_str().unwrap().to_owned();
+    let (key, public) = (text("anna.pem"), text("anna.public.toml"));
+    let phrase = text("passphrase");
+    std::fs::write(&phrase, "moss\n").unwrap();
+    std::fs::set_permissions(&phrase, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let new = [
+        "validator",
+        "new",
+        "--out",
+        &key,
+        "--passphrase-file",
+        &phrase,
+    ];
+    place.pithead(&new);
+    let mut new = vec!["genesis", "new", "--name", "solo", "--validators", &public];
+    let out = text("genesis.toml");
+    new.extend(["--allocation", "alice=100", "--bits", "0x1f0fffff"]);
+    new.extend(["--half-life-secs", "3600", "--out", &out]);
+    let made = place.json(&new);
+    assert_eq!(made["approval_quorum"], 1);
+
+    let voting = || {
+        let mut command = place.node_command();
+        command.args([
+            "--validator-key",
+            &key,
+            "--validator-passphrase-file",
+            &phrase,
+        ]);
+        command
+    };
+    // Without a record of its votes it does not start, and says what to do.
+    let refused = voting().output().unwrap();
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("--init-vote-record"), "{said}");
+    let mut first = voting();
+    first.arg("--init-vote-record");
+    let mut node = place.start(first);
+    let miner = place.start_miner("one", &alice);
+    let pay = ["send", "alice", "bob", "1", "--yes", "--wait=final"];
+    assert_eq!(place.json(&pay)["status"]["state"], "final");
+    let listed = place.json(&["validators"]);
+    assert_eq!(listed["validators"][0]["is_this_node"], true);
+    assert_eq!(place.json(&["chain"])["genesis_hash"], made["genesis_hash"]);
+    assert_eq!(place.json(&["evidence"])["evidence"], serde_json::json!([]));
+
+    // Killed in the middle, it goes on with its record.
+    node.signal("KILL");
+    node.ended_well();
+    let _node = place.start(voting());
+    assert_eq!(place.json(&pay)["status"]["state"], "final");
+    drop(miner);
 }
 
 /// Waits until a process is gone.

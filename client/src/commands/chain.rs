@@ -220,7 +220,11 @@ fn fields(info: &v1::GetChainInfoResponse) -> Vec<(&'static str, String)> {
         fields.push(("approved", approved));
         fields.push(("final", last_final));
     }
-    fields.push(("finality", progress.sentence(info)));
+    let mut sentence = progress.sentence(info);
+    if progress == Progress::Waiting {
+        sentence.push_str(" (see `pithead validators`)");
+    }
+    fields.push(("finality", sentence));
     fields.extend([
         (
             "block time",

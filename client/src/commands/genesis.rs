@@ -1,6 +1,8 @@
 //! `pithead genesis`: a network of one's own, in a file that every node of it
 //! starts from (protocol §10).
 
+mod show;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,20 +12,15 @@ use clap::{Args, Subcommand, ValueEnum};
 use pithead_client::wallet::write_public_file;
 use pithead_client::{Quorum, ValidatorFile, WalletError, WalletName};
 use pithead_consensus::genesis::{AllocationEntry, GenesisFile, Network, ValidatorEntry};
-use pithead_consensus::{Address, AddressPrefix, Amount, CompactTarget, Genesis};
-use serde::Serialize;
+use pithead_consensus::{AddressPrefix, Genesis};
 
+pub(crate) use self::show::read;
+use self::show::{print, show};
 use super::context::Context;
 use super::send::Payment;
 use super::validator::parse_prefix;
-use crate::output::{Column, note, table};
+use crate::output::note;
 use crate::report::{Advised, UsageError};
-use crate::show::{Money, counted, iso, si};
-
-/// Largest genesis file that is read: room for a million allocations.
-const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Allocations listed; a file may hold a million.
-const ALLOCATIONS_SHOWN: usize = 50;
 
 /// Subcommands of `pithead genesis`.
 #[derive(Debug, Subcommand)]
@@ -278,171 +275,4 @@ fn advise(args: &NewArgs, genesis: &Genesis, why: Option<String>) {
         "Every node needs this very file: pithead-node --genesis {} --data-dir DIR",
         args.out.display()
     ));
-}
-
-/// A genesis in JSON.
-#[derive(Debug, Serialize)]
-struct GenesisJson<'a> {
-    path: String,
-    genesis_hash: String,
-    name: &'a str,
-    address_prefix: &'a str,
-    time: u32,
-    bits: String,
-    pow_limit_bits: String,
-    block_interval_secs: u32,
-    half_life_secs: u32,
-    max_future_secs: u32,
-    max_block_bytes: u32,
-    reward_maturity: u32,
-    checkpoint_interval: u32,
-    approval_quorum: u32,
-    allocated: Money,
-    allocation_count: usize,
-    validators: Vec<&'a str>,
-}
-
-/// Reads a genesis file and checks it.
-pub(super) fn read(path: &Path) -> anyhow::Result<(GenesisFile, Genesis)> {
-    let failed = |error: &dyn std::fmt::Display| anyhow::anyhow!("{}: {error}", path.display());
-    let size = std::fs::metadata(path)
-        .map_err(|error| failed(&error))?
-        .len();
-    if size > FILE_BYTES_MAX {
-        return Err(failed(&"it is far too large for a genesis file"));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    let file = GenesisFile::from_toml(&text).map_err(|error| failed(&error))?;
-    let genesis = file.check().map_err(|error| failed(&error))?;
-    Ok((file, genesis))
-}
-
-fn show(context: &Context, path: &Path) -> anyhow::Result<()> {
-    let (file, genesis) = read(path)?;
-    print(context, path, &file, &genesis)?;
-    if context.json() {
-        return Ok(());
-    }
-    let rows = genesis.validators.iter().enumerate().map(|(index, key)| {
-        let address = Address::of_key(key).to_text(&genesis.prefix);
-        vec![(index + 1).to_string(), address]
-    });
-    if !genesis.validators.is_empty() {
-        let columns = [Column::Right("#"), Column::Left("validator")];
-        context.out.line(table(&columns, rows))?;
-    }
-    if genesis.allocations.is_empty() {
-        return Ok(());
-    }
-    let columns = [Column::Left("allocation"), Column::Right("amount (PIT)")];
-    let rows = genesis.allocations.iter().take(ALLOCATIONS_SHOWN);
-    let rows =
-        rows.map(|(address, amount)| vec![address.to_text(&genesis.prefix), amount.to_string()]);
-    context.out.line(table(&columns, rows))?;
-    let more = genesis.allocations.len().saturating_sub(ALLOCATIONS_SHOWN);
-    if more > 0 {
-        context.out.line(format!("… and {more} more"))?;
-    }
-    Ok(())
-}
-
-fn print(
-    context: &Context,
-    path: &Path,
-    file: &GenesisFile,
-    genesis: &Genesis,
-) -> anyhow::Result<()> {
-    let allocated = Amount::sum(genesis.allocations.values().copied())?;
-    if context.json() {
-        let listed = file.validators.iter();
-        return context.out.json(&GenesisJson {
-            path: path.display().to_string(),
-            genesis_hash: genesis.params.genesis_hash.to_string(),
-            name: &file.name,
-            address_prefix: &file.address_prefix,
-            time: file.time,
-            bits: format!("{:08x}", file.bits),
-            pow_limit_bits: format!("{:08x}", file.pow_limit_bits),
-            block_interval_secs: file.block_interval_secs,
-            half_life_secs: file.half_life_secs,
-            max_future_secs: file.max_future_secs,
-            max_block_bytes: file.max_block_bytes,
-            reward_maturity: file.reward_maturity,
-            checkpoint_interval: file.checkpoint_interval,
-            approval_quorum: file.approval_quorum,
-            allocated: allocated.into(),
-            allocation_count: genesis.allocations.len(),
-            validators: listed.map(|entry| entry.address.as_str()).collect(),
-        });
-    }
-    Ok(context
-        .out
-        .fields(&fields(path, file, genesis, allocated))?)
-}
-
-fn fields(
-    path: &Path,
-    file: &GenesisFile,
-    genesis: &Genesis,
-    allocated: Amount,
-) -> Vec<(&'static str, String)> {
-    let time = prost_types::Timestamp {
-        seconds: i64::from(file.time),
-        nanos: 0,
-    };
-    let hashes = |bits: u32| {
-        CompactTarget(bits).to_target().map_or_else(
-            |error| error.to_string(),
-            |target| {
-                format!(
-                    "{bits:#010x}, {} hashes a block",
-                    si(target.work().to_f64())
-                )
-            },
-        )
-    };
-    let count = u32::try_from(genesis.validators.len()).unwrap_or(u32::MAX);
-    let quorum = match Quorum::new(count, file.approval_quorum) {
-        Ok(quorum) => quorum.to_string(),
-        Err(_) => "no validators: plain proof of work, nothing is final".to_owned(),
-    };
-    vec![
-        ("genesis", genesis.params.genesis_hash.to_string()),
-        ("file", path.display().to_string()),
-        ("network", file.name.clone()),
-        ("addresses", format!("{}1…", file.address_prefix)),
-        ("time", iso(Some(&time))),
-        ("first target", hashes(file.bits)),
-        ("easiest target", hashes(file.pow_limit_bits)),
-        (
-            "blocks",
-            format!(
-                "every {} s, {} bytes at most, {} s ahead of the clock at most",
-                file.block_interval_secs, file.max_block_bytes, file.max_future_secs
-            ),
-        ),
-        ("half-life", format!("{} s", file.half_life_secs)),
-        (
-            "rewards",
-            match file.reward_maturity {
-                0 => "paid out at once".to_owned(),
-                count => format!("paid out after {count} blocks"),
-            },
-        ),
-        (
-            "allocations",
-            format!(
-                "{allocated} PIT to {}",
-                counted(genesis.allocations.len() as u64, "account")
-            ),
-        ),
-        (
-            "checkpoints",
-            match file.checkpoint_interval {
-                1 => "every block".to_owned(),
-                count => format!("every {count} blocks"),
-            },
-        ),
-        ("quorum", quorum),
-    ]
 }

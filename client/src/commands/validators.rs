@@ -118,7 +118,10 @@ pub(crate) async fn run(context: &Context, args: ValidatorsArgs) -> anyhow::Resu
         ),
         (
             "heard",
-            format!("{heard} voted for one of the last {CHECKPOINTS_HEARD} checkpoints"),
+            format!(
+                "{heard} of {} voted for one of the last {CHECKPOINTS_HEARD} checkpoints",
+                parameters.validator_count
+            ),
         ),
         (
             "approved",
