@@ -116,7 +116,7 @@ fn a_hundred_seeds_hold() {
         let seed = if number < 50 { number } else { fresh + number };
         let report = check(Settings {
             equivocators: (number % 5) as usize,
-            secs: 400,
+            secs: 300,
             ..voting(seed, all[number as usize % all.len()], 7)
         });
         crashes += report.crashes;
