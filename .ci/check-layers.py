@@ -41,7 +41,7 @@ NODE_MODULES = {
     "template": {"chain", "mempool", "store"},
     "finality": {"store", "planted"},
     "sync": {"chain", "finality", "mempool", "store"},
-    "node": {"sync", "chain", "finality", "mempool", "template", "store"},
+    "node": {"sync", "chain", "finality", "mempool", "template", "store", "planted"},
     "engine": {"node", "sync", "chain", "finality", "mempool", "template", "store"},
     "workers": {"template"},
     "logging": set(),

@@ -163,19 +163,16 @@ impl VoteJournal for Record {
     }
 }
 
-/// The key of a node, which notes what it signs.
-struct NodeSigner {
-    key: &'static ValidatorKey,
-    record: Record,
-}
+/// The key of a node.
+struct NodeSigner(&'static ValidatorKey);
 
 impl Signer for NodeSigner {
     fn address(&self) -> Address {
-        self.key.address
+        self.0.address
     }
 
     fn sign(&self, message: &[u8]) -> Result<Signature, String> {
-        self.key
+        self.0
             .sign(message)
             .ok_or_else(|| "the key does not sign".to_owned())
     }
@@ -217,11 +214,11 @@ impl Simulation {
         }
         let key = keys().get(index)?;
         let votes = record.read_back();
-        let signer = NodeSigner {
-            key,
-            record: record.clone(),
-        };
-        Some(Voter::new(Box::new(signer), Box::new(record), votes))
+        Some(Voter::new(
+            Box::new(NodeSigner(key)),
+            Box::new(record),
+            votes,
+        ))
     }
 
     /// The silent validators come back.
