@@ -1,0 +1,240 @@
+//! The reference network as processes: 25 validators, 20 approvals for a
+//! certificate (protocol §9).
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pithead_api::v1;
+use pithead_consensus::genesis::ValidatorEntry;
+use pithead_consensus::{Address, AddressPrefix, PublicKey};
+use rayon::prelude::*;
+use rsa::RsaPrivateKey;
+use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
+use rsa::traits::PublicKeyParts as _;
+use support::{Network, TestNode, data_dir};
+use tempfile::TempDir;
+
+const VALIDATORS: usize = 25;
+const QUORUM: u32 = 20;
+/// Longest wait for 25 processes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The network, its validators' folders, and those that run.
+struct Reference {
+    network: Network,
+    dirs: Vec<TempDir>,
+    nodes: Vec<Option<TestNode>>,
+}
+
+impl Reference {
+    fn new() -> Self {
+        let keys: Vec<RsaPrivateKey> = (0..VALIDATORS)
+            .into_par_iter()
+            .map(|_| RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048).unwrap())
+            .collect();
+        let dirs: Vec<TempDir> = keys
+            .iter()
+            .map(|key| {
+                let dir = data_dir();
+                let path = dir.path().join("validator.pem");
+                let pem = key.to_pkcs8_pem(LineEnding::LF).unwrap();
+                std::fs::write(&path, pem.as_bytes()).unwrap();
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+                dir
+            })
+            .collect();
+        let prefix = AddressPrefix::new("dpit").unwrap();
+        let network = Network::with(|file| {
+            file.checkpoint_interval = 1;
+            file.approval_quorum = QUORUM;
+            file.validators = keys
+                .iter()
+                .map(|key| {
+                    let modulus = key.n().to_bytes_be();
+                    let public = PublicKey::from_modulus(&modulus).unwrap();
+                    ValidatorEntry {
+                        address: Address::of_key(&public).to_text(&prefix),
+                        public_key: hex::encode(modulus),
+                    }
+                })
+                .collect();
+        });
+        Self {
+            network,
+            dirs,
+            nodes: (0..VALIDATORS).map(|_| None).collect(),
+        }
+    }
+
+    fn start(&mut self, index: usize, bootnode: Option<&str>) {
+        let dir = self.dirs[index].path();
+        let key: PathBuf = dir.join("validator.pem");
+        let mut flags = vec!["--listen", "/ip4/127.0.0.1/tcp/0"];
+        flags.extend(["--validator-key", key.to_str().unwrap()]);
+        if !dir.join("votes.log").exists() {
+            flags.push("--init-vote-record");
+        }
+        if let Some(bootnode) = bootnode {
+            flags.extend(["--bootnode", bootnode]);
+        }
+        self.nodes[index] = Some(TestNode::start_with(&self.network, dir, &flags));
+    }
+
+    /// Starts these, the first one as bootnode of the others, and waits until
+    /// each has found some others.
+    async fn start_group(&mut self, group: std::ops::Range<usize>) {
+        self.start(group.start, None);
+        let bootnode = self.address(group.start).await;
+        for index in group.start + 1..group.end {
+            self.start(index, Some(&bootnode));
+        }
+        for index in group {
+            self.until(index, "it finds others", async |node| {
+                node.peers().await.len() >= 4
+            })
+            .await;
+        }
+    }
+
+    fn node(&self, index: usize) -> &TestNode {
+        self.nodes[index].as_ref().unwrap()
+    }
+
+    async fn address(&self, index: usize) -> String {
+        let mut network = self.node(index).network();
+        let info = network.get_node_info(v1::GetNodeInfoRequest {}).await;
+        info.unwrap().into_inner().listen_addresses.remove(0)
+    }
+
+    async fn until(&self, index: usize, what: &str, holds: impl AsyncFn(&TestNode) -> bool) {
+        let node = self.node(index);
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(node).await {
+            assert!(
+                Instant::now() < deadline,
+                "node {index}: {what}: {}",
+                node.log()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until all that run have this height final.
+    async fn until_final(&self, height: u64) {
+        for index in 0..VALIDATORS {
+            if self.nodes[index].is_some() {
+                self.until(index, "finality advances", async |node| {
+                    node.info().await.final_height >= height
+                })
+                .await;
+            }
+        }
+    }
+
+    /// Mines one block and waits until all that run have it.
+    async fn mine(&self, at: usize, all: std::ops::Range<usize>) -> u64 {
+        let hash = self.node(at).mine(&self.network, 1).await;
+        for index in all {
+            if self.nodes[index].is_some() {
+                self.until(index, "the block arrives", async |node| {
+                    node.info().await.tip.unwrap().hash == hash
+                })
+                .await;
+            }
+        }
+        self.node(at).height().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_of_twenty_five_confirm() {
+    let mut all = Reference::new();
+    all.start_group(0..VALIDATORS).await;
+    for _ in 0..3 {
+        let height = all.mine(0, 0..VALIDATORS).await;
+        all.until_final(height - 1).await;
+    }
+    // Five may be away.
+    for index in 20..VALIDATORS {
+        all.nodes[index].take().unwrap().kill();
+    }
+    let mut height = 0;
+    for _ in 0..2 {
+        height = all.mine(1, 0..VALIDATORS).await;
+        all.until_final(height - 1).await;
+    }
+    // Six may not: blocks stay pending.
+    all.nodes[19].take().unwrap().kill();
+    let pending = all.mine(2, 0..VALIDATORS).await;
+    let pending = all.mine(3, 0..VALIDATORS).await.max(pending);
+    let info = all.node(4).info().await;
+    assert_eq!(
+        (info.approved_height, info.final_height),
+        (height, height - 1)
+    );
+    assert_eq!(pending, height + 2);
+    // One comes back, and all is final again.
+    let bootnode = all.address(0).await;
+    all.start(19, Some(&bootnode));
+    all.until(19, "it catches up", async |node| {
+        node.height().await == pending
+    })
+    .await;
+    all.until(0, "the vote is made up for", async |node| {
+        node.info().await.approved_height == pending
+    })
+    .await;
+    let next = all.mine(0, 0..VALIDATORS).await;
+    all.until_final(next - 1).await;
+    let mut client = all.node(7).network();
+    let evidence = client
+        .list_evidence(v1::ListEvidenceRequest::default())
+        .await;
+    assert!(evidence.unwrap().into_inner().evidence.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn halves_of_a_split_finalise_nothing_and_heal() {
+    const HALF: usize = 13;
+    let mut all = Reference::new();
+    // Neither half has ever heard of the other.
+    all.start_group(0..HALF).await;
+    all.start_group(HALF..VALIDATORS).await;
+    for _ in 0..3 {
+        all.mine(0, 0..HALF).await;
+    }
+    for _ in 0..2 {
+        all.mine(HALF, HALF..VALIDATORS).await;
+    }
+    for index in [0, HALF] {
+        let info = all.node(index).info().await;
+        assert_eq!((info.approved_height, info.final_height), (0, 0));
+    }
+    let request = v1::AddPeerRequest {
+        address: all.address(HALF).await,
+    };
+    all.node(0).admin().add_peer(request).await.unwrap();
+    // The half with less work follows the other, and votes for what neither has
+    // voted for are votes of all.
+    let tip = all.node(0).info().await.tip.unwrap().hash;
+    for index in HALF..VALIDATORS {
+        all.until(index, "it follows the longer chain", async |node| {
+            node.info().await.tip.unwrap().hash == tip
+        })
+        .await;
+    }
+    let mut height = 0;
+    for _ in 0..3 {
+        height = all.mine(1, 0..VALIDATORS).await;
+    }
+    all.until_final(height - 1).await;
+    for index in 0..VALIDATORS {
+        let info = all.node(index).info().await;
+        assert!(!info.finality_conflict);
+    }
+}
