@@ -348,7 +348,12 @@ impl Worker<'_> {
                 tracing::debug!(hash = %solution.hash, "queue of solutions full: one lost");
             }
             // The end of the run.
-            Err(TrySendError::Closed(_)) => self.stats.count_lost(),
+            Err(TrySendError::Closed(solution)) => {
+                self.stats.count_lost();
+                if let Some(trace) = self.trace {
+                    trace.answer(&solution.hash, "at_the_end");
+                }
+            }
         }
     }
 }
