@@ -5,9 +5,30 @@ use std::cell::Cell;
 
 use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::connect::ConnectContext;
+use pithead_consensus::{Height, VoteRecord};
 
 thread_local! {
     static SKIP_STATE_ROOT: Cell<bool> = const { Cell::new(false) };
+    static ALLOW_SURROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets validators on this thread vote without rule 2 of protocol §9.
+pub fn allow_surround(allow: bool) {
+    ALLOW_SURROUND.set(allow);
+}
+
+/// The votes that a vote for this height is held against, if the node has the
+/// fault.
+pub(crate) fn forget_others(record: &VoteRecord, height: Height) -> Option<VoteRecord> {
+    if !ALLOW_SURROUND.get() {
+        return None;
+    }
+    let mut left = VoteRecord::default();
+    if let Some(vote) = record.vote_at(height) {
+        // One vote contradicts nothing.
+        let _ = left.record(*vote);
+    }
+    Some(left)
 }
 
 /// Lets nodes on this thread take any state root for the right one.

@@ -299,6 +299,7 @@ impl Simulation {
     /// found to hold by replays from the genesis.
     pub(crate) fn check_end(&mut self) -> Result<(), Violation> {
         self.check_memory()?;
+        self.check_finality_at_end()?;
         let honest: Vec<usize> = (0..self.members.len())
             .filter(|index| self.members[*index].is_honest())
             .collect();

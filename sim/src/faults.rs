@@ -26,7 +26,14 @@ impl Simulation {
         if !self.stirred || self.members[index].node.is_none() {
             return Ok(());
         }
+        self.crash_now(index)
+    }
+
+    pub(crate) fn crash_now(&mut self, index: usize) -> Result<(), Violation> {
         self.measure.crashes += 1;
+        if let Some(record) = &self.members[index].record {
+            record.crash(self.settings.plant);
+        }
         let links = std::mem::take(&mut self.members[index].links);
         for link in links.values() {
             let noticed = self.dice.faults.between(NOTICED_SECS.0, NOTICED_SECS.1);

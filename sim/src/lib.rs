@@ -26,6 +26,7 @@ mod report;
 mod settings;
 mod shell;
 mod store;
+mod validators;
 mod wallets;
 mod world;
 

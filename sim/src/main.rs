@@ -40,6 +40,21 @@ struct Arguments {
     /// Blocks below which no two nodes may disagree.
     #[arg(long, default_value_t = 12, value_name = "BLOCKS")]
     agreed_depth: u64,
+    /// Validators: the first nodes, 25 at most.
+    #[arg(long, default_value_t = 0)]
+    validators: usize,
+    /// The first of them vote for every checkpoint of every branch.
+    #[arg(long, default_value_t = 0)]
+    equivocators: usize,
+    /// The last of them do not vote in the first half.
+    #[arg(long, default_value_t = 0)]
+    silent: usize,
+    /// Every how many blocks there is a checkpoint.
+    #[arg(long, default_value_t = 10, value_name = "BLOCKS")]
+    checkpoint_interval: u32,
+    /// Runs so many seeds, from --seed on, and prints one line for all of them.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
     /// Writes a plot.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -61,6 +76,10 @@ impl Arguments {
             miners: self.miners.unwrap_or(defaults.miners),
             payments_per_hour: self.payments,
             agreed_depth: self.agreed_depth,
+            validators: self.validators,
+            equivocators: self.equivocators,
+            silent: self.silent,
+            checkpoint_interval: self.checkpoint_interval,
             plant: self.plant,
             ..defaults
         }
@@ -74,6 +93,9 @@ fn main() -> Result<ExitCode> {
     let seed = arguments.seed.unwrap_or(drawn);
     eprintln!("seed {seed}");
     let started = Instant::now();
+    if arguments.seeds > 1 {
+        return run_many(&arguments, seed);
+    }
     let report = match run(arguments.settings(seed)) {
         Ok(report) => report,
         Err(RunError::Violation(violation)) => {
@@ -93,5 +115,33 @@ fn main() -> Result<ExitCode> {
         std::fs::write(path, svg(&report))
             .with_context(|| format!("writing {}", path.display()))?;
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs many seeds; the first fault ends it.
+fn run_many(arguments: &Arguments, first: u64) -> Result<ExitCode> {
+    let started = Instant::now();
+    let (mut blocks, mut conflicts, mut lies, mut crashes) = (0, 0, 0, 0);
+    for seed in first..first.saturating_add(arguments.seeds) {
+        match run(arguments.settings(seed)) {
+            Ok(report) => {
+                blocks += report.blocks_found;
+                conflicts += u64::from(report.finality_conflicts > 0);
+                lies += report.double_votes;
+                crashes += report.crashes;
+            }
+            Err(RunError::Violation(violation)) => {
+                eprintln!("FOUND: {violation}");
+                eprintln!("the same again: the same options with --seed {seed} --seeds 1");
+                return Ok(ExitCode::FAILURE);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    println!(
+        "{} runs, {blocks} blocks, {crashes} crashes, {lies} votes by liars: every check held; {conflicts} runs with conflicting certificates; {:.0} s",
+        arguments.seeds,
+        started.elapsed().as_secs_f64()
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pithead_consensus::hash::sha256;
 use pithead_consensus::{Address, Block, BlockHash, Encode as _, Genesis};
+use pithead_node::finality::Voter;
 use pithead_node::mempool::MempoolLimits;
 use pithead_node::node::{Node, Now, TemplatePolicy};
 use pithead_node::store::{Store, StoreError};
@@ -15,6 +16,7 @@ use pithead_node::sync::{
 
 use crate::geography::Place;
 use crate::store::CrashStore;
+use crate::validators::Record;
 
 /// The genesis time of the simulated network, and the moment at which it starts.
 pub(crate) const GENESIS_TIME: u32 = 1_793_491_200;
@@ -129,6 +131,8 @@ pub(crate) struct Member {
     pub(crate) earlier: Option<Response>,
     /// The most that its sync ever held.
     pub(crate) most: SyncUsage,
+    /// Its votes, if it is a validator.
+    pub(crate) record: Option<Record>,
 }
 
 impl Member {
@@ -150,6 +154,7 @@ impl Member {
         &mut self,
         genesis: &Genesis,
         sync_seed: u64,
+        voter: Option<Voter>,
         now_us: u64,
     ) -> Result<(), StoreError> {
         let limits = MempoolLimits {
@@ -175,6 +180,10 @@ impl Member {
             seed: sync_seed,
             ..SyncSettings::default()
         });
+        let node = match voter {
+            Some(voter) => node.with_voter(voter),
+            None => node,
+        };
         self.syncing = node.sync_status().syncing;
         self.node = Some(node);
         self.recent = RecentBlocks::default();

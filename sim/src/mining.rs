@@ -75,6 +75,10 @@ impl Simulation {
             return Ok(());
         };
         self.enter(&block, true);
+        let hash = block.header.hash();
+        if let Some(height) = self.ledger.get(&hash).map(|found| found.height) {
+            self.tempt_liars(height, hash);
+        }
         self.hand_in(index, block)
     }
 
@@ -117,6 +121,8 @@ impl Simulation {
         let answer = self.handle(index, Event::Block(Box::new(block)))?;
         match answer {
             Some(Answer::Block(Ok(BlockVerdict::NewTip))) => Ok(()),
+            // It died in the midst of its vote for the block before.
+            None if self.members[index].node.is_none() => Ok(()),
             other => {
                 let what = format!("it refuses a block of its own miner: {other:?}");
                 Err(self.violation(Some(index), what))

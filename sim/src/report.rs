@@ -102,6 +102,14 @@ pub struct Report {
     pub headers_max: usize,
     /// The most bytes of bodies that waited at a node.
     pub body_bytes_max: usize,
+    /// Height of the last final block, at the best node; 0 without validators.
+    pub final_height: u64,
+    /// Height of that node's tip.
+    pub height: u64,
+    /// Votes by validators that lie.
+    pub double_votes: u64,
+    /// How often a node saw certificates conflict.
+    pub finality_conflicts: u64,
     /// Looks at the whole network.
     pub inspections: u64,
     /// Chains replayed from the genesis.
@@ -146,7 +154,7 @@ impl Report {
             blocks_found: honest_blocks().count() as u64,
             blocks_best,
             stale_rate: stale as f64 / counted.len().max(1) as f64,
-            transactions: tip.map_or(0, |tip| tip.outcome.transactions_total),
+            transactions: tip.as_ref().map_or(0, |tip| tip.outcome.transactions_total),
             propagation: Percentiles::of(&arrivals.all),
             half_of_nodes: Percentiles::of(&arrivals.half),
             nearly_all_nodes: Percentiles::of(&arrivals.nearly_all),
@@ -173,6 +181,13 @@ impl Report {
             requests_max: most(|usage| usage.requests),
             headers_max: most(|usage| usage.headers),
             body_bytes_max: most(|usage| usage.body_bytes),
+            final_height: world
+                .best_honest()
+                .and_then(|index| world.members[index].node.as_ref())
+                .map_or(0, |node| node.chain().last_final().height.0),
+            height: tip.as_ref().map_or(0, |tip| tip.height.0),
+            double_votes: world.finality.lies,
+            finality_conflicts: world.finality.conflicts,
             inspections: world.watch.inspections,
             replays: world.watch.replays,
             delays_ms: arrivals.all,
@@ -309,6 +324,13 @@ impl Report {
     /// What went wrong around the nodes, and what was looked at.
     fn trouble_rows(&self) -> impl Iterator<Item = (&'static str, String)> {
         [
+            (
+                "final of blocks, votes by liars, conflicts",
+                format!(
+                    "{} of {}, {}, {}",
+                    self.final_height, self.height, self.double_votes, self.finality_conflicts
+                ),
+            ),
             ("transactions mined", self.transactions.to_string()),
             (
                 "crashes, splits, connections made",

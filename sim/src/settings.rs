@@ -23,6 +23,14 @@ pub struct Settings {
     pub payments_per_hour: f64,
     /// Blocks below which no two nodes may disagree, once healed.
     pub agreed_depth: u64,
+    /// The first nodes are so many validators, 25 at most; 0: no finality.
+    pub validators: usize,
+    /// The first of them vote for every checkpoint of every branch.
+    pub equivocators: usize,
+    /// The last of them do not vote in the first half of the run.
+    pub silent: usize,
+    /// Every how many blocks there is a checkpoint.
+    pub checkpoint_interval: u32,
     /// A fault to be found.
     pub plant: Option<Plant>,
 }
@@ -42,8 +50,18 @@ impl Settings {
             miners: (nodes / 8).clamp(2, 25),
             payments_per_hour: 60.0,
             agreed_depth: 12,
+            validators: 0,
+            equivocators: 0,
+            silent: 0,
+            checkpoint_interval: 10,
             plant: None,
         }
+    }
+
+    /// Approvals that make a certificate: four fifths, as 20 of 25.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        (self.validators * 4).div_ceil(5)
     }
 }
 
@@ -75,6 +93,11 @@ pub enum Plant {
     TornCommit,
     /// A reorganisation does not bring old balances back.
     KeepUndone,
+    /// Votes are not durable: a crash loses the last ones (§9 without rule 4).
+    ForgetVotes,
+    /// A validator may surround its earlier votes (§9 without rule 2; needs the
+    /// feature `planted`).
+    AllowSurround,
 }
 
 /// The numbers of a scenario.

@@ -44,11 +44,21 @@ impl Simulation {
         Ok(Some(answer))
     }
 
+    fn died_at_vote(&self, index: usize) -> bool {
+        let record = &self.members[index].record;
+        record.as_ref().is_some_and(|record| record.take_death())
+    }
+
     fn carry_out(&mut self, index: usize, effect: Effect) -> Result<(), Violation> {
         match effect {
             Effect::Request { peer, id, request } => self.ask(index, peer, id, request),
             Effect::Verdict { peer, id, verdict } => return self.verdict(index, peer, id, verdict),
-            Effect::Publish(gossip) => self.publish(index, gossip),
+            Effect::Publish(gossip) => {
+                if let Gossip::Approval(signed) = &gossip {
+                    self.check_vote(index, signed)?;
+                }
+                self.publish(index, gossip);
+            }
             Effect::BlockValidated(block) => {
                 let hash = block.hash();
                 self.arrived(index, &hash);
@@ -95,13 +105,16 @@ impl Simulation {
                     self.schedule_solution(index);
                 }
             }
+            Effect::Fatal(_) if self.died_at_vote(index) => self.crash_now(index)?,
             Effect::Fatal(reason) => {
                 return Err(self.violation(Some(index), format!("it gave up: {reason}")));
             }
-            Effect::FinalityMoved(_)
-            | Effect::ApprovalsChanged
-            | Effect::NewTemplate(_)
-            | Effect::Pending(_) => {}
+            Effect::FinalityMoved(status) => {
+                if self.members[index].is_honest() {
+                    self.check_final(index, &status)?;
+                }
+            }
+            Effect::ApprovalsChanged | Effect::NewTemplate(_) | Effect::Pending(_) => {}
         }
         Ok(())
     }

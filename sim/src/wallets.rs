@@ -23,7 +23,7 @@ const FEE: u64 = 1_000;
 /// Bytes of a salt (protocol §2).
 const SALT_BYTES: usize = 32;
 /// Keys that everybody has: for tests only.
-const KEYS: [&str; 8] = [
+pub(crate) const KEYS: [&str; 8] = [
     include_str!("../../consensus/tests/fixtures/test-only-key-0.pem"),
     include_str!("../../consensus/tests/fixtures/test-only-key-1.pem"),
     include_str!("../../consensus/tests/fixtures/test-only-key-2.pem"),

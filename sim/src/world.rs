@@ -4,8 +4,10 @@
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use pithead_consensus::genesis::{AllocationEntry, GenesisError, GenesisFile, Network};
-use pithead_consensus::{Address, Genesis};
+use pithead_consensus::genesis::{
+    AllocationEntry, GenesisError, GenesisFile, Network, ValidatorEntry,
+};
+use pithead_consensus::{Address, BlockHash, Genesis};
 use pithead_node::node::Event;
 use pithead_node::store::StoreError;
 use pithead_node::sync::{PeerEvent, PeerKey, RecentBlocks, Request, RequestId, SyncUsage};
@@ -21,6 +23,7 @@ use crate::member::{GENESIS_TIME, Manner, Member, Message, Seen};
 use crate::report::Report;
 use crate::settings::{Plant, Settings, Weather};
 use crate::store::CrashStore;
+use crate::validators::{FinalityWatch, VALIDATORS_MAX, keys};
 use crate::wallets::Wallets;
 
 /// A second of the virtual clock.
@@ -95,6 +98,10 @@ pub(crate) enum Happening {
     Split,
     Heal,
     Inspect,
+    /// Liars vote for a checkpoint.
+    Equivocate(u64, BlockHash),
+    /// Silent validators come back.
+    Wake,
 }
 
 struct Scheduled {
@@ -141,6 +148,7 @@ pub struct Simulation {
     pub(crate) members: Vec<Member>,
     pub(crate) ledger: Ledger,
     pub(crate) measure: Measure,
+    pub(crate) finality: FinalityWatch,
     pub(crate) wallets: Wallets,
     pub(crate) dice: AllDice,
     pub(crate) digest: Digest,
@@ -167,14 +175,26 @@ impl Simulation {
                 "at least two nodes, one miner and a second between blocks".to_owned(),
             ));
         }
+        let fit = settings.validators <= VALIDATORS_MAX.min(settings.nodes)
+            && settings.equivocators + settings.silent <= settings.validators;
+        if !fit || settings.checkpoint_interval == 0 {
+            return Err(RunError::Settings(format!(
+                "at most {VALIDATORS_MAX} validators, each on a node of its own, and among them those that lie or are silent"
+            )));
+        }
         let wallets = Wallets::new().map_err(RunError::Settings)?;
         let file = genesis_file(&settings, &wallets)?;
         let genesis = file.check()?;
         let weather = settings.scenario.weather(genesis.params.max_future_secs);
         #[cfg(feature = "planted")]
         pithead_node::planted::skip_state_root(settings.plant == Some(Plant::SkipStateRoot));
+        #[cfg(feature = "planted")]
+        pithead_node::planted::allow_surround(settings.plant == Some(Plant::AllowSurround));
         #[cfg(not(feature = "planted"))]
-        if settings.plant == Some(Plant::SkipStateRoot) {
+        if matches!(
+            settings.plant,
+            Some(Plant::SkipStateRoot | Plant::AllowSurround)
+        ) {
             return Err(RunError::Settings(
                 "this fault needs a build with --features planted".to_owned(),
             ));
@@ -186,6 +206,7 @@ impl Simulation {
             genesis,
             members: Vec::new(),
             measure: Measure::new(),
+            finality: FinalityWatch::default(),
             wallets,
             dice: AllDice {
                 network: Dice::new(seed, "network"),
@@ -221,6 +242,8 @@ impl Simulation {
         // The first nodes are honest, so that there is always somebody who mines.
         let manner = match index {
             0..2 => Manner::Honest,
+            // A validator that lies does so by voting; its node is honest.
+            _ if index < self.settings.validators => Manner::Honest,
             _ if dice.happens(weather.liar_part) => Manner::Liar,
             _ if dice.happens(weather.slow_part) => Manner::Slow,
             _ => Manner::Honest,
@@ -258,6 +281,7 @@ impl Simulation {
             forged: std::collections::BTreeMap::new(),
             earlier: None,
             most: SyncUsage::default(),
+            record: self.record_of(index),
         }
     }
 
@@ -275,7 +299,8 @@ impl Simulation {
     /// Starts a node on its store.
     pub(crate) fn start(&mut self, index: usize) -> Result<(), Violation> {
         let seed = Dice::new(self.settings.seed, &format!("sync {index}")).next();
-        let started = self.members[index].start(&self.genesis, seed, self.now_us);
+        let voter = self.voter(index);
+        let started = self.members[index].start(&self.genesis, seed, voter, self.now_us);
         started.map_err(|error| self.storage_failed(index, &error))
     }
 
@@ -295,6 +320,9 @@ impl Simulation {
         self.after(30 * SECOND_US, Happening::Inspect);
         self.schedule_payment();
         let length = self.settings.secs * SECOND_US;
+        if self.settings.silent > 0 {
+            self.after(length / 2, Happening::Wake);
+        }
         for number in 0..u64::from(self.weather.partitions) {
             // Each split lasts a sixth of the run and begins at a quarter of
             // its half.
@@ -427,6 +455,8 @@ impl Simulation {
                 Ok(())
             }
             Happening::Inspect => self.inspect(),
+            Happening::Equivocate(height, hash) => self.equivocate(height, hash),
+            Happening::Wake => self.wake_silent(),
         }
     }
 
@@ -434,6 +464,15 @@ impl Simulation {
     pub(crate) fn hash_rate(&self) -> f64 {
         HASHES_PER_BLOCK / f64::from(self.settings.interval_secs)
     }
+}
+
+fn keys_of(settings: &Settings) -> impl Iterator<Item = &'static crate::validators::ValidatorKey> {
+    let all = if settings.validators == 0 {
+        &[]
+    } else {
+        keys()
+    };
+    all.iter().take(settings.validators)
 }
 
 /// The main network's rules with easy work and the wallets' allocations.
@@ -447,6 +486,14 @@ fn genesis_file(settings: &Settings, wallets: &Wallets) -> Result<GenesisFile, R
         bits: BITS,
         pow_limit_bits: POW_LIMIT_BITS,
         block_interval_secs: settings.interval_secs,
+        checkpoint_interval: settings.checkpoint_interval,
+        approval_quorum: u32::try_from(settings.quorum()).unwrap_or(u32::MAX),
+        validators: keys_of(settings)
+            .map(|key| ValidatorEntry {
+                address: key.address.to_text(&prefix),
+                public_key: hex::encode(key.public.modulus()),
+            })
+            .collect(),
         allocations: wallets
             .addresses()
             .map(|address| AllocationEntry {

@@ -92,6 +92,10 @@ impl Voter {
         link: Link,
         genesis_hash: &BlockHash,
     ) -> Result<SignedApproval, JournalError> {
+        #[cfg(feature = "planted")]
+        if let Some(fewer) = crate::planted::forget_others(&self.record, link.target.height) {
+            self.record = fewer;
+        }
         self.record
             .check(&link)
             .map_err(|error| JournalError(error.to_string()))?;
