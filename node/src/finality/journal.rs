@@ -480,3 +480,126 @@ fn io_error(path: &Path, source: io::Error) -> VoteRecordError {
         source,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use pithead_consensus::{Checkpoint, Height};
+
+    const OWNER: RecordOwner = RecordOwner {
+        genesis: BlockHash([7; 32]),
+        validator: Address([9; 32]),
+    };
+
+    fn link(target: u64) -> Link {
+        let checkpoint = |height: u64| Checkpoint {
+            height: Height(height),
+            hash: BlockHash([height as u8; 32]),
+        };
+        Link {
+            source: checkpoint(target - 1),
+            target: checkpoint(target),
+        }
+    }
+
+    /// A record of three votes, in a folder that lives as long as the test.
+    fn three_votes() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("votes.log");
+        let mut journal = FileJournal::create(&path, OWNER).unwrap();
+        for target in 1..=3 {
+            journal.append(&link(target)).unwrap();
+        }
+        drop(journal);
+        let bytes = std::fs::read(&path).unwrap();
+        (dir, path, bytes)
+    }
+
+    #[test]
+    fn a_torn_last_vote_is_cut_off_wherever_it_is_torn() {
+        let (_dir, path, bytes) = three_votes();
+        let two = HEADER_BYTES + 2 * RECORD_BYTES;
+        for length in two..bytes.len() {
+            // Cut short, or grown by a system that had not written it all yet.
+            let mut grown = bytes[..length].to_vec();
+            grown.resize(bytes.len(), 0);
+            let unwritten = length <= two + LINK_BYTES;
+            for torn in [bytes[..length].to_vec(), grown] {
+                if torn.len() == bytes.len() && !unwritten {
+                    continue;
+                }
+                std::fs::write(&path, &torn).unwrap();
+                let (mut journal, record) = FileJournal::open(&path, OWNER).unwrap();
+                assert_eq!(record.votes().count(), 2, "torn at {length}");
+                // It goes on from there.
+                journal.append(&link(3)).unwrap();
+                drop(journal);
+                assert_eq!(std::fs::read(&path).unwrap(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn damage_is_never_taken_for_a_torn_end() {
+        let (_dir, path, bytes) = three_votes();
+        for place in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 0x10;
+            std::fs::write(&path, &damaged).unwrap();
+            let error = FileJournal::open(&path, OWNER).unwrap_err();
+            let expected = place.checked_sub(HEADER_BYTES);
+            let expected = expected.map_or(0, |place| place / RECORD_BYTES + 1);
+            assert!(
+                matches!(error, VoteRecordError::Damaged { vote, .. } if vote == expected),
+                "byte {place}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn records_are_exclusive_and_of_one_owner() {
+        let (_dir, path, _) = three_votes();
+        let (held, _) = FileJournal::open(&path, OWNER).unwrap();
+        let second = FileJournal::open(&path, OWNER).unwrap_err();
+        assert!(matches!(second, VoteRecordError::Locked { .. }), "{second}");
+        drop(held);
+        let other = RecordOwner {
+            genesis: BlockHash([8; 32]),
+            ..OWNER
+        };
+        let error = FileJournal::open(&path, other).unwrap_err();
+        assert!(matches!(error, VoteRecordError::NotOurs { .. }), "{error}");
+        let error = FileJournal::create(&path, OWNER).unwrap_err();
+        assert!(matches!(error, VoteRecordError::Exists { .. }), "{error}");
+    }
+
+    #[test]
+    fn exports_are_read_back_and_imports_never_contradict() {
+        let (dir, path, _) = three_votes();
+        let (owner, record) = FileJournal::open_any(&path).unwrap();
+        let file = dir.path().join("export.txt");
+        let text = export(&owner, &record);
+        std::fs::write(&file, &text).unwrap();
+        assert_eq!(read_export(&file).unwrap(), (owner, record.clone()));
+        let new = dir.path().join("new.log");
+        assert_eq!(import(&new, owner, &record).unwrap(), 3);
+        assert_eq!(import(&new, owner, &record).unwrap(), 0);
+        // A vote for the same height, another block.
+        let mut other = VoteRecord::default();
+        let mut vote = link(3);
+        vote.target.hash = BlockHash([0xee; 32]);
+        other.record(vote).unwrap();
+        let error = import(&new, owner, &other).unwrap_err();
+        assert!(matches!(error, VoteRecordError::Contradiction { .. }));
+        // Any letter changed is noticed.
+        let changed = text.replacen("validator 09", "validator 08", 1);
+        std::fs::write(&file, changed).unwrap();
+        assert!(
+            read_export(&file)
+                .unwrap_err()
+                .to_string()
+                .contains("checksum")
+        );
+    }
+}
