@@ -98,6 +98,7 @@ pub async fn mine(
             nice: config.nice,
             pinned: config.pinned,
             trace: config.trace.clone(),
+            first_extra_nonce: rand::random(),
         },
         Arc::clone(&board),
         Arc::clone(&stats),

@@ -123,6 +123,10 @@ pub struct PoolConfig {
     pub nice: i32,
     /// Where each of them is kept; `None`: where the system likes.
     pub pinned: Option<Processors>,
+    /// Where each of them begins in its part of the extra nonces: any number, but
+    /// another one in every process. A node that is restarted may give a miner the
+    /// prefix that another had, and both the same template.
+    pub first_extra_nonce: u32,
     /// Where everything that is searched goes on record; `None`: nowhere.
     pub trace: Option<Arc<Trace>>,
 }
@@ -136,6 +140,7 @@ impl PoolConfig {
             kernel,
             nice: DEFAULT_NICE,
             pinned: None,
+            first_extra_nonce: 0,
             trace: None,
         }
     }
@@ -164,6 +169,7 @@ impl WorkerPool {
             kernel,
             nice,
             pinned,
+            first_extra_nonce,
             trace,
         } = config;
         let failed = |reason: String| WorkerError::Start { threads, reason };
@@ -193,7 +199,11 @@ impl WorkerPool {
                         solutions: &solutions,
                         trace: trace.as_deref(),
                         batch: Batch::default(),
-                        extra_nonces: ExtraNonces::of_worker(context.index(), threads),
+                        extra_nonces: ExtraNonces::of_worker(
+                            context.index(),
+                            threads,
+                            first_extra_nonce,
+                        ),
                     };
                     worker.run();
                 });
@@ -404,14 +414,16 @@ struct ExtraNonces {
 }
 
 impl ExtraNonces {
-    fn of_worker(index: usize, workers: usize) -> Self {
+    /// The part of one of so many workers, to be searched from its `start` on (modulo
+    /// its size).
+    fn of_worker(index: usize, workers: usize, start: u32) -> Self {
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         let index = u32::try_from(index).unwrap_or(0) % workers;
         let count = u32::MAX / workers;
         Self {
             first: index * count,
             count,
-            used: 0,
+            used: start % count,
         }
     }
 
@@ -432,8 +444,11 @@ mod tests {
     fn extra_nonces_of_workers_never_meet() {
         for workers in [1usize, 2, 3, 7, 64, 1_000] {
             let parts: Vec<_> = (0..workers)
-                .map(|index| ExtraNonces::of_worker(index, workers))
+                .map(|index| ExtraNonces::of_worker(index, workers, 0xffff_fff0))
                 .collect();
+            for part in &parts {
+                assert!(part.used < part.count);
+            }
             for pair in parts.windows(2) {
                 assert!(pair[0].first + (pair[0].count - 1) < pair[1].first);
             }

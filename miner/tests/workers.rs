@@ -100,17 +100,17 @@ struct Running {
 }
 
 fn start(threads: usize, kernel: impl Kernel + 'static) -> Running {
+    // Kernels live as long as the program.
+    start_pool(PoolConfig::new(threads, Box::leak(Box::new(kernel))))
+}
+
+fn start_pool(config: PoolConfig) -> Running {
+    let threads = config.threads;
     let board = Arc::new(WorkBoard::default());
     let stats = Arc::new(Stats::new(threads));
     let (solutions, queues) = solution_queues();
-    let pool = WorkerPool::start(
-        // Kernels live as long as the program.
-        PoolConfig::new(threads, Box::leak(Box::new(kernel))),
-        Arc::clone(&board),
-        Arc::clone(&stats),
-        solutions,
-    )
-    .unwrap();
+    let pool =
+        WorkerPool::start(config, Arc::clone(&board), Arc::clone(&stats), solutions).unwrap();
     Running {
         pool,
         board,
@@ -191,6 +191,29 @@ fn workers_never_share_an_extra_nonce() {
     }
     drop(calls);
     running.pool.stop().unwrap();
+}
+
+/// The extra nonces of a node begin anew with its restart: two miners may then have
+/// the very same work, one of them from before.
+#[test]
+fn processes_begin_at_extra_nonces_of_their_own() {
+    let spec = WorkSpec::default();
+    let begun_at = |first_extra_nonce: u32| {
+        let (sender, calls) = mpsc::sync_channel(0);
+        let running = start_pool(PoolConfig {
+            first_extra_nonce,
+            ..PoolConfig::new(1, Box::leak(Box::new(Watcher(sender))))
+        });
+        let work = work(&spec, Instant::now()).unwrap();
+        let expected = work.header_with(first_extra_nonce.to_le_bytes(), spec.time);
+        running.board.publish(Some(work));
+        let call = calls.recv_timeout(PATIENCE).unwrap();
+        drop(calls);
+        running.pool.stop().unwrap();
+        assert_eq!(call.merkle_root, expected.merkle_root);
+        call.merkle_root
+    };
+    assert_ne!(begun_at(7), begun_at(0x8000_0001));
 }
 
 #[test]
