@@ -153,10 +153,3 @@ fn votes_that_are_not_durable_are_found() {
         "{what}"
     );
 }
-
-#[cfg(feature = "planted")]
-#[test]
-fn surrounding_votes_are_found() {
-    let what = found(Plant::AllowSurround);
-    assert!(what.contains("SurroundVote"), "{what}");
-}
