@@ -230,7 +230,7 @@ mod tests {
             (None, None)
         );
         for ms in 1..=100 {
-            stats.count_work(Some(ms * 1_000));
+            stats.count_work(Some(ms * 1_000), None);
         }
         let report = telemetry.report(&stats, Instant::now());
         assert_eq!(report.first_hash_p50_ms, Some(50.0));
