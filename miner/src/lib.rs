@@ -18,6 +18,7 @@ mod backoff;
 pub mod endpoint;
 
 pub mod board;
+pub mod clock;
 pub mod placement;
 mod versions;
 pub mod work;

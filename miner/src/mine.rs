@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::board::WorkBoard;
+use crate::clock::Clock;
 use crate::kernel::{self, Kernel, KernelError, UnknownKernel};
 use crate::link::{ConnectError, Link, LinkConfig};
 use crate::placement::Processors;
@@ -99,6 +100,7 @@ pub async fn mine(
             pinned: config.pinned,
             trace: config.trace.clone(),
             first_extra_nonce: rand::random(),
+            clock: Clock::default(),
         },
         Arc::clone(&board),
         Arc::clone(&stats),
@@ -111,6 +113,18 @@ pub async fn mine(
         worker = config.link.worker,
         "mining"
     );
+
+    // A worker that fails ends the run as a signal does.
+    let (halt_sender, halt) = watch::channel(false);
+    let (mut asked, mut failure) = (stop, workers.failure());
+    let halting = tokio::spawn(async move {
+        tokio::select! {
+            // Senders that are gone can't ask for anything else any more.
+            _ = asked.wait_for(|stop| *stop) => {}
+            _ = failure.wait_for(Option::is_some) => {}
+        }
+        halt_sender.send_replace(true);
+    });
 
     let (node_sender, node) = watch::channel(None);
     let reporter = Reporter::new(
@@ -127,20 +141,18 @@ pub async fn mine(
         Arc::clone(&stats),
         Telemetry::new(kernel.name(), config.threads),
         queues,
-        stop,
+        halt,
         node_sender,
     );
     let ended = link.run().await;
-    // The summary covers the time of mining, so it is taken before the threads
-    // are waited for; that takes a batch.
-    board.stop();
+    halting.abort();
     report.abort();
     let _ = report.await;
     let joined = tokio::task::spawn_blocking(move || workers.stop()).await;
-    ended?;
-    joined.map_err(|_| WorkerError::Panicked)??;
     if let Some(trace) = &config.trace {
         trace.flush();
     }
+    ended?;
+    joined.map_err(|_| WorkerError::Panicked)??;
     Ok(stats.summary())
 }

@@ -69,8 +69,9 @@ impl Processors {
     }
 }
 
-/// A core: the number of its package, and its own in there.
-type Core = (u32, u32);
+/// A core, by the first of the processors on it: numbers of cores are unique
+/// within a cluster only on some machines.
+type Core = u32;
 
 #[cfg(target_os = "linux")]
 fn allowed() -> Vec<usize> {
@@ -93,11 +94,16 @@ fn all_there_are() -> Vec<usize> {
 
 fn core_of(processor: usize) -> Option<Core> {
     let folder = format!("/sys/devices/system/cpu/cpu{processor}/topology");
-    let number = |file: &str| -> Option<u32> {
-        let text = std::fs::read_to_string(format!("{folder}/{file}")).ok()?;
-        text.trim().parse().ok()
-    };
-    Some((number("physical_package_id")?, number("core_id")?))
+    // The second is the older name of the first.
+    ["core_cpus_list", "thread_siblings_list"]
+        .iter()
+        .find_map(|file| std::fs::read_to_string(format!("{folder}/{file}")).ok())
+        .and_then(|list| first_of(&list))
+}
+
+/// The first number of a list as Linux writes it: `0-1`, `3,11`.
+fn first_of(list: &str) -> Option<u32> {
+    list.trim().split(['-', ',']).next()?.parse().ok()
 }
 
 /// Keeps the calling thread on one processor. A hint to the system: a refusal
@@ -138,17 +144,30 @@ mod tests {
     fn every_core_is_taken_before_any_sibling() {
         // Two packages of two cores with two threads each, numbered as Linux
         // often does: the siblings come last.
-        let threads = (0..8).map(|id| (id, Some(((id as u32 / 2) % 2, id as u32 % 2))));
+        let threads = (0..8).map(|id| (id, Some(id as u32 % 4)));
         let processors = Processors::in_order(threads);
         assert_eq!(processors.order, [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!((processors.count(), processors.cores()), (8, 4));
         // And as it does elsewhere: siblings side by side.
-        let threads = (0..8).map(|id| (id, Some((0, id as u32 / 2))));
+        let threads = (0..8).map(|id| (id, Some(id as u32 / 2 * 2)));
         let processors = Processors::in_order(threads);
         assert_eq!(processors.order, [0, 2, 4, 6, 1, 3, 5, 7]);
         assert_eq!(processors.cores(), 4);
         assert_eq!(processors.of_worker(3), Some(6));
         assert_eq!(processors.of_worker(8), Some(0));
+    }
+
+    #[test]
+    fn a_core_is_known_by_the_first_of_its_processors() {
+        for (list, first) in [
+            ("0-1\n", Some(0)),
+            ("3,11\n", Some(3)),
+            ("7\n", Some(7)),
+            ("\n", None),
+            ("broken", None),
+        ] {
+            assert_eq!(first_of(list), first, "{list}");
+        }
     }
 
     #[test]

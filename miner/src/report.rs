@@ -278,6 +278,13 @@ pub fn summary_text(summary: &Summary) -> String {
             times.p50, times.p99
         );
     }
+    if let Some(times) = summary.last_worker_ms {
+        let _ = write!(
+            text,
+            "; every thread on it after {:.1} ms, {:.1} ms for 99 of 100",
+            times.p50, times.p99
+        );
+    }
     text
 }
 

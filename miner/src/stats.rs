@@ -38,13 +38,17 @@ pub struct Stats {
     work_items: AtomicU64,
     connections: AtomicU64,
     /// Microseconds from new work to the first hash on it, for the last pieces.
-    /// Only the link writes, so nobody waits.
-    first_hash_us: Mutex<VecDeque<u64>>,
+    first_hash_us: TakeUpTimes,
+    /// The same until every worker is on it.
+    last_worker_us: TakeUpTimes,
 }
 
-/// Milliseconds from new work to the first hash on it.
+/// Only the link writes, so nobody waits.
+type TakeUpTimes = Mutex<VecDeque<u64>>;
+
+/// Milliseconds from new work until it is taken up.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct FirstHash {
+pub struct TakeUp {
     /// Pieces of work that this is of: the last ones.
     pub work_items: usize,
     /// Median.
@@ -85,7 +89,9 @@ pub struct Summary {
     pub connections: u64,
     /// Milliseconds from work's arrival to the first hash on it, over the last
     /// finished pieces of work.
-    pub first_hash_ms: Option<FirstHash>,
+    pub first_hash_ms: Option<TakeUp>,
+    /// The same until every worker is on it.
+    pub last_worker_ms: Option<TakeUp>,
 }
 
 impl Stats {
@@ -101,6 +107,7 @@ impl Stats {
             work_items: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             first_hash_us: Mutex::default(),
+            last_worker_us: Mutex::default(),
         }
     }
 
@@ -142,11 +149,22 @@ impl Stats {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a piece of work, and keeps how fast the one before it was taken up.
-    pub fn count_work(&self, previous_first_hash_us: Option<u64>) {
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.hashes.len()
+    }
+
+    /// Counts a piece of work, and keeps how fast the one before it was taken up,
+    /// in microseconds: by the first worker and by the last.
+    pub fn count_work(&self, first_hash_us: Option<u64>, last_worker_us: Option<u64>) {
         self.work_items.fetch_add(1, Ordering::Relaxed);
-        if let Some(us) = previous_first_hash_us {
-            let mut times = self.first_hash_times();
+        for (times, us) in [
+            (&self.first_hash_us, first_hash_us),
+            (&self.last_worker_us, last_worker_us),
+        ] {
+            let Some(us) = us else { continue };
+            let mut times = lock(times);
             if times.len() >= FIRST_HASHES_MAX {
                 times.pop_front();
             }
@@ -154,26 +172,16 @@ impl Stats {
         }
     }
 
-    /// How fast the last pieces of work were taken up, if any was.
+    /// How fast the last pieces of work had their first hash, if any had.
     #[must_use]
-    pub fn first_hash_ms(&self) -> Option<FirstHash> {
-        let mut times: Vec<u64> = self.first_hash_times().iter().copied().collect();
-        times.sort_unstable();
-        // The nearest rank: so many of a hundred are at most this.
-        let rank = |percent: usize| (times.len() * percent).div_ceil(100).saturating_sub(1);
-        let ms = |rank: usize| times.get(rank).map(|us| *us as f64 / 1_000.0);
-        Some(FirstHash {
-            work_items: times.len(),
-            p50: ms(rank(50))?,
-            p99: ms(rank(99))?,
-            max: ms(times.len().saturating_sub(1))?,
-        })
+    pub fn first_hash_ms(&self) -> Option<TakeUp> {
+        TakeUp::of(&self.first_hash_us)
     }
 
-    fn first_hash_times(&self) -> MutexGuard<'_, VecDeque<u64>> {
-        self.first_hash_us
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// How fast every worker was on the last pieces of work.
+    #[must_use]
+    pub fn last_worker_ms(&self) -> Option<TakeUp> {
+        TakeUp::of(&self.last_worker_us)
     }
 
     /// How often the node gave this answer.
@@ -218,8 +226,29 @@ impl Stats {
             work_items: self.work_items.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
             first_hash_ms: self.first_hash_ms(),
+            last_worker_ms: self.last_worker_ms(),
         }
     }
+}
+
+impl TakeUp {
+    fn of(times: &TakeUpTimes) -> Option<Self> {
+        let mut times: Vec<u64> = lock(times).iter().copied().collect();
+        times.sort_unstable();
+        // The nearest rank: so many of a hundred are at most this.
+        let rank = |percent: usize| (times.len() * percent).div_ceil(100).saturating_sub(1);
+        let ms = |rank: usize| times.get(rank).map(|us| *us as f64 / 1_000.0);
+        Some(Self {
+            work_items: times.len(),
+            p50: ms(rank(50))?,
+            p99: ms(rank(99))?,
+            max: ms(times.len().saturating_sub(1))?,
+        })
+    }
+}
+
+fn lock(times: &TakeUpTimes) -> MutexGuard<'_, VecDeque<u64>> {
+    times.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The hash rate over the last seconds.

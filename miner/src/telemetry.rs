@@ -114,10 +114,17 @@ impl Sensors {
     fn joules(&self) -> Option<f64> {
         entries(&self.root.join("class/powercap"))
             .iter()
-            // intel-rapl:0 is a package; intel-rapl:0:0 is a part of it.
+            // intel-rapl:0 is a domain; intel-rapl:0:0 is a part of it, and
+            // intel-rapl-mmio:0 the same domain by another way.
             .filter(|folder| {
                 let name = folder.file_name().and_then(|name| name.to_str());
-                name.is_some_and(|name| name.matches(':').count() == 1)
+                let number = name.and_then(|name| name.strip_prefix("intel-rapl:"));
+                number.is_some_and(|number| number.parse::<u32>().is_ok())
+            })
+            // The whole platform (psys) has the packages in it.
+            .filter(|folder| {
+                let name = read(&folder.join("name"));
+                name.is_some_and(|name| name.starts_with("package-"))
             })
             .filter_map(|folder| Some(number(&folder.join("energy_uj"))? * 1e-6))
             .reduce(|a, b| a + b)
@@ -185,15 +192,19 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(sensors.power(start), None);
+        let domain = |folder: &str, name: &str, energy: &str| {
+            let folder = format!("class/powercap/{folder}");
+            write(root.path(), &format!("{folder}/name"), name);
+            write(root.path(), &format!("{folder}/energy_uj"), energy);
+        };
         let packages = |first: &str, second: &str| {
-            write(root.path(), "class/powercap/intel-rapl:0/energy_uj", first);
-            write(root.path(), "class/powercap/intel-rapl:1/energy_uj", second);
-            // A part of the first, which must not count twice.
-            write(
-                root.path(),
-                "class/powercap/intel-rapl:0:0/energy_uj",
-                first,
-            );
+            domain("intel-rapl:0", "package-0\n", first);
+            domain("intel-rapl:1", "package-1\n", second);
+            // What must not count twice: a part of the first, the first by another
+            // way, the platform with both in it.
+            domain("intel-rapl:0:0", "core\n", first);
+            domain("intel-rapl-mmio:0", "package-0\n", first);
+            domain("intel-rapl:2", "psys\n", first);
         };
         packages("1000000", "500000");
         assert_eq!(sensors.power(at(1)), None);
@@ -219,7 +230,7 @@ mod tests {
             (None, None)
         );
         for ms in 1..=100 {
-            stats.count_work(Some(ms * 1_000));
+            stats.count_work(Some(ms * 1_000), None);
         }
         let report = telemetry.report(&stats, Instant::now());
         assert_eq!(report.first_hash_p50_ms, Some(50.0));

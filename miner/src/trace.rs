@@ -2,29 +2,35 @@
 //! whether anything was searched twice or a solution was lost. Off unless asked
 //! for: it takes a lock and a line for each batch.
 //!
-//! One event a line: `range HEADER VERSIONS START COUNT`, `hit HASH block|share`,
-//! `answer HASH OUTCOME`. HEADER and VERSIONS are digests of the header without
-//! nonce and version, and of the versions that were tried.
+//! One event a line:
+//! - `job JOB HEADER VERSIONS TARGET`: a header without nonce, the versions that
+//!   it is tried with, and the target of its shares, all in hex;
+//! - `range JOB START COUNT`: nonces that were tried, with each of the versions;
+//! - `hit JOB VERSION NONCE HASH block|share HEIGHT`: a solution;
+//! - `answer HASH OUTCOME MS`: what became of it, and when, Unix milliseconds.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use pithead_consensus::hash::sha256;
-use pithead_consensus::{BlockHash, BlockHeader, Encode as _};
+use pithead_consensus::{BlockHash, BlockHeader, Encode as _, Target};
 
-/// Bytes of a digest that are written: enough to tell headers apart.
-const DIGEST_BYTES: usize = 8;
+use crate::workers::Solution;
 
 /// Where the record goes.
 #[derive(Debug)]
-pub struct Trace(Mutex<BufWriter<File>>);
+pub struct Trace {
+    file: Mutex<BufWriter<File>>,
+    jobs: AtomicU64,
+}
 
-/// What is searched: a header and the versions that it is tried with.
-#[derive(Debug)]
-pub struct Searched(String);
+/// The number of what is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Searched(u64);
 
 impl Trace {
     /// Starts a record in a new file.
@@ -33,64 +39,79 @@ impl Trace {
     /// The system's, if the file is there already or can't be made.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::create_new(path)?;
-        Ok(Self(Mutex::new(BufWriter::new(file))))
+        Ok(Self {
+            file: Mutex::new(BufWriter::new(file)),
+            jobs: AtomicU64::new(0),
+        })
     }
 
-    /// A batch of nonces under one header.
-    pub fn range(&self, searched: &Searched, start: u32, count: u32) {
+    /// What is going to be searched.
+    pub fn job(&self, header: &BlockHeader, versions: &[u32], target: &Target) -> Searched {
+        let number = self.jobs.fetch_add(1, Ordering::Relaxed);
+        let bare = BlockHeader {
+            version: 0,
+            nonce: 0,
+            ..*header
+        };
+        let versions: Vec<String> = versions.iter().map(|v| format!("{v:08x}")).collect();
+        let (header, target) = (hex(&bare.encode()), hex(&target.to_le_bytes()));
+        let versions = versions.join(",");
+        self.write(format_args!("job {number} {header} {versions} {target}"));
+        Searched(number)
+    }
+
+    /// A batch of nonces.
+    pub fn range(&self, searched: Searched, start: u32, count: u32) {
         self.write(format_args!("range {} {start} {count}", searched.0));
     }
 
     /// A solution, before it is handed in.
-    pub fn hit(&self, hash: &BlockHash, is_block: bool) {
-        let kind = if is_block { "block" } else { "share" };
-        self.write(format_args!("hit {hash} {kind}"));
+    pub fn hit(&self, searched: Searched, solution: &Solution) {
+        let kind = if solution.is_block() {
+            "block"
+        } else {
+            "share"
+        };
+        let Solution {
+            version,
+            nonce,
+            hash,
+            work,
+            ..
+        } = solution;
+        self.write(format_args!(
+            "hit {} {version:08x} {nonce} {hash} {kind} {}",
+            searched.0, work.height
+        ));
     }
 
     /// What became of it.
     pub fn answer(&self, hash: &BlockHash, outcome: &str) {
-        self.write(format_args!("answer {hash} {outcome}"));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let ms = now.map_or(0, |since| since.as_millis());
+        self.write(format_args!("answer {hash} {outcome} {ms}"));
     }
 
     /// Brings everything to the file.
     pub fn flush(&self) {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = file.flush() {
             tracing::error!(%error, "the record of what was searched is incomplete");
         }
     }
 
     fn write(&self, line: impl Display) {
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // Told of once, at the end.
         let _ = writeln!(file, "{line}");
     }
 }
 
-impl Searched {
-    /// The header without nonce and version, and the versions.
-    #[must_use]
-    pub fn of(header: &BlockHeader, versions: &[u32]) -> Self {
-        let bare = BlockHeader {
-            version: 0,
-            nonce: 0,
-            ..*header
-        };
-        let versions: Vec<u8> = versions
-            .iter()
-            .flat_map(|version| version.to_le_bytes())
-            .collect();
-        let digest = |bytes: &[u8]| {
-            let digest = sha256(bytes);
-            digest.iter().take(DIGEST_BYTES).fold(
-                String::with_capacity(2 * DIGEST_BYTES),
-                |mut text, byte| {
-                    // Writing to a string does not fail.
-                    let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
-                    text
-                },
-            )
-        };
-        Self(format!("{} {}", digest(&bare.encode()), digest(&versions)))
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
     }
+    text
 }

@@ -3,7 +3,7 @@
 //! Work that contradicts itself, or pays somebody else, is refused here: every
 //! hash on it would be lost.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use pithead_api::v1::SubscribeWorkResponse;
@@ -96,6 +96,10 @@ pub struct Work {
     pub arrived: Instant,
     /// Microseconds from its arrival to the first hash on it, plus one; 0 before.
     first_hash_us: AtomicU64,
+    /// The same for the worker that took it up last.
+    last_worker_us: AtomicU64,
+    /// Workers that have taken it up.
+    workers: AtomicUsize,
 }
 
 impl Work {
@@ -161,6 +165,8 @@ impl Work {
             connection,
             arrived,
             first_hash_us: AtomicU64::new(0),
+            last_worker_us: AtomicU64::new(0),
+            workers: AtomicUsize::new(0),
         })
     }
 
@@ -193,6 +199,8 @@ impl Work {
             connection: 0,
             arrived: Instant::now(),
             first_hash_us: AtomicU64::new(0),
+            last_worker_us: AtomicU64::new(0),
+            workers: AtomicUsize::new(0),
         }
     }
 
@@ -207,31 +215,44 @@ impl Work {
         self.header.time.saturating_add(elapsed).clamp(min, max)
     }
 
+    /// The commitment with the miner's part of the extra nonce.
+    #[must_use]
+    pub fn commitment_with(&self, extra_nonce: [u8; 4]) -> BlockCommitment {
+        let mut commitment = self.commitment;
+        commitment.extra_nonce[4..].copy_from_slice(&extra_nonce);
+        commitment
+    }
+
     /// The header that commits to the miner's part of the extra nonce.
     #[must_use]
     pub fn header_with(&self, extra_nonce: [u8; 4], time: u32) -> BlockHeader {
-        let mut commitment = self.commitment;
-        commitment.extra_nonce[4..].copy_from_slice(&extra_nonce);
         BlockHeader {
-            merkle_root: commitment.merkle_root(),
+            merkle_root: self.commitment_with(extra_nonce).merkle_root(),
             time,
             ..self.header
         }
     }
 
-    /// Notes the first hash; later calls change nothing.
-    pub fn note_first_hash(&self, now: Instant) {
-        if self.first_hash_us.load(Ordering::Relaxed) == 0 {
-            let elapsed = now.saturating_duration_since(self.arrived).as_micros();
-            let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
-            // Losing the race means that another worker was first.
-            let _ = self.first_hash_us.compare_exchange(
-                0,
-                elapsed.saturating_add(1),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+    /// Notes that a worker begins to hash on it; each does so once.
+    pub fn note_taken_up(&self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.arrived).as_micros();
+        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
+        // Losing the race means that another worker was first.
+        let _ =
+            self.first_hash_us
+                .compare_exchange(0, elapsed, Ordering::Relaxed, Ordering::Relaxed);
+        self.last_worker_us.fetch_max(elapsed, Ordering::Relaxed);
+        // After the time, for those who look at the count first.
+        self.workers.fetch_add(1, Ordering::Release);
+    }
+
+    /// Microseconds from its arrival until every one of so many workers was on it.
+    #[must_use]
+    pub fn last_worker_us(&self, workers: usize) -> Option<u64> {
+        if self.workers.load(Ordering::Acquire) < workers {
+            return None;
         }
+        self.last_worker_us.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Microseconds from its arrival to the first hash on it.

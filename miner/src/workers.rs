@@ -6,98 +6,40 @@
 //! next group: 2^48 headers before the Merkle root changes.
 //! *Invariant:* a worker never waits for the node. It looks at the board
 //! between batches of about half a millisecond, and hands solutions to queues
-//! that it does not wait for either.
+//! that it does not wait for either, unless blocks fill theirs: what it would find
+//! meanwhile could not be handed in.
+
+mod batch;
+mod extra_nonces;
+mod solution;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use pithead_consensus::BlockHash;
 use rayon::ThreadPoolBuilder;
 use thiserror::Error;
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{mpsc::error::TrySendError, watch};
 
 use crate::board::{Order, WorkBoard};
+use crate::clock::Clock;
 use crate::kernel::{Hit, Job, Kernel};
 use crate::placement::{self, Processors};
 use crate::stats::Stats;
 use crate::trace::{Searched, Trace};
 use crate::versions::RolledVersions;
 use crate::work::Work;
+use batch::Batch;
+use extra_nonces::ExtraNonces;
+pub use solution::{Solution, SolutionQueues, SolutionSender, solution_queues};
 
-/// How long a batch should take: the greatest part of the time between new work
-/// and its first hash.
-const BATCH_TIME: Duration = Duration::from_micros(500);
-/// Batches never get smaller: below, looking at the board would cost more than
-/// a hundredth of the hashing.
-const BATCH_MIN: u32 = 256;
-/// Batches are whole multiples of so many nonces, which is a multiple of what
-/// any kernel takes at once: none wastes a part of its width.
-const BATCH_STEP: u32 = 192;
-/// Nor larger, whatever the clock says.
-const BATCH_MAX: u32 = BATCH_STEP << 12;
 /// Niceness unless told otherwise.
 pub const DEFAULT_NICE: i32 = 10;
-/// Solutions that wait for the node, blocks and shares by themselves.
-const BLOCK_QUEUE: usize = 64;
-const SHARE_QUEUE: usize = 256;
-/// A header whose hash meets the share target.
-#[derive(Debug)]
-pub struct Solution {
-    /// What it solves.
-    pub work: Arc<Work>,
-    /// The miner's part of the extra nonce.
-    pub extra_nonce: [u8; 4],
-    /// The header's time.
-    pub time: u32,
-    /// The nonce.
-    pub nonce: u32,
-    /// The header's version.
-    pub version: u32,
-    /// The header's hash.
-    pub hash: BlockHash,
-}
+/// So many hits in a row that are none: this kernel finds nothing any more.
+const FALSE_HITS_MAX: u64 = 1_000;
 
-impl Solution {
-    /// Whether it is a block, not only a share.
-    #[must_use]
-    pub fn is_block(&self) -> bool {
-        self.work.block_target.is_met_by(&self.hash)
-    }
-}
-
-/// The workers' end of the queues.
-#[derive(Debug, Clone)]
-pub struct SolutionSender {
-    blocks: mpsc::Sender<Solution>,
-    shares: mpsc::Sender<Solution>,
-}
-
-/// The link's end of the queues.
-#[derive(Debug)]
-pub struct SolutionQueues {
-    /// Blocks; they go first.
-    pub blocks: mpsc::Receiver<Solution>,
-    /// Shares.
-    pub shares: mpsc::Receiver<Solution>,
-}
-
-/// Both ends of the queues.
-#[must_use]
-pub fn solution_queues() -> (SolutionSender, SolutionQueues) {
-    let (blocks, block_queue) = mpsc::channel(BLOCK_QUEUE);
-    let (shares, share_queue) = mpsc::channel(SHARE_QUEUE);
-    (
-        SolutionSender { blocks, shares },
-        SolutionQueues {
-            blocks: block_queue,
-            shares: share_queue,
-        },
-    )
-}
-
-/// Why there are no workers.
-#[derive(Debug, Error)]
+/// Why there are no workers, or no more.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WorkerError {
     /// The threads could not be started.
     #[error("can't start {threads} mining threads: {reason}")]
@@ -110,6 +52,17 @@ pub enum WorkerError {
     /// A worker panicked.
     #[error("a mining thread has failed; please report what it printed")]
     Panicked,
+    /// The kernel says nonsense.
+    #[error(
+        "kernel {kernel} took {false_hits} hashes in a row for solutions that are none; choose \
+         another with --kernel, and check the machine's memory and cooling"
+    )]
+    WrongKernel {
+        /// Its name.
+        kernel: &'static str,
+        /// How many.
+        false_hits: u64,
+    },
 }
 
 /// What workers are there, and how they run.
@@ -127,6 +80,8 @@ pub struct PoolConfig {
     /// another one in every process. A node that is restarted may give a miner the
     /// prefix that another had, and both the same template.
     pub first_extra_nonce: u32,
+    /// What they take for the time.
+    pub clock: Clock,
     /// Where everything that is searched goes on record; `None`: nowhere.
     pub trace: Option<Arc<Trace>>,
 }
@@ -141,6 +96,7 @@ impl PoolConfig {
             nice: DEFAULT_NICE,
             pinned: None,
             first_extra_nonce: 0,
+            clock: Clock::default(),
             trace: None,
         }
     }
@@ -151,6 +107,7 @@ impl PoolConfig {
 pub struct WorkerPool {
     board: Arc<WorkBoard>,
     driver: JoinHandle<()>,
+    failure: watch::Receiver<Option<WorkerError>>,
 }
 
 impl WorkerPool {
@@ -170,6 +127,7 @@ impl WorkerPool {
             nice,
             pinned,
             first_extra_nonce,
+            clock,
             trace,
         } = config;
         let failed = |reason: String| WorkerError::Start { threads, reason };
@@ -185,20 +143,29 @@ impl WorkerPool {
             .build()
             .map_err(|error| failed(error.to_string()))?;
         let workers_board = Arc::clone(&board);
+        let (failed_sender, failure) = watch::channel(None);
         // The broadcast lasts as long as the workers do; it needs a thread that
         // may wait for them.
         let driver = std::thread::Builder::new()
             .name("miner-pool".to_owned())
             .spawn(move || {
                 pool.broadcast(|context| {
+                    // The others must not go on as if nothing had happened.
+                    let _watch = PanicWatch {
+                        board: &workers_board,
+                        failure: &failed_sender,
+                    };
                     let worker = Worker {
                         index: context.index(),
                         kernel,
                         board: &workers_board,
                         stats: &stats,
                         solutions: &solutions,
+                        clock: &clock,
+                        failure: &failed_sender,
                         trace: trace.as_deref(),
                         batch: Batch::default(),
+                        false_hits: 0,
                         extra_nonces: ExtraNonces::of_worker(
                             context.index(),
                             threads,
@@ -209,16 +176,46 @@ impl WorkerPool {
                 });
             })
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { board, driver })
+        Ok(Self {
+            board,
+            driver,
+            failure,
+        })
     }
 
-    /// Ends the workers and waits for them: a batch at most.
+    /// Set once a worker has failed, which ends all of them.
+    #[must_use]
+    pub fn failure(&self) -> watch::Receiver<Option<WorkerError>> {
+        self.failure.clone()
+    }
+
+    /// Ends the workers and waits for them: a batch at most, and as long as blocks
+    /// that they have found fill their queue.
     ///
     /// # Errors
-    /// [`WorkerError::Panicked`] if one of them had failed.
+    /// [`WorkerError`] if one of them had failed.
     pub fn stop(self) -> Result<(), WorkerError> {
         self.board.stop();
-        self.driver.join().map_err(|_| WorkerError::Panicked)
+        let joined = self.driver.join();
+        if let Some(failure) = self.failure.borrow().clone() {
+            return Err(failure);
+        }
+        joined.map_err(|_| WorkerError::Panicked)
+    }
+}
+
+/// Tells of a worker's panic: the pool itself does only once all have ended.
+struct PanicWatch<'a> {
+    board: &'a WorkBoard,
+    failure: &'a watch::Sender<Option<WorkerError>>,
+}
+
+impl Drop for PanicWatch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failure.send_replace(Some(WorkerError::Panicked));
+            self.board.stop();
+        }
     }
 }
 
@@ -228,8 +225,12 @@ struct Worker<'a> {
     board: &'a WorkBoard,
     stats: &'a Stats,
     solutions: &'a SolutionSender,
+    clock: &'a Clock,
+    failure: &'a watch::Sender<Option<WorkerError>>,
     trace: Option<&'a Trace>,
     batch: Batch,
+    /// Since the last true one.
+    false_hits: u64,
     extra_nonces: ExtraNonces,
 }
 
@@ -246,15 +247,19 @@ impl Worker<'_> {
     /// Mines on one piece of work until the board changes.
     fn mine(&mut self, work: &Arc<Work>, generation: u64) {
         let mut versions = Vec::new();
+        let mut taken_up = false;
         loop {
             let extra_nonce = self.extra_nonces.next();
-            let time = work.time_at(Instant::now());
+            let time = work.time_at(self.clock.now());
             let header = work.header_with(extra_nonce, time);
             let group = self.kernel.versions();
             let mut rolled = RolledVersions::new(header.version, work.version_mask, group);
             let mut job = Job::with_versions(header, work.share_target, &[]);
             while rolled.next_group(&mut versions) {
                 job.set_versions(&versions);
+                if !std::mem::replace(&mut taken_up, true) {
+                    work.note_taken_up(self.clock.now());
+                }
                 if !self.mine_job(work, generation, extra_nonce, &mut job) {
                     return;
                 }
@@ -273,7 +278,7 @@ impl Worker<'_> {
         let versions = job.versions().len();
         let mut hits = Vec::new();
         let mut next_nonce = Some(0u32);
-        let mut now = Instant::now();
+        let mut now = self.clock.now();
         let mut searched = self.searched(work, extra_nonce, job);
         while let Some(start) = next_nonce {
             if self.board.generation() != generation {
@@ -284,23 +289,25 @@ impl Worker<'_> {
                 job.set_time(time);
                 searched = self.searched(work, extra_nonce, job);
             }
-            work.note_first_hash(now);
             // The last batch ends at u32::MAX and may be one short of what is
             // left; the next one then has a single nonce.
             let count = self.batch.nonces(versions).min((u32::MAX - start).max(1));
             self.kernel.scan(job, start, count, &mut hits);
             if let (Some(trace), Some(searched)) = (self.trace, &searched) {
-                trace.range(searched, start, count);
+                trace.range(*searched, start, count);
             }
             let hashes = u64::from(count) * versions as u64;
             if let Some(counter) = self.stats.hash_counter(self.index) {
                 counter.add(hashes);
             }
             for hit in hits.drain(..) {
-                self.hand_in(work, job, extra_nonce, hit);
+                if !self.hand_in(work, job, extra_nonce, hit, searched) {
+                    return false;
+                }
             }
-            let end = Instant::now();
-            self.batch.measured(hashes, end - now);
+            let end = self.clock.now();
+            self.batch
+                .measured(hashes, end.saturating_duration_since(now));
             now = end;
             next_nonce = start.checked_add(count);
         }
@@ -309,13 +316,22 @@ impl Worker<'_> {
 
     /// What a job searches, if that goes on record.
     fn searched(&self, work: &Work, extra_nonce: [u8; 4], job: &Job) -> Option<Searched> {
-        self.trace.map(|_| {
+        self.trace.map(|trace| {
             let header = work.header_with(extra_nonce, job.time());
-            Searched::of(&header, &job.versions().collect::<Vec<u32>>())
+            let versions: Vec<u32> = job.versions().collect();
+            trace.job(&header, &versions, &work.share_target)
         })
     }
 
-    fn hand_in(&self, work: &Arc<Work>, job: &Job, extra_nonce: [u8; 4], hit: Hit) {
+    /// Hands in what the kernel found; `false` if the kernel is of no use.
+    fn hand_in(
+        &mut self,
+        work: &Arc<Work>,
+        job: &Job,
+        extra_nonce: [u8; 4],
+        hit: Hit,
+        searched: Option<Searched>,
+    ) -> bool {
         // Consensus has the last word on what the kernel says, from the header
         // rebuilt from what the node will be told.
         let time = job.time();
@@ -324,14 +340,9 @@ impl Worker<'_> {
         header.version = hit.version;
         let hash = header.hash();
         if !job.target().is_met_by(&hash) {
-            tracing::error!(
-                kernel = self.kernel.name(),
-                %hash,
-                nonce = hit.nonce,
-                "the kernel took a hash for a solution that is none"
-            );
-            return;
+            return self.count_false_hit(hit, &hash);
         }
+        self.false_hits = 0;
         let solution = Solution {
             work: Arc::clone(work),
             extra_nonce,
@@ -340,160 +351,53 @@ impl Worker<'_> {
             version: hit.version,
             hash,
         };
-        if let Some(trace) = self.trace {
-            trace.hit(&solution.hash, solution.is_block());
+        if let (Some(trace), Some(searched)) = (self.trace, searched) {
+            trace.hit(searched, &solution);
         }
-        let queue = if solution.is_block() {
-            &self.solutions.blocks
+        self.queue(solution);
+        true
+    }
+
+    fn queue(&self, solution: Solution) {
+        let lost = if solution.is_block() {
+            // Waits while thousands of blocks do; ends with the link's end of
+            // the queue.
+            let closed = self.solutions.blocks.blocking_send(solution);
+            closed.err().map(|error| (error.0, "at_the_end"))
         } else {
-            &self.solutions.shares
+            match self.solutions.shares.try_send(solution) {
+                Ok(()) => None,
+                Err(TrySendError::Full(solution)) => Some((solution, "queue_full")),
+                Err(TrySendError::Closed(solution)) => Some((solution, "at_the_end")),
+            }
         };
-        match queue.try_send(solution) {
-            Ok(()) => {}
-            Err(TrySendError::Full(solution)) => {
-                self.stats.count_lost();
-                if let Some(trace) = self.trace {
-                    trace.answer(&solution.hash, "queue_full");
-                }
-                tracing::debug!(hash = %solution.hash, "queue of solutions full: one lost");
-            }
-            // The end of the run.
-            Err(TrySendError::Closed(solution)) => {
-                self.stats.count_lost();
-                if let Some(trace) = self.trace {
-                    trace.answer(&solution.hash, "at_the_end");
-                }
+        if let Some((solution, why)) = lost {
+            self.stats.count_lost();
+            if let Some(trace) = self.trace {
+                trace.answer(&solution.hash, why);
             }
         }
     }
-}
 
-/// A batch size that follows the machine's speed.
-#[derive(Debug)]
-struct Batch {
-    /// Hashes a second, smoothed over a few batches.
-    rate: f64,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        // Half a million a second: a slow core. Better too small at first.
-        Self { rate: 5e5 }
-    }
-}
-
-impl Batch {
-    /// Hashes of the next batch.
-    fn hashes(&self) -> u32 {
-        // Saturates, as float conversions do.
-        ((self.rate * BATCH_TIME.as_secs_f64()) as u32).clamp(BATCH_MIN, BATCH_MAX)
-    }
-
-    /// Nonces of the next batch, each of which is tried with every version.
-    fn nonces(&self, versions: usize) -> u32 {
-        let versions = u32::try_from(versions).unwrap_or(u32::MAX).max(1);
-        (self.hashes() / versions)
-            .max(1)
-            .next_multiple_of(BATCH_STEP)
-    }
-
-    fn measured(&mut self, hashes: u64, took: Duration) {
-        let rate = hashes as f64 / took.as_secs_f64().max(1e-9);
-        // An interrupted thread looks slow once; that must not weigh much.
-        self.rate += (rate - self.rate) / 8.0;
-    }
-}
-
-/// A worker's part of the 2^32 extra nonces. It goes on from one piece of work
-/// to the next: work that comes twice under two names is not searched twice.
-#[derive(Debug)]
-struct ExtraNonces {
-    first: u32,
-    count: u32,
-    used: u32,
-}
-
-impl ExtraNonces {
-    /// The part of one of so many workers, to be searched from its `start` on (modulo
-    /// its size).
-    fn of_worker(index: usize, workers: usize, start: u32) -> Self {
-        let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
-        let index = u32::try_from(index).unwrap_or(0) % workers;
-        let count = u32::MAX / workers;
-        Self {
-            first: index * count,
-            count,
-            used: start % count,
+    /// Counts a hit that is none; `false` after too many in a row, which end all
+    /// workers.
+    fn count_false_hit(&mut self, hit: Hit, hash: &BlockHash) -> bool {
+        let kernel = self.kernel.name();
+        self.false_hits += 1;
+        let false_hits = self.false_hits;
+        // Not a line for each: there may be thousands a second.
+        if false_hits.is_power_of_two() {
+            tracing::error!(
+                kernel, %hash, nonce = hit.nonce, version = hit.version, false_hits,
+                "the kernel took a hash for a solution that is none"
+            );
         }
-    }
-
-    fn next(&mut self) -> [u8; 4] {
-        let extra_nonce = self.first + self.used;
-        self.used = (self.used + 1) % self.count;
-        extra_nonce.to_le_bytes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn extra_nonces_of_workers_never_meet() {
-        for workers in [1usize, 2, 3, 7, 64, 1_000] {
-            let parts: Vec<_> = (0..workers)
-                .map(|index| ExtraNonces::of_worker(index, workers, 0xffff_fff0))
-                .collect();
-            for part in &parts {
-                assert!(part.used < part.count);
-            }
-            for pair in parts.windows(2) {
-                assert!(pair[0].first + (pair[0].count - 1) < pair[1].first);
-            }
-            let last = &parts[workers - 1];
-            assert!(last.first.checked_add(last.count - 1).is_some());
+        if false_hits < FALSE_HITS_MAX {
+            return true;
         }
-    }
-
-    #[test]
-    fn extra_nonces_start_over_within_their_part() {
-        let mut part = ExtraNonces {
-            first: 10,
-            count: 3,
-            used: 0,
-        };
-        let seen: Vec<u32> = (0..5).map(|_| u32::from_le_bytes(part.next())).collect();
-        assert_eq!(seen, [10, 11, 12, 10, 11]);
-        assert_eq!(seen.iter().collect::<HashSet<_>>().len(), 3);
-    }
-
-    proptest! {
-        #[test]
-        fn batches_aim_at_half_a_millisecond(rate in 2e6f64..1e9) {
-            let mut batch = Batch::default();
-            for _ in 0..100 {
-                let size = batch.hashes();
-                batch.measured(size.into(), Duration::from_secs_f64(f64::from(size) / rate));
-            }
-            let seconds = f64::from(batch.hashes()) / rate;
-            prop_assert!((0.0004..0.0006).contains(&seconds), "{seconds}");
-        }
-
-        #[test]
-        fn batches_stay_within_bounds(
-            counts in prop::collection::vec((any::<u64>(), any::<u64>()), 1..50),
-            versions in 0usize..100_000,
-        ) {
-            let mut batch = Batch::default();
-            for (count, nanos) in counts {
-                batch.measured(count, Duration::from_nanos(nanos));
-                prop_assert!((BATCH_MIN..=BATCH_MAX).contains(&batch.hashes()));
-                let nonces = batch.nonces(versions);
-                prop_assert!(nonces.is_multiple_of(BATCH_STEP) && nonces <= BATCH_MAX);
-                prop_assert!(u64::from(nonces) * versions as u64 >= u64::from(BATCH_MIN).min(versions as u64));
-            }
-        }
+        self.failure
+            .send_replace(Some(WorkerError::WrongKernel { kernel, false_hits }));
+        self.board.stop();
+        false
     }
 }

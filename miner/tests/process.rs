@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use fake_node::{EASY_BITS, Event, FakeNode, Say, WorkSpec, reward_text};
+use fake_node::{EASY_BITS, Event, FakeNode, Port, Say, WorkSpec, reward_address, reward_text};
 use pithead_api::v1::SubmitOutcome;
 use pithead_consensus::block::VERSION_ROLL_MASK;
 use serde_json::Value;
@@ -104,12 +104,8 @@ impl Miner {
     /// Ends it by SIGTERM; gives its summary.
     fn finish(self) -> Value {
         self.terminate();
-        let asked = Instant::now();
         let ended = self.end();
         assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
-        let took = asked.elapsed();
-        // A second is promised; the rest is for a busy test machine.
-        assert!(took < Duration::from_secs(5), "{took:?}");
         serde_json::from_str(&ended.stdout).unwrap()
     }
 }
@@ -148,7 +144,7 @@ fn finds_shares_and_says_who_it_is() {
                 assert_eq!(authorization, None);
                 Some(request)
             }
-            Event::Subscribed { .. } | Event::Telemetry(_) => None,
+            _ => None,
         });
         assert!((1_600_000_000..=1_800_000_000).contains(&share.time));
         assert!(share.first_hash_ms.is_some());
@@ -156,7 +152,7 @@ fn finds_shares_and_says_who_it_is() {
     }
     let report = node.wait("telemetry", |event| match event {
         Event::Telemetry(report) => Some(report),
-        Event::Subscribed { .. } | Event::Submitted { .. } => None,
+        _ => None,
     });
     assert_eq!(report.worker, "rig-1");
     assert_eq!(report.reward_address, reward_text());
@@ -202,7 +198,7 @@ fn switches_to_new_work_whether_it_is_clean_or_not() {
     for (work, clean) in [("work-1", true), ("work-2", false), ("work-3", true)] {
         node.wait("a share for the newest work", |event| match event {
             Event::Submitted { request, .. } => (request.work_id == work).then_some(()),
-            Event::Subscribed { .. } | Event::Telemetry(_) => None,
+            _ => None,
         });
         node.push_work(|spec| {
             spec.clean = clean;
@@ -211,7 +207,7 @@ fn switches_to_new_work_whether_it_is_clean_or_not() {
     }
     node.wait("a share for the last work", |event| match event {
         Event::Submitted { request, .. } => (request.work_id == "work-4").then_some(()),
-        Event::Subscribed { .. } | Event::Telemetry(_) => None,
+        _ => None,
     });
     let summary = miner.finish();
     assert_eq!(summary["work_items"], 4);
@@ -229,12 +225,14 @@ fn counts_every_answer_by_itself() {
     );
     // From a node newer than this miner.
     node.say([Say::Outcome(77)]);
-    let mut miner = Miner::start(&[&node], &[]);
+    let miner = Miner::start(&[&node], &[]);
     // The script is used up when the node judges by itself again.
     node.wait_answer("a share", SubmitOutcome::AcceptedShare);
-    miner.wait_log("share accepted");
-    let seen = miner.seen.join("\n");
-    let summary = miner.finish();
+    // The end waits for all answers.
+    miner.terminate();
+    let ended = miner.end();
+    let seen = ended.log;
+    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
     for outcome in pithead_miner::outcome::OUTCOMES {
         match outcome {
             SubmitOutcome::AcceptedShare => {}
@@ -369,6 +367,158 @@ fn an_address_that_the_node_refuses_ends_it_with_status_2() {
     assert_eq!(ended.stdout, "");
 }
 
+/// What one node finds wrong is no reason to leave the others.
+#[test]
+fn goes_past_a_node_that_refuses_the_address() {
+    let refusing = FakeNode::start(WorkSpec::default());
+    refusing.refuse(Some(Status::invalid_argument("reward_address: not mine")));
+    let mut good = FakeNode::start(WorkSpec::default());
+    let mut miner = Miner::start(&[&refusing, &good], &[]);
+    miner.wait_log("does not accept what this miner asks for");
+    good.wait_answer("a share", SubmitOutcome::AcceptedShare);
+    // Later neither: one of them has given work, so this may pass.
+    good.refuse(Some(Status::invalid_argument("reward_address: not mine")));
+    good.end_subscriptions();
+    miner.wait_log("connection lost");
+    for _ in 0..4 {
+        miner.wait_log("does not accept what this miner asks for");
+    }
+    good.refuse(None);
+    good.wait_answer("a share again", SubmitOutcome::AcceptedShare);
+    miner.finish();
+}
+
+#[test]
+fn ends_once_every_node_refuses_the_address() {
+    let nodes = [(); 2].map(|()| FakeNode::start(WorkSpec::default()));
+    for node in &nodes {
+        node.refuse(Some(Status::invalid_argument("reward_address: not mine")));
+    }
+    let ended = Miner::start(&[&nodes[0], &nodes[1]], &[]).end();
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.log);
+    assert_eq!(ended.log.matches("does not accept").count(), 2);
+}
+
+/// Two nodes that give work and hang up are not asked as fast as they answer.
+#[test]
+fn pauses_between_nodes_that_are_of_no_use() {
+    let nodes = [(); 2].map(|()| FakeNode::start(WorkSpec::default()));
+    for node in &nodes {
+        node.end_subscriptions_at_once();
+        // No solution of it counts in its favour either.
+        node.say((0..1_000).map(|_| Say::Outcome(SubmitOutcome::StaleWork as i32)));
+    }
+    let mut miner = Miner::start(&[&nodes[0], &nodes[1]], &[]);
+    for _ in 0..6 {
+        miner.wait_log("the node ended the subscription");
+    }
+    let log = miner.seen.join("\n");
+    // One before every connection but the first.
+    assert_eq!(log.matches("next attempt in").count(), 5, "{log}");
+    miner.finish();
+}
+
+/// A block without transactions is whole: any node can judge it.
+#[test]
+fn a_block_for_a_lost_node_goes_to_the_next() {
+    let easy = || WorkSpec {
+        bits: EASY_BITS,
+        ..WorkSpec::default()
+    };
+    let mut first = FakeNode::start(easy());
+    let mut second = FakeNode::start(WorkSpec::default());
+    first.say([Say::Status(Status::unavailable("going away"))]);
+    let miner = Miner::start(&[&first, &second], &[]);
+    let found = first.wait("a block", |event| match event {
+        Event::Submitted {
+            request,
+            answer: None,
+            is_block: true,
+            ..
+        } => Some(request),
+        _ => None,
+    });
+    loop {
+        let block = second.wait_block();
+        assert_eq!(block.commitment.reward_address, reward_address());
+        assert!(block.transactions.is_empty());
+        if (block.header.nonce, block.header.version) == (found.nonce, found.version) {
+            break;
+        }
+    }
+    let summary = miner.finish();
+    assert!(summary["accepted_blocks"].as_u64().unwrap() >= 1);
+    assert_eq!(summary["rejected"], 0);
+}
+
+#[test]
+fn a_block_with_transactions_for_a_lost_node_is_told_of() {
+    let mut first = FakeNode::start(WorkSpec {
+        bits: EASY_BITS,
+        transaction_count: 1,
+        ..WorkSpec::default()
+    });
+    let mut second = FakeNode::start(WorkSpec::default());
+    first.say([Say::Status(Status::unavailable("going away"))]);
+    let mut miner = Miner::start(&[&first, &second], &[]);
+    first.wait_subscribed();
+    miner.wait_log("block lost: only the node that gave its work has its transactions");
+    second.wait_answer("a share", SubmitOutcome::AcceptedShare);
+    let summary = miner.finish();
+    assert!(summary["lost"].as_u64().unwrap() >= 1);
+}
+
+#[test]
+fn a_block_for_work_that_its_node_has_forgotten_is_handed_in_whole() {
+    let mut node = FakeNode::start(WorkSpec {
+        bits: EASY_BITS,
+        ..WorkSpec::default()
+    });
+    node.say([Say::Outcome(SubmitOutcome::UnknownWork as i32)]);
+    let miner = Miner::start(&[&node], &["--blocks", "1"]);
+    let found = node.wait("a block", |event| match event {
+        Event::Submitted { request, .. } => Some(request),
+        _ => None,
+    });
+    let block = node.wait_block();
+    assert_eq!(block.header.nonce, found.nonce);
+    assert_eq!(block.header.version, found.version);
+    let ended = miner.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(count(&summary, SubmitOutcome::AcceptedBlock), 1);
+    assert_eq!(count(&summary, SubmitOutcome::UnknownWork), 0);
+}
+
+/// Whatever the workers find until they have ended reaches the node.
+#[test]
+fn the_end_of_a_run_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    for run in 0..5 {
+        let trace = folder.path().join(format!("trace-{run}"));
+        let mut node = FakeNode::start(WorkSpec {
+            bits: EASY_BITS,
+            // Every batch finds some.
+            share_hashes: 64,
+            ..WorkSpec::default()
+        });
+        let trace_flags = ["--trace-ranges", trace.to_str().unwrap()];
+        let miner = Miner::start(&[&node], &trace_flags);
+        node.wait_answer("a block", SubmitOutcome::AcceptedBlock);
+        miner.finish();
+        let trace = std::fs::read_to_string(&trace).unwrap();
+        let hashes = |line: &'static str, at: usize| {
+            let lines = trace.lines().filter(move |each| each.starts_with(line));
+            let hashes = lines.map(move |each| each.split(' ').nth(at).unwrap().to_owned());
+            let mut hashes: Vec<String> = hashes.collect();
+            hashes.sort();
+            hashes
+        };
+        assert_eq!(hashes("hit ", 4), hashes("answer ", 1));
+        assert!(!trace.contains("at_the_end"), "{trace}");
+    }
+}
+
 #[test]
 fn reads_the_token_anew_at_every_connection() {
     let folder = tempfile::tempdir().unwrap();
@@ -382,7 +532,7 @@ fn reads_the_token_anew_at_every_connection() {
     std::fs::write(&path, "second\n").unwrap();
     let authorization = node.wait("a share", |event| match event {
         Event::Submitted { authorization, .. } => Some(authorization),
-        Event::Subscribed { .. } | Event::Telemetry(_) => None,
+        _ => None,
     });
     assert_eq!(authorization.as_deref(), Some("Bearer second"));
     miner.finish();
@@ -401,9 +551,8 @@ fn says_that_a_token_is_missing() {
 
 #[test]
 fn ends_at_once_while_no_node_is_there() {
-    // Nothing listens there: the node is gone before the miner starts.
-    let url = FakeNode::start(WorkSpec::default()).url();
-    let mut miner = Miner::start_at(&url, &[]);
+    let port = Port::take();
+    let mut miner = Miner::start_at(&port.url(), &[]);
     miner.wait_log("is the node running?");
     let summary = miner.finish();
     assert_eq!(summary["hashes"], 0);

@@ -23,6 +23,7 @@ use pithead_node::rpc::listener::ConnectionLimits;
 use pithead_node::rpc::{AGENT, ServeOptions, serve};
 use pithead_node::store::{RedbStore, Store};
 use pithead_node::sync::SyncSettings;
+use pithead_node::workers::WorkSettings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -281,6 +282,10 @@ async fn run_node(
             ..ConnectionLimits::default()
         },
         streams_per_connection_max: config.rpc_max_streams,
+        work: WorkSettings {
+            run: rand::random(),
+            share_interval_ms: config.share_interval_ms,
+        },
         drain: Duration::from_secs(config.rpc_drain_secs),
     };
     // Installed before anyone can know that the node runs: a signal that

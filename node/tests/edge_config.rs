@@ -111,6 +111,7 @@ fn the_defaults_are_those_of_the_protocol() {
         mempool_expiry_secs: 259_200,
         store_cache_bytes: 67_108_864,
         template_refresh_secs: 30,
+        share_interval_ms: 5_000,
         log_format: LogFormat::Human,
         log_filter: "info".to_owned(),
         ready_file: None,
@@ -152,6 +153,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
         ("mempool_expiry_secs", "7"),
         ("store_cache_bytes", "7000000"),
         ("template_refresh_secs", "7"),
+        ("share_interval_ms", "70"),
         ("log_format", "json"),
         ("log_filter", "debug"),
         ("ready_file", "/r"),
@@ -392,6 +394,7 @@ fn values_out_of_range_are_refused_with_the_bound() {
         ("mempool_expiry_secs", "9223372036854775807", "at most"),
         ("store_cache_bytes", "1", "at least 1048576 expected"),
         ("template_refresh_secs", "0", "at least 1 expected"),
+        ("share_interval_ms", "9", "at least 10 expected"),
         ("log_filter", "pithead=nonsense", "a filter such as"),
     ] {
         let flag = format!("--{}={found}", key.replace('_', "-"));

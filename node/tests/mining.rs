@@ -10,8 +10,12 @@ use pithead_api::v1::SubmitOutcome as Outcome;
 use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::{Block, BlockCommitment, BlockHeader, Decode as _, Target};
 use pithead_node::store::MemoryStore;
-use pithead_node::workers::{Judged, Moment, Solution, WorkBook, WorkerId};
-use support::{FEE, Network, PIT, TestNode, common, data_dir, key, next, now, violated_field};
+use pithead_node::workers::{
+    BlockCredit, Judged, Moment, Solution, WorkBook, WorkSettings, WorkerId,
+};
+use support::{
+    FEE, Network, PIT, TestNode, common, data_dir, key, next, now, reason, violated_field,
+};
 use tempfile::TempDir;
 
 type Work = tonic::Streaming<v1::SubscribeWorkResponse>;
@@ -248,7 +252,8 @@ async fn every_solution_gets_its_answer() {
         ..telemetry
     };
     assert_eq!(worker.telemetry, Some(shown));
-    assert_eq!(worker.stale_rate, 0.0);
+    // Two blocks that became the tip; one that came too late.
+    assert_eq!(worker.stale_rate, 1.0 / 3.0);
     assert_eq!(
         (worker.name.as_str(), worker.agent.as_str()),
         ("one", "tests/1")
@@ -256,9 +261,9 @@ async fn every_solution_gets_its_answer() {
     assert_eq!(worker.reward_address, network.address(7));
     assert!(worker.connected);
     assert_eq!((worker.accepted_blocks, worker.side_blocks), (2, 1));
-    assert_eq!(worker.accepted_shares, 3);
+    assert_eq!(worker.accepted_shares, 2);
     // High hash, two bad times, bad version, duplicate.
-    assert_eq!((worker.stale, worker.rejected), (0, 5));
+    assert_eq!((worker.stale, worker.rejected), (1, 5));
     assert_eq!(worker.first_hash_ms, Some(3));
     assert!(worker.hash_rate > 0.0);
     assert!(worker.remote_address.starts_with("127.0.0.1:"));
@@ -385,67 +390,341 @@ async fn requests_for_work_are_checked() {
     assert_eq!(field(good, "a\nb".to_owned()).await, "worker");
 }
 
-#[test]
-fn shares_are_told_from_blocks_and_stale_ones_from_both() {
-    // A network whose blocks need far more hashes than a share does.
-    let mut file = support::core::file();
-    file.bits = 0x1c00_ffff;
-    let genesis = file.check().unwrap();
-    let store: std::sync::Arc<dyn pithead_node::store::Store> =
-        std::sync::Arc::new(MemoryStore::new());
-    let now = support::core::NOW;
-    let template = support::core::open(&store, &genesis, now)
-        .template(now)
-        .unwrap();
-    let worker = WorkerId {
-        name: "one".to_owned(),
-        reward_address: key(7).address,
+/// A node that was restarted hands out nothing under an old name, and no old part
+/// of the search space.
+#[tokio::test]
+async fn work_of_an_earlier_run_is_unknown() {
+    let network = Network::easy();
+    let (node, dir) = start(&network);
+    let before = next(&mut subscribe(&node, &network, "one").await).await;
+    assert!(node.terminate().await.success());
+    let flags = ["--template-refresh-secs", "600"];
+    let node = TestNode::start_with(&network, dir.path(), &flags);
+    let mut stream = subscribe(&node, &network, "two").await;
+    let after = next(&mut stream).await;
+    assert_ne!(before.work_id, after.work_id);
+    let prefix = |work: &v1::SubscribeWorkResponse| work.commitment[96..100].to_vec();
+    assert_ne!(prefix(&before), prefix(&after));
+    let old = answer(&node, &solve(&before, true)).await;
+    assert_eq!(old.outcome(), Outcome::UnknownWork, "{}", old.detail);
+    let new = answer(&node, &solve(&after, true)).await;
+    assert_eq!(new.outcome(), Outcome::AcceptedBlock, "{}", new.detail);
+}
+
+/// The time of work that is handed out late is not that of its template.
+#[tokio::test]
+async fn work_carries_the_time_at_which_it_is_sent() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let time = |work: &v1::SubscribeWorkResponse| {
+        let header = BlockHeader::decode(&work.header).unwrap();
+        (
+            u64::from(header.time),
+            work.sent_time.unwrap().seconds as u64,
+        )
     };
-    let book = || {
-        let mut book = WorkBook::default();
-        let subscription = book.subscribe(worker.clone(), "tests/1".into(), "here".into(), now);
-        let work = book.hand_out(&subscription, template.clone(), now);
-        (book, work)
+    let first = next(&mut subscribe(&node, &network, "one").await).await;
+    // Nothing but the clock moves until the next subscription.
+    let second = loop {
+        let work = next(&mut subscribe(&node, &network, "one").await).await;
+        if time(&work).1 > time(&first).1 + 1 {
+            break work;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     };
-    let (mut first, work) = book();
-    assert!(work.share_target > template.target);
-    let mut header = template.header(&work.commitment);
+    assert_eq!(second.height, first.height);
+    // The second may turn over between the two.
+    let (carried, sent) = time(&second);
+    assert!((sent - 1..=sent).contains(&carried), "{carried}, {sent}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_far_behind_gives_no_work() {
+    let network = Network::easy();
+    let dir = data_dir();
+    // Blocks are worth two hashes each: three are missing.
+    let flags = ["--minimum-chain-work", "6"];
+    let node = TestNode::start_with(&network, dir.path(), &flags);
+    let request = v1::SubscribeWorkRequest {
+        reward_address: network.address(7),
+        ..v1::SubscribeWorkRequest::default()
+    };
+    let refused = |status: tonic::Status| {
+        assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+        assert_eq!(reason(&status), "SYNCING");
+        let details = tonic_types::StatusExt::get_error_details(&status);
+        let heights = &details.error_info().unwrap().metadata;
+        assert_eq!(heights["height"], "0");
+        assert_eq!(heights["best_header_height"], "0");
+    };
+    refused(node.mining().subscribe_work(request).await.unwrap_err());
+    let request = v1::GetBlockTemplateRequest {
+        reward_address: network.address(7),
+        include_transactions: false,
+    };
+    refused(node.mining().get_block_template(request).await.unwrap_err());
+    // Its own blocks bring it into step.
+    let mut mirror = network.mirror();
+    for _ in 0..3 {
+        let block = mirror.assemble(Vec::new(), key(7).address, 2);
+        mirror.connect(block.clone()).unwrap();
+        node.extend(&block).await;
+    }
+    let work = next(&mut subscribe(&node, &network, "one").await).await;
+    assert_eq!(work.height, 4, "the first work is on the tip");
+}
+
+/// A book, and templates for it from a network whose blocks need far more hashes
+/// than a share does, or about two.
+struct Desk {
+    store: std::sync::Arc<dyn pithead_node::store::Store>,
+    genesis: pithead_consensus::Genesis,
+    book: WorkBook,
+    worker: WorkerId,
+}
+
+const NOW: u64 = support::core::NOW;
+
+impl Desk {
+    fn new(bits: Option<u32>) -> Self {
+        let mut file = support::core::file();
+        file.bits = bits.unwrap_or(file.bits);
+        Self {
+            store: std::sync::Arc::new(MemoryStore::new()),
+            genesis: file.check().unwrap(),
+            book: WorkBook::new(WorkSettings {
+                run: 0x0123_4567_ffff_fffe,
+                share_interval_ms: 5_000,
+            }),
+            worker: WorkerId {
+                name: "one".to_owned(),
+                reward_address: key(7).address,
+            },
+        }
+    }
+
+    fn node(&self) -> pithead_node::node::Node {
+        support::core::open(&self.store, &self.genesis, NOW)
+    }
+
+    fn subscribe(&mut self, now: u64) -> pithead_node::workers::Subscription {
+        let worker = self.worker.clone();
+        self.book
+            .subscribe(worker, "tests/1".into(), "here".into(), now)
+    }
+
+    fn moment(&self, tip: pithead_consensus::BlockHash) -> Moment {
+        Moment {
+            tip,
+            now: NOW,
+            max_future_secs: self.genesis.params.max_future_secs,
+        }
+    }
+
+    /// Accepted shares, stale ones, rejected ones.
+    fn counts(&self) -> (u64, u64, u64) {
+        let record = self.book.workers()[0].1;
+        (record.accepted_shares, record.stale, record.rejected)
+    }
+}
+
+/// The first solution of work from a nonce on.
+fn share_of(work: &pithead_node::workers::HandedOut, nonce: u32) -> (Solution, BlockHeader) {
+    let mut header = work.template.header(&work.commitment);
+    header.nonce = nonce;
     while !work.share_target.is_met_by(&header.hash()) {
         header.nonce += 1;
     }
     let solution = Solution {
-        work_id: work.work_id,
+        work_id: work.work_id.clone(),
         extra_nonce: [0; 4],
         time: header.time,
         nonce: header.nonce,
         version: 0,
         first_hash_ms: None,
     };
-    let moment = Moment {
-        tip: template.parent,
-        now,
-        max_future_secs: genesis.params.max_future_secs,
-    };
-    let judged = first.judge(&solution, &moment);
+    (solution, header)
+}
+
+#[test]
+fn templates_rest_while_a_node_is_far_behind() {
+    use pithead_node::node::{Effect, Event};
+    let desk = Desk::new(None);
+    let file = support::core::file();
+    let plans = [(Vec::new(), 2), (Vec::new(), 2), (Vec::new(), 2)];
+    let blocks = support::core::branch(&file, &[], &key(7).address, &plans);
+    let block = |index: usize| Event::Block(Box::new(blocks[index].clone()));
+    let store: std::sync::Arc<dyn pithead_node::store::Store> =
+        std::sync::Arc::new(MemoryStore::new());
+    let mut whole = support::core::open(&store, &desk.genesis, NOW);
+    (0..3).for_each(|index| drop(whole.handle(block(index), NOW)));
+    let mut node = desk.node().with_sync(pithead_node::sync::SyncSettings {
+        minimum_chain_work: whole.chain().tip().chain_work,
+        ..pithead_node::sync::SyncSettings::default()
+    });
+    node.template(NOW).unwrap();
+    for event in [block(0), Event::Tick, block(1), Event::Tick] {
+        // Long after any template is due.
+        let (_, effects) = node.handle(event, NOW + 86_400);
+        let renewed = effects
+            .iter()
+            .any(|one| matches!(one, Effect::NewTemplate(_)));
+        assert!(!renewed, "{effects:?}");
+    }
+    // Whoever sees that the node is in step finds work on its tip.
+    let (_, effects) = node.handle(block(2), NOW + 86_400);
+    let of_note = effects.iter().filter_map(|effect| match effect {
+        Effect::NewTemplate(template) => Some(template.height.0),
+        Effect::SyncChanged(status) if !status.syncing => Some(0),
+        _ => None,
+    });
+    assert_eq!(of_note.collect::<Vec<_>>(), [4, 0]);
+}
+
+const HARD: Option<u32> = Some(0x1c00_ffff);
+
+#[test]
+fn shares_are_told_from_blocks_and_stale_ones_from_both() {
+    let mut desk = Desk::new(HARD);
+    let template = desk.node().template(NOW).unwrap();
+    let subscription = desk.subscribe(NOW);
+    let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+    assert!(work.share_target > template.target);
+    let (solution, header) = share_of(&work, 0);
+    let moment = desk.moment(template.parent);
+    let judged = desk.book.judge(&solution, &moment);
     assert!(matches!(judged, Judged::Share(hash) if hash == header.hash()));
-    let judged = first.judge(&solution, &moment);
+    let judged = desk.book.judge(&solution, &moment);
     assert!(matches!(judged, Judged::Duplicate(hash) if hash == header.hash()));
-    let record = first.workers()[0].1.clone();
-    assert_eq!(
-        (record.accepted_shares, record.stale, record.rejected),
-        (1, 0, 1)
-    );
+    assert_eq!(desk.counts(), (1, 0, 1));
     // At least ten seconds count, so one early share is no boast.
     let proven = work.share_target.work().to_f64() / 10.0;
-    assert!((record.hash_rate(now) - proven).abs() < 1.0);
+    assert!((desk.book.workers()[0].1.hash_rate(NOW) - proven).abs() < 1.0);
 
-    // The same share, but a new tip was faster.
-    let (mut second, _) = book();
-    let moment = Moment {
-        tip: header.hash(),
-        ..moment
-    };
-    let judged = second.judge(&solution, &moment);
+    // The next share, but a new tip was faster.
+    let (solution, header) = share_of(&work, solution.nonce + 1);
+    let moment = desk.moment(header.hash());
+    let judged = desk.book.judge(&solution, &moment);
     assert!(matches!(judged, Judged::Stale(hash) if hash == header.hash()));
-    assert_eq!(second.workers()[0].1.stale, 1);
+    assert_eq!(desk.counts(), (1, 1, 1));
+}
+
+#[test]
+fn a_block_counts_as_what_the_core_says() {
+    for (credit, counts, blocks) in [
+        (BlockCredit::Tip, (1, 0, 0), (1, 0)),
+        (BlockCredit::Side, (0, 1, 0), (0, 1)),
+        (BlockCredit::Rejected, (0, 0, 1), (0, 0)),
+    ] {
+        let mut desk = Desk::new(None);
+        let template = desk.node().template(NOW).unwrap();
+        let subscription = desk.subscribe(NOW);
+        let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+        let (solution, _) = share_of(&work, 0);
+        let moment = desk.moment(template.parent);
+        let Judged::Block { finder, .. } = desk.book.judge(&solution, &moment) else {
+            panic!("every share of this network is a block");
+        };
+        assert_eq!(desk.counts(), (0, 0, 0), "nothing before the verdict");
+        desk.book.record_block(&finder, credit, NOW);
+        assert_eq!(desk.counts(), counts);
+        let record = desk.book.workers()[0].1;
+        assert_eq!((record.accepted_blocks, record.side_blocks), blocks);
+        assert_eq!(record.hash_rate(NOW) > 0.0, credit == BlockCredit::Tip);
+    }
+}
+
+#[test]
+fn a_block_is_told_after_any_number_of_shares() {
+    let mut desk = Desk::new(None);
+    let template = desk.node().template(NOW).unwrap();
+    let subscription = desk.subscribe(NOW);
+    let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+    let moment = desk.moment(template.parent);
+    let mut nonce = 0;
+    // More than are remembered for one piece of work.
+    for _ in 0..20_010 {
+        let (solution, header) = share_of(&work, nonce);
+        nonce = header.nonce + 1;
+        let judged = desk.book.judge(&solution, &moment);
+        assert!(matches!(judged, Judged::Block { .. }), "{judged:?}");
+    }
+    assert!(desk.book.needs_share_target(&subscription, NOW));
+}
+
+#[test]
+fn solutions_for_forgotten_work_are_its_miners_and_others_nobodys() {
+    let mut desk = Desk::new(HARD);
+    let template = desk.node().template(NOW).unwrap();
+    let subscription = desk.subscribe(NOW);
+    let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+    let (solution, _) = share_of(&work, 0);
+    for _ in 0..8 {
+        desk.book.hand_out(&subscription, template.clone(), NOW);
+    }
+    let moment = desk.moment(template.parent);
+    let unknown = |desk: &mut Desk, work_id: &str| {
+        let solution = Solution {
+            work_id: work_id.to_owned(),
+            ..solution.clone()
+        };
+        let judged = desk.book.judge(&solution, &moment);
+        assert!(matches!(judged, Judged::UnknownWork), "{judged:?}");
+        desk.counts()
+    };
+    assert_eq!(unknown(&mut desk, &work.work_id), (0, 1, 0));
+    // Another run's, another subscription's, none at all.
+    assert_eq!(work.work_id, "01234567-fffffffe-1");
+    for other in ["01234568-fffffffe-1", "01234567-ffffffff-1", "nonsense"] {
+        assert_eq!(unknown(&mut desk, other), (0, 1, 0));
+    }
+}
+
+#[test]
+fn a_thousand_reconnects_hold_no_more_than_the_limits() {
+    let mut desk = Desk::new(None);
+    let mut node = desk.node();
+    let mut now = NOW;
+    let mut prefixes = std::collections::HashSet::new();
+    for _ in 0..1_000 {
+        // A template of its own each time, as after a tip.
+        let template = std::sync::Arc::new(pithead_node::template::BlockTemplate {
+            id: prefixes.len() as u64 + 1,
+            ..node.template(now).unwrap().as_ref().clone()
+        });
+        let subscription = desk.subscribe(now);
+        assert!(prefixes.insert(subscription.number));
+        desk.book.hand_out(&subscription, template, now);
+        desk.book.unsubscribe(&subscription, now);
+        let usage = desk.book.usage();
+        assert!(usage.templates <= 16 && usage.work <= 16, "{usage:?}");
+        assert!(
+            usage.subscriptions <= 1_025 && usage.workers == 1,
+            "{usage:?}"
+        );
+    }
+    assert_eq!(desk.book.usage().templates, 16);
+    // One that stays keeps its work; what the others left goes.
+    now += 100;
+    let stays = desk.subscribe(now);
+    let template = std::sync::Arc::new(pithead_node::template::BlockTemplate {
+        id: 1_001,
+        ..node.template(now).unwrap().as_ref().clone()
+    });
+    let work = desk.book.hand_out(&stays, template.clone(), now);
+    now += 100;
+    let last = desk.subscribe(now);
+    desk.book.unsubscribe(&last, now);
+    let usage = desk.book.usage();
+    assert_eq!(
+        (usage.subscriptions, usage.work, usage.templates),
+        (2, 1, 1)
+    );
+    let (solution, _) = share_of(&work, 0);
+    let judged = desk.book.judge(&solution, &desk.moment(template.parent));
+    assert!(matches!(judged, Judged::Block { .. }), "{judged:?}");
+    // In time, that is too old as well.
+    now += 600;
+    desk.subscribe(now);
+    assert_eq!(desk.book.usage().work, 0);
 }

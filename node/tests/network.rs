@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use pithead_api::v1;
 use support::{
-    FEE, Network, PATIENCE, PIT, TestNode, data_dir, failure_of, next, program, reason, verify,
-    violated_field,
+    FEE, Network, PATIENCE, PIT, TestNode, data_dir, end_of, failure_of, next, program, reason,
+    verify, violated_field,
 };
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -202,6 +202,124 @@ async fn a_chain_with_too_little_work_is_left_alone() {
     let hash = first.mine(&network, 20).await;
     until_tip(&second, &hash).await;
     assert!(!node_info(&second).await.syncing);
+}
+
+/// A miner's stream ends when its node falls far behind, and not for a block.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn miners_are_sent_away_while_a_node_catches_up() {
+    let network = Network::easy();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let first = start(&network, first_dir.path(), &[]);
+    let second = start(&network, second_dir.path(), &[&address(&first).await]);
+    until_peers(&second, 1).await;
+    let subscribe = async || {
+        let request = v1::SubscribeWorkRequest {
+            reward_address: network.address(7),
+            ..v1::SubscribeWorkRequest::default()
+        };
+        let stream = second.mining().subscribe_work(request).await;
+        stream.map(tonic::Response::into_inner)
+    };
+    // Work may come again for a height that was there before.
+    let until_height = async |work: &mut tonic::Streaming<v1::SubscribeWorkResponse>, height| {
+        while next(work).await.height != height {}
+    };
+    let mut work = subscribe().await.unwrap();
+    until_height(&mut work, 1).await;
+    // A block of another node is new work.
+    let hash = first.mine(&network, 1).await;
+    until_tip(&second, &hash).await;
+    until_height(&mut work, 2).await;
+    // Apart, the first gets far ahead.
+    let peer = node_info(&first).await.peer_id;
+    let request = v1::BanPeerRequest {
+        peer: peer.clone(),
+        duration: None,
+    };
+    second.admin().ban_peer(request).await.unwrap();
+    until_peers(&second, 0).await;
+    let hash = first.mine(&network, 400).await;
+    let request = v1::UnbanPeerRequest { peer };
+    second.admin().unban_peer(request).await.unwrap();
+    let request = v1::AddPeerRequest {
+        address: address(&first).await,
+    };
+    second.admin().add_peer(request).await.unwrap();
+    let ended = end_of(&mut work).await.unwrap();
+    assert_eq!(ended.code(), tonic::Code::Unavailable, "{ended:?}");
+    assert_eq!(reason(&ended), "SYNCING");
+    until_tip(&second, &hash).await;
+    // In step again, its first work is on the tip.
+    let mut work = until(&second, "it gives work again", async || {
+        subscribe().await.ok()
+    })
+    .await;
+    assert_eq!(next(&mut work).await.height, 402);
+}
+
+/// A miner process, killed when dropped.
+struct Miner(std::process::Child);
+
+impl Miner {
+    fn start(nodes: &str, address: &str) -> Self {
+        let mut command = std::process::Command::new(support::sibling("pithead-miner"));
+        command.args(["--node", nodes, "--address", address, "--worker", "rig"]);
+        command.args(["--threads", "1", "--quiet"]);
+        command.stdin(std::process::Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Miner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The miner among a node's workers.
+async fn worker(node: &TestNode) -> Option<v1::Worker> {
+    let list = node.mining().list_workers(v1::ListWorkersRequest {}).await;
+    list.unwrap().into_inner().workers.pop()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_miner_mines_for_the_node_that_is_in_step() {
+    // Blocks take 2^16 hashes: a debug build finds several a second.
+    let network = Network::with(|file| {
+        file.bits = 0x1f00_ffff;
+        file.pow_limit_bits = 0x1f00_ffff;
+    });
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let open = ["--listen", "/ip4/127.0.0.1/tcp/0", "--mine-without-token"];
+    let in_step = TestNode::start_with(&network, first_dir.path(), &open);
+    let bootnode = address(&in_step).await;
+    // In step once the chain has some ten blocks.
+    let behind = ["--bootnode", &bootnode, "--minimum-chain-work", "a0000"];
+    let behind = [&open[..], &behind].concat();
+    let behind = TestNode::start_with(&network, second_dir.path(), &behind);
+    until_peers(&behind, 1).await;
+    assert!(node_info(&behind).await.syncing);
+    let nodes = format!("{},{}", behind.address(), in_step.address());
+    let _miner = Miner::start(&nodes, &network.address(7));
+    until(&in_step, "the miner finds a block", async || {
+        worker(&in_step).await.filter(|one| one.accepted_blocks > 0)
+    })
+    .await;
+    until(&behind, "it comes into step", async || {
+        (!node_info(&behind).await.syncing).then_some(())
+    })
+    .await;
+    assert_eq!(worker(&behind).await, None, "it never gave work");
+    // The other way round, the miner comes back.
+    in_step.kill();
+    let before = behind.height().await;
+    let one = until(&behind, "the miner finds a block", async || {
+        worker(&behind).await.filter(|one| one.accepted_blocks > 0)
+    })
+    .await;
+    assert_eq!((one.name.as_str(), one.connected), ("rig", true));
+    assert!(behind.height().await > before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,7 +51,7 @@ pub enum ConnectError {
         /// What to do.
         hint: String,
     },
-    /// What was asked for is wrong and will stay so.
+    /// What was asked for is wrong, as this node sees it.
     #[error("{node} does not accept what this miner asks for: {reason}")]
     InvalidArgument {
         /// The node.
@@ -75,14 +75,6 @@ pub enum ConnectError {
         /// What is wrong with it.
         error: WorkError,
     },
-}
-
-impl ConnectError {
-    /// Whether trying again, here or elsewhere, is in vain.
-    #[must_use]
-    pub fn is_final(&self) -> bool {
-        matches!(self, Self::InvalidArgument { .. })
-    }
 }
 
 /// The role token as it goes into a call's metadata.

@@ -2,50 +2,41 @@
 //! it on the board, hands in what the workers find, and moves on to the next
 //! node when one is lost.
 //!
-//! Start reading at [`Link::run`]; `connect` makes a connection, `submit`
-//! makes one call, this file decides what is sent and what becomes of it.
+//! Start reading at [`Link::run`]; `attempts` chooses a node, `connect` makes a
+//! connection, `session` is its life, `submit` makes the calls; this file decides
+//! in which form a solution is sent and what becomes of it.
 
+mod attempts;
 mod connect;
+mod session;
 mod submit;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pithead_api::v1::{ReportTelemetryRequest, SubmitOutcome, SubmitSolutionResponse};
+use pithead_api::v1::{SubmitOutcome, SubmitSolutionResponse};
 use pithead_consensus::{Address, BlockHash};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
-use tonic::Status;
 
-use crate::backoff::Backoff;
 use crate::board::WorkBoard;
 use crate::endpoint::NodeAddress;
 use crate::outcome::{self, Kind};
 use crate::stats::Stats;
 use crate::telemetry::Telemetry;
 use crate::trace::Trace;
-use crate::work::Work;
 use crate::workers::{Solution, SolutionQueues};
-
+use attempts::Attempts;
 pub use connect::ConnectError;
-use connect::{Connection, authorized};
+use connect::Connection;
+use submit::{Answer, Calls, Form};
 
 /// How long workers go on with the work of a lost connection: a restarting
 /// node still takes it if its tip is the same, an older block pays nothing.
 const WORK_OUTLIVES_CONNECTION: Duration = Duration::from_secs(10);
-/// Solutions older than this are not handed in any more.
-const SOLUTION_AGE_MAX: Duration = Duration::from_secs(600);
-/// Calls under way at a time.
-const IN_FLIGHT_MAX: usize = 8;
-/// Between two reports of how this miner is doing, and how long one may take.
-const TELEMETRY_INTERVAL: Duration = Duration::from_secs(10);
-const TELEMETRY_TIMEOUT: Duration = Duration::from_secs(5);
-/// After connecting, the first report comes when there is a hash rate to tell.
-const TELEMETRY_DELAY: Duration = Duration::from_secs(2);
-/// How long the end of a run waits for the answers still due.
-const DRAIN_TIME: Duration = Duration::from_millis(500);
+/// Shares older than this are not handed in any more.
+const SHARE_AGE_MAX: Duration = Duration::from_secs(600);
 
 /// What the link has to know.
 #[derive(Debug, Clone)]
@@ -79,9 +70,9 @@ pub struct Link {
     node: watch::Sender<Option<NodeAddress>>,
     /// Solutions whose call was under way when the connection broke.
     carried: Vec<Arc<Solution>>,
-    connections: u64,
-    /// Node of the connection before: only it knows the work handed out there.
-    last_node: Option<NodeAddress>,
+    /// The nodes of the last connections: only they know the work handed out there.
+    nodes: BTreeMap<u64, NodeAddress>,
+    attempts: Attempts,
 }
 
 /// How a connection ended.
@@ -92,7 +83,15 @@ enum SessionEnd {
     Lost(String),
 }
 
-type Answer = (Arc<Solution>, Result<SubmitSolutionResponse, Status>);
+/// What is to be done after an answer.
+enum Next {
+    /// Nothing.
+    GoOn,
+    /// The node does not know the work; it can still judge the whole block.
+    HandInBlock(Arc<Solution>),
+    /// The connection is of no use any more.
+    Leave(String),
+}
 
 impl Link {
     /// A link that is not connected yet.
@@ -115,51 +114,52 @@ impl Link {
             stop,
             node,
             carried: Vec::new(),
-            connections: 0,
-            last_node: None,
+            nodes: BTreeMap::new(),
+            attempts: Attempts::default(),
         }
     }
 
-    /// Stays connected until told to stop or until enough blocks are found.
+    /// Stays connected until told to stop or until enough blocks are found; then
+    /// ends the workers and hands in what they still found.
     ///
     /// # Errors
-    /// [`ConnectError`] if a node says that trying again is in vain.
+    /// [`ConnectError`] if all nodes say that trying again is in vain.
     pub async fn run(mut self) -> Result<(), ConnectError> {
-        let mut next_node = 0;
-        let mut backoff = Backoff::default();
-        loop {
-            let Some((connection, index)) = self.establish(next_node, &mut backoff).await? else {
-                break;
+        let ended = loop {
+            let connection = match self.establish().await {
+                Ok(Some(connection)) => connection,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             };
-            backoff.reset();
             let node = connection.node.clone();
             tracing::info!(%node, "connected");
             self.node.send_replace(Some(node.clone()));
+            let (began, accepted) = (Instant::now(), self.accepted());
             let end = self.session(connection).await;
             self.node.send_replace(None);
             match end {
-                SessionEnd::Finished => break,
+                SessionEnd::Finished => break Ok(()),
                 SessionEnd::Lost(reason) => {
                     tracing::warn!(%node, "connection lost: {reason}");
-                    self.last_node = Some(node);
-                    next_node = (index + 1) % self.config.nodes.len();
+                    let took_a_solution = self.accepted() > accepted;
+                    self.attempts.lost(began.elapsed(), took_a_solution);
                 }
             }
-        }
+        };
+        self.board.stop();
         self.count_rest_as_lost();
-        Ok(())
+        ended
+    }
+
+    fn accepted(&self) -> u64 {
+        self.stats.kind(Kind::Block) + self.stats.kind(Kind::Share)
     }
 
     /// Tries the nodes in turn until one gives work; `None` if told to stop.
     ///
     /// Meanwhile the workers go on with the work they have, for a while.
-    async fn establish(
-        &mut self,
-        first: usize,
-        backoff: &mut Backoff,
-    ) -> Result<Option<(Connection, usize)>, ConnectError> {
-        self.connections += 1;
-        let attempts = attempt_nodes(&self.config, first, backoff, self.connections);
+    async fn establish(&mut self) -> Result<Option<Connection>, ConnectError> {
+        let attempts = self.attempts.connect(&self.config);
         tokio::pin!(attempts);
         let board = Arc::clone(&self.board);
         let forget_work = async {
@@ -179,170 +179,78 @@ impl Link {
         }
     }
 
-    /// One connection's life.
-    async fn session(&mut self, mut connection: Connection) -> SessionEnd {
-        let first = connection.first_work.take();
-        if let Some(work) = first {
-            self.stats.count_connection();
-            self.publish(work);
-        }
-        let mut calls: JoinSet<Answer> = JoinSet::new();
-        let mut in_flight: Vec<Arc<Solution>> = Vec::new();
-        for solution in std::mem::take(&mut self.carried) {
-            self.hand_in(solution, &connection, &mut calls, &mut in_flight);
-        }
-        let mut reports = tokio::time::interval_at(
-            tokio::time::Instant::now() + TELEMETRY_DELAY,
-            TELEMETRY_INTERVAL,
-        );
-        reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = loop {
-            // Blocks go one at a time: after the last one asked for, none
-            // follows.
-            let block_free = !in_flight.iter().any(|solution| solution.is_block());
-            let slot_free = in_flight.len() < IN_FLIGHT_MAX;
-            tokio::select! {
-                biased;
-                () = stopped(&mut self.stop) => break SessionEnd::Finished,
-                work = connection.next_work(&self.config) => match work {
-                    Ok(work) => self.publish(work),
-                    Err(reason) => break SessionEnd::Lost(reason),
-                },
-                Some(answer) = calls.join_next(), if !calls.is_empty() => {
-                    let Ok((solution, answer)) = answer else { continue };
-                    in_flight.retain(|other| !Arc::ptr_eq(other, &solution));
-                    if let Some(reason) = self.judge(solution, answer) {
-                        break SessionEnd::Lost(reason);
-                    }
-                    if self.has_all_blocks() {
-                        break SessionEnd::Finished;
-                    }
-                }
-                Some(solution) = self.queues.blocks.recv(), if block_free => {
-                    self.hand_in(Arc::new(solution), &connection, &mut calls, &mut in_flight);
-                }
-                Some(solution) = self.queues.shares.recv(), if slot_free => {
-                    self.hand_in(Arc::new(solution), &connection, &mut calls, &mut in_flight);
-                }
-                _ = reports.tick() => self.report(&connection),
-            }
-        };
-        match end {
-            SessionEnd::Finished => {
-                // First the workers: nothing new may come while this drains.
-                self.board.stop();
-                self.drain(&connection, calls, in_flight).await;
-            }
-            SessionEnd::Lost(_) => self.carried.append(&mut in_flight),
-        }
-        end
-    }
-
-    /// Tells the node how this miner is doing. Nothing waits for it, and nothing
-    /// depends on it: a node that does not want to know is no trouble.
-    fn report(&mut self, connection: &Connection) {
-        let message = ReportTelemetryRequest {
-            worker: self.config.worker.clone(),
-            reward_address: self.config.reward_address.clone(),
-            telemetry: Some(self.telemetry.report(&self.stats, Instant::now())),
-        };
-        let mut request = authorized(message, connection.token.as_ref());
-        request.set_timeout(TELEMETRY_TIMEOUT);
-        let mut client = connection.client.clone();
-        tokio::spawn(async move {
-            if let Err(status) = client.report_telemetry(request).await {
-                tracing::debug!("no telemetry: {}", submit::describe(&status));
-            }
-        });
-    }
-
-    fn publish(&self, work: Work) {
-        let previous = self.board.current();
-        self.stats
-            .count_work(previous.as_deref().and_then(Work::first_hash_us));
-        tracing::debug!(
-            id = work.id,
-            height = work.height,
-            clean = work.clean,
-            transactions = work.transaction_count,
-            previous_first_hash_us = previous.as_deref().and_then(Work::first_hash_us),
-            "new work"
-        );
-        self.board.publish(Some(Arc::new(work)));
-    }
-
     /// Starts the call for a solution, unless it can't be valid any more.
-    fn hand_in(
-        &self,
-        solution: Arc<Solution>,
-        connection: &Connection,
-        calls: &mut JoinSet<Answer>,
-        in_flight: &mut Vec<Arc<Solution>>,
-    ) {
-        if let Some(reason) = self.why_in_vain(&solution, connection) {
-            self.stats.count_lost();
-            self.record(&solution.hash, "in_vain");
-            let height = solution.work.height;
-            if solution.is_block() {
-                tracing::warn!(height, hash = %solution.hash, "block lost: {reason}");
-            } else {
-                tracing::debug!(height, hash = %solution.hash, "share lost: {reason}");
+    fn hand_in(&self, solution: Arc<Solution>, connection: &Connection, calls: &mut Calls) {
+        match self.form_of(&solution, connection) {
+            Ok(form) => calls.start(solution, form, connection),
+            Err(reason) => {
+                self.stats.count_lost();
+                self.record(&solution.hash, "in_vain");
+                let height = solution.work.height;
+                if solution.is_block() {
+                    tracing::warn!(height, hash = %solution.hash, "block lost: {reason}");
+                } else {
+                    tracing::debug!(height, hash = %solution.hash, "share lost: {reason}");
+                }
             }
-            return;
         }
-        in_flight.push(Arc::clone(&solution));
-        let request = submit::request(&solution);
-        let client = connection.client.clone();
-        let token = connection.token.clone();
-        calls.spawn(async move {
-            let answer = submit::call(client, token, request).await;
-            (solution, answer)
-        });
     }
 
-    fn why_in_vain(&self, solution: &Solution, connection: &Connection) -> Option<&'static str> {
+    /// How a solution is handed in to the node connected now; a text if it would
+    /// be in vain.
+    fn form_of(&self, solution: &Solution, connection: &Connection) -> Result<Form, &'static str> {
         let work = &solution.work;
+        let same_node = self.nodes.get(&work.connection) == Some(&connection.node);
         if work.connection == connection.number {
-            return None;
+            return Ok(Form::Nonce);
         }
-        // From a connection before this one.
-        if self.last_node.as_ref() != Some(&connection.node)
-            || work.connection + 1 != connection.number
-        {
-            return Some("the node that knows its work is not the one connected now");
+        if solution.is_block() {
+            // That node may have restarted; then it says that it does not know
+            // the work.
+            return match solution.whole_block() {
+                _ if same_node => Ok(Form::Nonce),
+                Some(_) => Ok(Form::Block),
+                None => Err("only the node that gave its work has its transactions"),
+            };
         }
-        if work.arrived.elapsed() > SOLUTION_AGE_MAX {
-            return Some("its work is too old");
+        if !same_node {
+            return Err("the node that knows its work is not the one connected now");
         }
-        let same_parent = self
-            .board
-            .current()
-            .is_some_and(|current| current.header.prev == work.header.prev);
-        if !same_parent && !solution.is_block() {
-            return Some("a newer tip has made its work stale while the node was away");
+        if work.arrived.elapsed() > SHARE_AGE_MAX {
+            return Err("its work is too old");
         }
-        None
+        let current = self.board.current();
+        if current.is_some_and(|current| current.header.prev != work.header.prev) {
+            return Err("a newer tip has made its work stale while the node was away");
+        }
+        Ok(Form::Nonce)
     }
 
-    /// Counts what became of a solution; a text if the connection is no longer
-    /// of use.
-    fn judge(
-        &mut self,
-        solution: Arc<Solution>,
-        answer: Result<SubmitSolutionResponse, Status>,
-    ) -> Option<String> {
-        match answer {
+    /// Counts what became of a solution, and says what is to be done now.
+    fn judge(&mut self, answer: Answer) -> Next {
+        let Answer {
+            solution,
+            form,
+            result,
+        } = answer;
+        match result {
             Ok(response) => {
                 let outcome = outcome::from_number(response.outcome);
+                if outcome == SubmitOutcome::UnknownWork
+                    && form == Form::Nonce
+                    && solution.whole_block().is_some()
+                {
+                    return Next::HandInBlock(solution);
+                }
                 self.stats.count_outcome(outcome);
                 self.record(&solution.hash, outcome::name(outcome));
                 log_answer(&solution, outcome, &response);
-                None
+                Next::GoOn
             }
             Err(status) if submit::is_about_the_connection(&status) => {
-                // Kept for the next connection; see `why_in_vain`.
+                // Kept for the next connection; see `form_of`.
                 self.carried.push(solution);
-                Some(submit::describe(&status))
+                Next::Leave(submit::describe(&status))
             }
             Err(status) => {
                 self.stats.count_failed();
@@ -353,7 +261,7 @@ impl Link {
                     "the node did not judge the solution: {}",
                     submit::describe(&status)
                 );
-                None
+                Next::GoOn
             }
         }
     }
@@ -362,35 +270,6 @@ impl Link {
         self.config
             .blocks_max
             .is_some_and(|max| self.stats.outcome(SubmitOutcome::AcceptedBlock) >= max)
-    }
-
-    /// Sends what is queued and waits for the answers, but not for long.
-    async fn drain(
-        &mut self,
-        connection: &Connection,
-        mut calls: JoinSet<Answer>,
-        mut in_flight: Vec<Arc<Solution>>,
-    ) {
-        if !self.has_all_blocks() {
-            while let Ok(solution) = self
-                .queues
-                .blocks
-                .try_recv()
-                .or_else(|_| self.queues.shares.try_recv())
-            {
-                self.hand_in(Arc::new(solution), connection, &mut calls, &mut in_flight);
-            }
-        }
-        let deadline = Instant::now() + DRAIN_TIME;
-        while let Ok(Some(answer)) =
-            tokio::time::timeout_at(deadline.into(), calls.join_next()).await
-        {
-            if let Ok((solution, answer)) = answer {
-                in_flight.retain(|other| !Arc::ptr_eq(other, &solution));
-                self.judge(solution, answer);
-            }
-        }
-        self.carried.append(&mut in_flight);
     }
 
     /// At the end: whatever has no answer gets none.
@@ -416,41 +295,6 @@ impl Link {
         if let Some(trace) = &self.config.trace {
             trace.answer(hash, what);
         }
-    }
-}
-
-/// Tries one node after the other. Pauses before it tries one again.
-async fn attempt_nodes(
-    config: &LinkConfig,
-    first: usize,
-    backoff: &mut Backoff,
-    number: u64,
-) -> Result<(Connection, usize), ConnectError> {
-    let mut index = first;
-    // The first connection of the run, and the first attempt at another node
-    // than the one just lost, need no pause.
-    let mut untried = match (number, config.nodes.len()) {
-        (1, nodes) => nodes,
-        (_, nodes) => nodes - 1,
-    };
-    loop {
-        if untried == 0 {
-            let pause = backoff.next_pause(&mut rand::rng());
-            tracing::debug!("next attempt in {pause:?}");
-            tokio::time::sleep(pause).await;
-            untried = config.nodes.len();
-        }
-        untried -= 1;
-        let Some(node) = config.nodes.get(index) else {
-            index = 0;
-            continue;
-        };
-        match Connection::open(node, config, number).await {
-            Ok(connection) => return Ok((connection, index)),
-            Err(error) if error.is_final() => return Err(error),
-            Err(error) => tracing::warn!("{error}"),
-        }
-        index = (index + 1) % config.nodes.len();
     }
 }
 

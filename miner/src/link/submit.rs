@@ -1,14 +1,17 @@
-//! Handing in one solution.
+//! Handing in solutions: the calls under way, and how each is made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pithead_api::v1::mining_service_client::MiningServiceClient;
-use pithead_api::v1::{SubmitSolutionRequest, SubmitSolutionResponse};
+use pithead_api::v1::{SubmitBlockRequest, SubmitSolutionRequest, SubmitSolutionResponse};
+use pithead_consensus::Encode as _;
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::connect::{Token, authorized};
+use super::connect::{Connection, Token, authorized};
 use crate::workers::Solution;
 
 /// How long a node may take to judge a solution: a full block is connected in
@@ -20,8 +23,95 @@ const BUSY_RETRIES: u32 = 3;
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What is sent for a solution.
-pub(super) fn request(solution: &Solution) -> SubmitSolutionRequest {
+/// How a solution is handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As a nonce for work that the node knows.
+    Nonce,
+    /// As a whole block, to any node.
+    Block,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) solution: Arc<Solution>,
+    pub(super) form: Form,
+    pub(super) result: Result<SubmitSolutionResponse, Status>,
+}
+
+/// The calls under way over one connection.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    tasks: JoinSet<Answer>,
+    in_flight: Vec<Arc<Solution>>,
+}
+
+impl Calls {
+    pub(super) fn len(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// How many of them are about blocks.
+    pub(super) fn blocks(&self) -> usize {
+        let all = self.in_flight.iter();
+        all.filter(|solution| solution.is_block()).count()
+    }
+
+    pub(super) fn start(&mut self, solution: Arc<Solution>, form: Form, connection: &Connection) {
+        let whole_block = solution.whole_block().filter(|_| form == Form::Block);
+        let message = match whole_block {
+            Some(block) => Message::Block(SubmitBlockRequest {
+                raw: block.encode().into(),
+            }),
+            None => Message::Nonce(nonce_request(&solution)),
+        };
+        self.in_flight.push(Arc::clone(&solution));
+        let client = connection.client.clone();
+        let token = connection.token.clone();
+        self.tasks.spawn(async move {
+            let result = call(client, token, message).await;
+            Answer {
+                solution,
+                form,
+                result,
+            }
+        });
+    }
+
+    /// The next answer; `None` if none is due. Safe to abandon.
+    pub(super) async fn next(&mut self) -> Option<Answer> {
+        loop {
+            match self.tasks.join_next().await? {
+                Ok(answer) => {
+                    let other = |one: &Arc<Solution>| !Arc::ptr_eq(one, &answer.solution);
+                    self.in_flight.retain(other);
+                    return Some(answer);
+                }
+                // A fault of this program; whatever it was about is gone.
+                Err(error) => {
+                    tracing::error!("handing in has failed: {error}");
+                    if self.tasks.is_empty() {
+                        self.in_flight.clear();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the calls up; what they were about.
+    pub(super) fn abandon(self) -> Vec<Arc<Solution>> {
+        self.in_flight
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Message {
+    Nonce(SubmitSolutionRequest),
+    Block(SubmitBlockRequest),
+}
+
+fn nonce_request(solution: &Solution) -> SubmitSolutionRequest {
     let first_hash_ms = solution.work.first_hash_us().map(|us| us / 1_000);
     SubmitSolutionRequest {
         work_id: solution.work.id.clone(),
@@ -37,17 +127,14 @@ pub(super) fn request(solution: &Solution) -> SubmitSolutionRequest {
 ///
 /// # Errors
 /// The status of the last attempt.
-pub(super) async fn call(
+async fn call(
     mut client: MiningServiceClient<Channel>,
     token: Option<Token>,
-    message: SubmitSolutionRequest,
+    message: Message,
 ) -> Result<SubmitSolutionResponse, Status> {
     let mut retries = 0;
     loop {
-        let mut request = authorized(message.clone(), token.as_ref());
-        request.set_timeout(CALL_TIMEOUT);
-        match client.submit_solution(request).await {
-            Ok(response) => return Ok(response.into_inner()),
+        match call_once(&mut client, token.as_ref(), message.clone()).await {
             Err(status) if status.code() == Code::ResourceExhausted && retries < BUSY_RETRIES => {
                 retries += 1;
                 let pause = status
@@ -58,7 +145,34 @@ pub(super) async fn call(
                 tracing::debug!("the node is too busy: asking again in {pause:?}");
                 tokio::time::sleep(pause).await;
             }
-            Err(status) => return Err(status),
+            result => return result,
+        }
+    }
+}
+
+async fn call_once(
+    client: &mut MiningServiceClient<Channel>,
+    token: Option<&Token>,
+    message: Message,
+) -> Result<SubmitSolutionResponse, Status> {
+    match message {
+        Message::Nonce(message) => {
+            let mut request = authorized(message, token);
+            request.set_timeout(CALL_TIMEOUT);
+            client
+                .submit_solution(request)
+                .await
+                .map(tonic::Response::into_inner)
+        }
+        Message::Block(message) => {
+            let mut request = authorized(message, token);
+            request.set_timeout(CALL_TIMEOUT);
+            let response = client.submit_block(request).await?.into_inner();
+            Ok(SubmitSolutionResponse {
+                outcome: response.outcome,
+                block_hash: response.block_hash,
+                detail: response.detail,
+            })
         }
     }
 }

@@ -14,9 +14,10 @@ use pithead_api::v1::*;
 use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::hash::Hash256;
 use pithead_consensus::{
-    Address, AddressPrefix, BlockCommitment, BlockHash, BlockHeader, CompactTarget, Encode as _,
-    Target,
+    Address, AddressPrefix, Block, BlockCommitment, BlockHash, BlockHeader, CompactTarget,
+    Decode as _, Encode as _, Target,
 };
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
@@ -46,6 +47,7 @@ pub struct WorkSpec {
     pub version_mask: u32,
     pub prefix: [u8; 4],
     pub reward_address: Address,
+    pub transaction_count: u32,
 }
 
 impl Default for WorkSpec {
@@ -63,6 +65,7 @@ impl Default for WorkSpec {
             version_mask: VERSION_ROLL_MASK,
             prefix: [0xaa; 4],
             reward_address: reward_address(),
+            transaction_count: 0,
         }
     }
 }
@@ -120,6 +123,7 @@ impl WorkSpec {
             min_time: Some(timestamp(self.times.0)),
             max_time: Some(timestamp(self.times.1)),
             clean: self.clean,
+            transaction_count: self.transaction_count,
             version_mask: self.version_mask,
             ..SubscribeWorkResponse::default()
         }
@@ -141,6 +145,7 @@ pub enum Event {
         authorization: Option<String>,
     },
     Telemetry(ReportTelemetryRequest),
+    SubmittedBlock(Block),
     Submitted {
         request: SubmitSolutionRequest,
         authorization: Option<String>,
@@ -165,6 +170,8 @@ struct State {
     token: Option<String>,
     /// Give work at a higher height after each block.
     advance: bool,
+    /// End every subscription after its first work.
+    end_at_once: bool,
 }
 
 impl State {
@@ -224,7 +231,9 @@ impl MiningService for Service {
         }
         let (sender, receiver) = mpsc::channel(64);
         sender.try_send(Ok(state.issue())).unwrap();
-        state.subscribers.push(sender);
+        if !state.end_at_once {
+            state.subscribers.push(sender);
+        }
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
@@ -305,9 +314,22 @@ impl MiningService for Service {
 
     async fn submit_block(
         &self,
-        _: Request<SubmitBlockRequest>,
+        request: Request<SubmitBlockRequest>,
     ) -> Result<Response<SubmitBlockResponse>, Status> {
-        Err(Status::unimplemented("not used by miners"))
+        let authorization = authorization(&request);
+        let state = self.state.lock().unwrap();
+        state.check_token(authorization.as_deref())?;
+        let block = Block::decode(&request.into_inner().raw).unwrap();
+        let hash = block.header.hash();
+        let target = block.header.bits.to_target().unwrap();
+        assert!(target.is_met_by(&hash));
+        assert_eq!(block.header.merkle_root, block.commitment.merkle_root());
+        let _ = self.events.send(Event::SubmittedBlock(block));
+        Ok(Response::new(SubmitBlockResponse {
+            outcome: SubmitOutcome::AcceptedBlock.into(),
+            block_hash: hash.to_string(),
+            detail: "the fake node says so".to_owned(),
+        }))
     }
 
     async fn report_telemetry(
@@ -326,21 +348,45 @@ impl MiningService for Service {
     }
 }
 
+/// A port that nobody listens at, and nobody else can take meanwhile.
+pub struct Port {
+    _socket: TcpSocket,
+    pub address: SocketAddr,
+}
+
+impl Port {
+    pub fn take() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Only sockets that share it in this way can listen there.
+        socket.set_reuseport(true).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        Self {
+            _socket: socket,
+            address,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
 /// The node. It has a runtime of its own, so that stopping it breaks every
 /// connection as a dying process does.
 pub struct FakeNode {
     runtime: Option<tokio::runtime::Runtime>,
-    address: SocketAddr,
+    port: Arc<Port>,
     state: Arc<Mutex<State>>,
     events: mpsc::UnboundedReceiver<Event>,
 }
 
 impl FakeNode {
     pub fn start(work: WorkSpec) -> Self {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), work)
+        Self::start_at(Arc::new(Port::take()), work)
     }
 
-    fn start_at(address: SocketAddr, work: WorkSpec) -> Self {
+    fn start_at(port: Arc<Port>, work: WorkSpec) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -355,10 +401,12 @@ impl FakeNode {
             state: Arc::clone(&state),
             events: sender,
         };
-        let listener = runtime
-            .block_on(tokio::net::TcpListener::bind(address))
-            .unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = runtime.block_on(async {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseport(true).unwrap();
+            socket.bind(port.address).unwrap();
+            socket.listen(128).unwrap()
+        });
         runtime.spawn(
             tonic::transport::Server::builder()
                 .add_service(MiningServiceServer::new(service))
@@ -366,14 +414,14 @@ impl FakeNode {
         );
         Self {
             runtime: Some(runtime),
-            address,
+            port,
             state,
             events,
         }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.port.url()
     }
 
     /// Dies and comes back at the same address. `remembers`: with the work it
@@ -381,7 +429,7 @@ impl FakeNode {
     pub fn restart(&mut self, remembers: bool) {
         let old = std::mem::take(&mut *self.state.lock().unwrap());
         self.stop();
-        *self = Self::start_at(self.address, old.work.clone());
+        *self = Self::start_at(Arc::clone(&self.port), old.work.clone());
         if remembers {
             let mut state = self.state.lock().unwrap();
             state.handed_out = old.handed_out;
@@ -412,6 +460,15 @@ impl FakeNode {
 
     pub fn refuse(&self, status: Option<Status>) {
         self.state.lock().unwrap().refuse = status;
+    }
+
+    /// Ends the subscriptions that there are.
+    pub fn end_subscriptions(&self) {
+        self.state.lock().unwrap().subscribers.clear();
+    }
+
+    pub fn end_subscriptions_at_once(&self) {
+        self.state.lock().unwrap().end_at_once = true;
     }
 
     pub fn require_token(&self, token: &str) {
@@ -446,7 +503,15 @@ impl FakeNode {
     pub fn wait_subscribed(&mut self) -> SubscribeWorkRequest {
         self.wait("subscribe", |event| match event {
             Event::Subscribed { request, .. } => Some(request),
-            Event::Submitted { .. } | Event::Telemetry(_) => None,
+            _ => None,
+        })
+    }
+
+    /// The next whole block.
+    pub fn wait_block(&mut self) -> Block {
+        self.wait("hand in a whole block", |event| match event {
+            Event::SubmittedBlock(block) => Some(block),
+            _ => None,
         })
     }
 

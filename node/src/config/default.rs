@@ -30,6 +30,9 @@ pub const MEMPOOL_EXPIRY_SECS: u64 = 72 * 3_600;
 pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// `template_refresh_secs`: a miner's block is never much older than this.
 pub const TEMPLATE_REFRESH_SECS: u64 = 30;
+/// `share_interval_ms`: often enough to prove a hash rate within minutes, and
+/// next to nothing for the node.
+pub const SHARE_INTERVAL_MS: u64 = 5_000;
 /// `log_filter`.
 pub const LOG_FILTER: &str = "info";
 /// `listen`: everywhere, over TCP and QUIC; the port after the API's.

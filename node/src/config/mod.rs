@@ -67,6 +67,7 @@ pub struct Config {
     pub mempool_expiry_secs: u64,
     pub store_cache_bytes: usize,
     pub template_refresh_secs: u64,
+    pub share_interval_ms: u64,
     pub log_format: LogFormat,
     pub log_filter: String,
     pub ready_file: Option<PathBuf>,
@@ -245,6 +246,9 @@ impl Config {
             template_refresh_secs: settings
                 .template_refresh_secs
                 .unwrap_or(default::TEMPLATE_REFRESH_SECS),
+            share_interval_ms: settings
+                .share_interval_ms
+                .unwrap_or(default::SHARE_INTERVAL_MS),
             log_format: settings.log_format.unwrap_or_default(),
             log_filter: settings
                 .log_filter
@@ -342,6 +346,7 @@ impl Config {
                 1,
                 86_400,
             ),
+            ("share_interval_ms", self.share_interval_ms, 10, 3_600_000),
         ] {
             let expected = if value < min {
                 format!("at least {min}")
@@ -419,6 +424,7 @@ impl Config {
             mempool_expiry_secs: Some(self.mempool_expiry_secs),
             store_cache_bytes: Some(self.store_cache_bytes),
             template_refresh_secs: Some(self.template_refresh_secs),
+            share_interval_ms: Some(self.share_interval_ms),
             log_format: Some(self.log_format),
             log_filter: Some(self.log_filter.clone()),
             ready_file: self.ready_file.clone(),

@@ -243,6 +243,11 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "SECS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template_refresh_secs: Option<u64>,
+    /// Milliseconds between the shares of one miner that its share target aims
+    /// at [default: 5000]
+    #[arg(long, global = true, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_interval_ms: Option<u64>,
     /// How log lines look [default: human]
     #[arg(long, global = true, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,7 +263,7 @@ pub struct Settings {
 }
 
 /// The names of the settings, in the order of the flags.
-pub(super) const KEYS: [&str; 33] = [
+pub(super) const KEYS: [&str; 34] = [
     "network",
     "genesis",
     "data_dir",
@@ -289,6 +294,7 @@ pub(super) const KEYS: [&str; 33] = [
     "mempool_expiry_secs",
     "store_cache_bytes",
     "template_refresh_secs",
+    "share_interval_ms",
     "log_format",
     "log_filter",
     "ready_file",

@@ -127,8 +127,10 @@ impl Node {
         loop {
             self.with_view(now, |sync, view| sync.plan(view))?;
             if let Some(status) = self.sync.refresh_status(self.chain.tip()) {
-                out(Effect::SyncChanged(status));
+                // The template first: whoever sees that this node is in step
+                // finds work on its tip.
                 self.renew_stale_template(now.unix_secs, out)?;
+                out(Effect::SyncChanged(status));
             }
             self.pass_orders_on(out);
             if blocks >= CONNECTED_BLOCKS_MAX || bytes >= CONNECTED_BYTES_MAX {

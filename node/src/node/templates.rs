@@ -44,6 +44,10 @@ impl Node {
         let Some(present) = self.template.clone() else {
             return Ok(None);
         };
+        if self.sync.status().syncing {
+            // Nobody is given it; `renew_stale_template` follows at the end.
+            return Ok(None);
+        }
         if self.template_is_stale {
             return self.renew_template(now).map(Some);
         }

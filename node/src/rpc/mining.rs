@@ -9,7 +9,8 @@ use pithead_api::v1::SubmitOutcome as Outcome;
 use pithead_api::v1::mining_service_server::MiningService;
 use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::check::{BlockError, HeaderError, NotYet};
-use pithead_consensus::{Block, BlockHash, Decode as _, Encode as _};
+use pithead_consensus::{Block, BlockCommitment, BlockHash, BlockHeader, Decode as _, Encode as _};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::chain::{Answers, bad_field};
@@ -19,9 +20,11 @@ use super::{Api, status, stopped};
 use crate::chain::AcceptError;
 use crate::engine::Stopped;
 use crate::node::BlockVerdict;
+use crate::sync::SyncStatus;
 use crate::template::BlockTemplate;
 use crate::workers::{
-    BlockCredit, HandedOut, Judged, Moment, Solution, Subscription, Telemetry, WorkBook, WorkerId,
+    BlockCredit, Finder, HandedOut, Judged, Moment, Solution, Subscription, Telemetry, WorkBook,
+    WorkerId,
 };
 
 /// Longest worker name and agent, characters.
@@ -54,6 +57,7 @@ impl MiningService for Mining {
             .map_err(bad_field)?;
         check_name("worker", &request.worker)?;
         check_name("agent", &request.agent)?;
+        self.0.check_in_step()?;
         let worker = WorkerId {
             name: request.worker,
             reward_address,
@@ -86,6 +90,7 @@ impl MiningService for Mining {
             .chain
             .address("reward_address", &request.reward_address)
             .map_err(bad_field)?;
+        self.0.check_in_step()?;
         let template = self.0.fresh_template().await?;
         let commitment = template.commitment(reward_address, [0; 8]);
         let transactions = if request.include_transactions {
@@ -96,7 +101,7 @@ impl MiningService for Mining {
         };
         Ok(Response::new(v1::GetBlockTemplateResponse {
             height: template.height.0,
-            header: template.header(&commitment).to_bytes().to_vec().into(),
+            header: header_now(&self.0, &template, &commitment).into(),
             commitment: commitment.to_bytes().to_vec().into(),
             target: template.target.to_le_bytes().to_vec().into(),
             reward: template.reward().grains(),
@@ -132,12 +137,17 @@ impl MiningService for Mining {
         };
         let judged = self.0.work_book().judge(&solution, &moment);
         let (outcome, hash, detail) = match judged {
-            Judged::Block { block, worker } => self.submit_found(*block, &worker).await?,
+            Judged::Block { block, finder } => self.submit_found(*block, &finder).await?,
             Judged::Share(hash) => (Outcome::AcceptedShare, Some(hash), String::new()),
             Judged::Stale(hash) => (
                 Outcome::StaleWork,
                 Some(hash),
                 "a newer tip came before it".to_owned(),
+            ),
+            Judged::UsedUp(hash) => (
+                Outcome::StaleWork,
+                Some(hash),
+                "its work has had as many shares as are remembered: take newer work".to_owned(),
             ),
             Judged::UnknownWork => (
                 Outcome::UnknownWork,
@@ -275,7 +285,7 @@ impl Mining {
     async fn submit_found(
         &self,
         block: Block,
-        worker: &WorkerId,
+        finder: &Finder,
     ) -> Result<(Outcome, Option<BlockHash>, String), Status> {
         let hash = block.header.hash();
         let (outcome, detail) = self.submit(block).await?;
@@ -284,9 +294,10 @@ impl Mining {
             Outcome::AcceptedSide => BlockCredit::Side,
             _ => BlockCredit::Rejected,
         };
-        self.0.work_book().record_block(worker, credit);
+        let now = self.0.engine.now();
+        self.0.work_book().record_block(finder, credit, now);
         if credit == BlockCredit::Tip {
-            tracing::info!(worker = %worker.name, %hash, "block found");
+            tracing::info!(worker = %finder.worker.name, %hash, "block found");
         }
         Ok((outcome, Some(hash), detail))
     }
@@ -332,7 +343,8 @@ struct Subscribed {
 
 impl Drop for Subscribed {
     fn drop(&mut self) {
-        self.api.work_book().unsubscribe(&self.subscription);
+        let now = self.api.engine.now();
+        self.api.work_book().unsubscribe(&self.subscription, now);
     }
 }
 
@@ -350,31 +362,59 @@ impl Api {
         template.map_err(internal)
     }
 
+    /// Nobody should mine on a chain that is far behind.
+    fn check_in_step(&self) -> Result<(), Status> {
+        let sync = *self.engine.sync().borrow();
+        if sync.syncing {
+            return Err(self.syncing(&sync));
+        }
+        Ok(())
+    }
+
+    fn syncing(&self, sync: &SyncStatus) -> Status {
+        let (height, best) = (
+            self.engine.tip().borrow().height.0,
+            sync.best_header_height.0,
+        );
+        status::syncing(height, best)
+    }
+
     /// The latest time that a header may carry now.
     fn time_max(&self) -> u64 {
         self.engine.now() + u64::from(self.engine.genesis().params.max_future_secs)
     }
 }
 
-/// Sends work as long as the miner listens: the present template at once, then
-/// every new one.
+/// Sends work as long as the miner listens and the node is in step: the present
+/// template at once, then every new one.
 async fn send_work(
     subscribed: &Subscribed,
     outlet: &Outlet<v1::SubscribeWorkResponse>,
 ) -> Result<(), Closed> {
     let api = &subscribed.api;
     let mut templates = api.engine.template();
+    let mut sync = api.engine.sync();
     let mut parent = None;
     loop {
+        // Before the template: once in step, the node has a new one first.
+        let status = *sync.borrow_and_update();
+        if status.syncing {
+            outlet.fail(api.syncing(&status)).await;
+            return Ok(());
+        }
         let template = Arc::clone(&templates.borrow_and_update());
         let clean = parent != Some(template.parent);
         parent = Some(template.parent);
-        let work = api
-            .work_book()
-            .hand_out(&subscribed.subscription, template, api.engine.now());
-        outlet.send(work_message(api, &work, clean)).await?;
+        let message = {
+            let now = api.engine.now();
+            let mut book = api.work_book();
+            let work = book.hand_out(&subscribed.subscription, template, now);
+            work_message(api, &work, clean)
+        };
+        outlet.send(message).await?;
         tokio::select! {
             changed = templates.changed() => if changed.is_err() { return Ok(()) },
+            () = until_syncing(&mut sync) => {}
             () = until_share_target_is_off(subscribed) => {}
             () = outlet.closed() => return Ok(()),
             () = api.until_stopping() => {
@@ -382,6 +422,14 @@ async fn send_work(
                 return Ok(());
             }
         }
+    }
+}
+
+/// Completes when the node falls far behind; never once the core is gone, which
+/// shows elsewhere.
+async fn until_syncing(sync: &mut watch::Receiver<SyncStatus>) {
+    if sync.wait_for(|status| status.syncing).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -404,7 +452,7 @@ fn work_message(api: &Api, work: &HandedOut, clean: bool) -> v1::SubscribeWorkRe
     v1::SubscribeWorkResponse {
         work_id: work.work_id.clone(),
         height: template.height.0,
-        header: template.header(&work.commitment).to_bytes().to_vec().into(),
+        header: header_now(api, template, &work.commitment).into(),
         commitment: work.commitment.to_bytes().to_vec().into(),
         target: template.target.to_le_bytes().to_vec().into(),
         share_target: work.share_target.to_le_bytes().to_vec().into(),
@@ -417,6 +465,17 @@ fn work_message(api: &Api, work: &HandedOut, clean: bool) -> v1::SubscribeWorkRe
         version_mask: VERSION_ROLL_MASK,
         sent_time: Some(convert::timestamp(api.engine.now())),
     }
+}
+
+/// The header over a commitment, with the time that it is: a template may have
+/// been assembled a while ago.
+fn header_now(api: &Api, template: &BlockTemplate, commitment: &BlockCommitment) -> Vec<u8> {
+    let now = u32::try_from(api.engine.now()).unwrap_or(u32::MAX);
+    let header = BlockHeader {
+        time: template.time.max(now),
+        ..template.header(commitment)
+    };
+    header.to_bytes().to_vec()
 }
 
 fn count(template: &BlockTemplate) -> u32 {

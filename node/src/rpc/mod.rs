@@ -39,7 +39,7 @@ use crate::engine::{Engine, Stopped};
 use crate::logging::LogHandle;
 use crate::p2p;
 use crate::sync::SyncStatus;
-use crate::workers::WorkBook;
+use crate::workers::{WorkBook, WorkSettings};
 
 /// Program and version, as told to others.
 pub const AGENT: &str = concat!("pithead-node/", env!("CARGO_PKG_VERSION"));
@@ -95,6 +95,8 @@ pub struct ServeOptions {
     pub connections: listener::ConnectionLimits,
     /// Concurrent requests and streams of one connection.
     pub streams_per_connection_max: u32,
+    /// How work is handed out.
+    pub work: WorkSettings,
     /// How long open requests may take once the node stops.
     pub drain: Duration,
 }
@@ -119,7 +121,7 @@ pub async fn serve(
         },
         engine: options.engine,
         network: options.network,
-        work_book: Arc::default(),
+        work_book: Arc::new(Mutex::new(WorkBook::new(options.work))),
         log: options.log,
         started: Instant::now(),
         stop: options.stop,

@@ -40,6 +40,27 @@ pub fn unavailable(reason: &str, message: impl Into<String>) -> Status {
     with_reason(Code::Unavailable, reason, message)
 }
 
+/// The node is far behind the network: UNAVAILABLE, with how far.
+#[must_use]
+pub fn syncing(height: u64, best_header_height: u64) -> Status {
+    let missing = if best_header_height > height {
+        format!("it has block {height} of {best_header_height}")
+    } else {
+        format!("its chain of {height} blocks has too little work")
+    };
+    let heights = [
+        ("height", height),
+        ("best_header_height", best_header_height),
+    ];
+    let heights = heights.map(|(name, value)| (name.to_owned(), value.to_string()));
+    let details = ErrorDetails::with_error_info("SYNCING", DOMAIN, HashMap::from(heights));
+    Status::with_error_details(
+        Code::Unavailable,
+        format!("the node is syncing: {missing}; mine for another node until it has caught up"),
+        details,
+    )
+}
+
 /// This version does not serve the method.
 #[must_use]
 pub fn unimplemented(message: impl Into<String>) -> Status {

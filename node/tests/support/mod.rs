@@ -137,6 +137,19 @@ pub fn program() -> Command {
     command
 }
 
+/// Another program of the workspace, built if it is not there yet.
+pub fn sibling(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_pithead-node")).with_file_name(name);
+    if !path.exists() {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--package", name])
+            .status()
+            .unwrap();
+        assert!(built.success(), "{name} does not build");
+    }
+    path
+}
+
 /// Runs the program to its end; one that does not end is killed and fails the
 /// test.
 pub fn run_to_end(command: &mut Command) -> Output {
