@@ -63,7 +63,7 @@ impl Cli {
 pub enum Command {
     /// Print the effective configuration as TOML and exit.
     Config,
-    /// Move a validator's vote record to another machine, while neither runs.
+    /// Move a validator's vote record to another machine, or begin one anew, while no node is at it.
     #[command(subcommand)]
     Votes(Votes),
 }
