@@ -281,6 +281,21 @@ impl Client {
         .await
     }
 
+    /// The approvals of the checkpoint at a height of the best chain.
+    ///
+    /// # Errors
+    /// [`ClientError`], from the transport or from the node.
+    pub async fn approvals(&self, height: u64) -> Result<v1::ListApprovalsResponse, ClientError> {
+        use v1::list_approvals_request::Checkpoint;
+        self.read(|| {
+            let mut chain = self.chain();
+            let checkpoint = Some(Checkpoint::Height(height));
+            let request = v1::ListApprovalsRequest { checkpoint };
+            async move { chain.list_approvals(request).await }
+        })
+        .await
+    }
+
     /// A transaction and where it stands.
     ///
     /// # Errors

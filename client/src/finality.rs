@@ -88,6 +88,21 @@ pub(crate) fn check_there_is_any(info: &v1::GetChainInfoResponse) -> anyhow::Res
     .into())
 }
 
+/// Refuses to wait for what a conflict of certificates has put an end to.
+pub(crate) fn check_advances(info: &v1::GetChainInfoResponse) -> anyhow::Result<()> {
+    if Progress::of(info) != Progress::Stopped {
+        return Ok(());
+    }
+    Err(Advised {
+        error: format!(
+            "finality on the network {} has stopped at height {}: two certificates conflict, and nothing more becomes approved or final",
+            info.network, info.final_height
+        ),
+        hint: "see `pithead evidence`; the chain goes on by proof of work: wait for a number of confirmations instead, such as --wait=6".to_owned(),
+    }
+    .into())
+}
+
 /// The height of an approved or a final block, and how far behind the tip it is.
 pub(crate) fn height_and_lag(height: u64, lag: u64) -> String {
     match lag {

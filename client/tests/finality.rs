@@ -223,6 +223,18 @@ async fn send_waits_until_approved_or_final_and_no_longer() {
         let value = json(&pithead(&node.url, folder.path(), &args).await);
         assert_eq!(value["status"]["state"], state, "{wait}");
     }
+    // As people type it, before and after the payment.
+    for words in [
+        "send alice bob 1 --yes --json --wait final",
+        "send --wait final alice bob 1 --yes --json",
+        "send --yes --json --wait final alice bob=1",
+    ] {
+        node.state().watches.push_back(steps.clone());
+        let args: Vec<&str> = words.split(' ').collect();
+        let value = json(&pithead(&node.url, folder.path(), &args).await);
+        assert_eq!(value["status"]["state"], "final", "{words}");
+        assert_eq!(value["outputs"][0]["name"], "bob", "{words}");
+    }
     let args = ["send", "alice", "bob", "1", "--yes", "--wait=sealed"];
     let text = failure(&pithead(&node.url, folder.path(), &args).await, 2);
     assert!(text.contains("expected mined, approved, final"), "{text}");
@@ -238,6 +250,79 @@ async fn send_waits_until_approved_or_final_and_no_longer() {
     node.state().transactions.insert(txid.clone(), answer);
     let text = stdout(&pithead(&node.url, folder.path(), &["tx", &txid]).await);
     assert!(text.contains("final in block 3, 4 confirmations"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_tells_how_many_have_approved() {
+    use TransactionState::{Approved, Final, Mined, Pending};
+    let (node, _) = network(4, 3).await;
+    let folder = tempfile::tempdir().unwrap();
+    let addresses = wallets(folder.path(), &["alice", "bob"]);
+    node.fund(&addresses[0], "3");
+    {
+        let mut state = node.state();
+        let listed = |count| v1::ListApprovalsResponse {
+            approvals: vec![v1::Approval::default(); count],
+            approval_quorum: 3,
+            ..v1::ListApprovalsResponse::default()
+        };
+        // Block 3 is secured by checkpoint 10, and final with 20; but the highest
+        // approved one is 30, and 40 is to come.
+        state.approvals.insert(10, listed(1));
+        state.approvals.insert(40, listed(2));
+        state.watches.push_back(vec![
+            status(Pending, 0),
+            status(Mined, 2),
+            status(Approved, 3),
+            status(Final, 4),
+        ]);
+    }
+    let args = ["send", "alice", "bob", "1", "--yes", "--wait", "final"];
+    let text = stderr(&pithead(&node.url, folder.path(), &args).await);
+    for part in [
+        "waiting for approvals of block 10: 1 of 3",
+        "waiting for approvals of block 40: 2 of 3",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    // The checkpoint may not be there yet.
+    node.state().info.tip.as_mut().unwrap().height = 38;
+    let steps = vec![status(Approved, 3), status(Final, 4)];
+    node.state().watches.push_back(steps);
+    let text = stderr(&pithead(&node.url, folder.path(), &args).await);
+    let part = "waiting for block 40, the next checkpoint; the tip is 38";
+    assert!(text.contains(part), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_finality_that_has_stopped() {
+    use TransactionState::{Final, Mined};
+    let (node, _) = network(4, 3).await;
+    let folder = tempfile::tempdir().unwrap();
+    let addresses = wallets(folder.path(), &["alice", "bob"]);
+    node.fund(&addresses[0], "3");
+    node.state().info.finality_conflict = true;
+    for wait in ["--wait=final", "--wait=approved"] {
+        let args = ["send", "alice", "bob", "1", "--yes", wait];
+        let text = failure(&pithead(&node.url, folder.path(), &args).await, 1);
+        assert!(text.contains("two certificates conflict"), "{text}");
+        assert!(text.contains("pithead evidence"), "{text}");
+    }
+    assert!(node.state().submitted.is_empty());
+    // Nor does who began before; but what is final stays so.
+    let txid = "ab".repeat(32);
+    let tx = ["tx", txid.as_str(), "--wait", "final"];
+    node.state().watches.push_back(vec![status(Mined, 2)]);
+    let text = failure(&pithead(&node.url, folder.path(), &tx).await, 1);
+    assert!(text.contains("two certificates conflict"), "{text}");
+    let answer = v1::GetTransactionResponse {
+        transaction: Some(v1::Transaction::default()),
+        status: Some(status(Final, 4)),
+    };
+    node.state().transactions.insert(txid.clone(), answer);
+    node.state().watches.push_back(vec![status(Final, 4)]);
+    let text = stdout(&pithead(&node.url, folder.path(), &tx).await);
+    assert!(text.contains("final in block 3"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

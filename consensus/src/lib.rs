@@ -57,7 +57,7 @@ pub use amount::Amount;
 pub use approval::certificate::Certificate;
 pub use approval::evidence::Evidence;
 pub use approval::finality::Finality;
-pub use approval::vote::VoteRecord;
+pub use approval::vote::{VoteFloor, VoteRecord};
 pub use approval::{Approval, Checkpoint, Link, SignedApproval, Validators};
 pub use block::{Block, BlockCommitment, BlockHeader};
 pub use encoding::{Decode, DecodeError, Encode};

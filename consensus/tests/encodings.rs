@@ -15,7 +15,7 @@ use pithead_consensus::state::{UndoEntry, UndoRecord};
 use pithead_consensus::{
     Account, Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader, Certificate,
     CompactTarget, Decode, Encode, Evidence, Hash256, Height, Output, PublicKey, Signature,
-    SignedTransaction, TransactionBody, VoteRecord,
+    SignedTransaction, TransactionBody,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -173,20 +173,6 @@ fn certificates() -> impl Strategy<Value = Certificate> {
     })
 }
 
-fn vote_records() -> impl Strategy<Value = VoteRecord> {
-    vec((0..50u64, 0..50u64, 0..3u8), 0..20).prop_map(|votes| {
-        let mut record = VoteRecord::default();
-        for (source, target, branch) in votes {
-            // Those that break a rule are left out.
-            let _ = record.record(Link {
-                source: common::checkpoint(source, branch),
-                target: common::checkpoint(target, branch),
-            });
-        }
-        record
-    })
-}
-
 fn round_trips<T: Encode + Decode + PartialEq + Debug>(value: &T) {
     let bytes = value.encode();
     assert_eq!(T::decode(&bytes).as_ref(), Ok(value));
@@ -230,7 +216,6 @@ fn all_decode_safely(bytes: &[u8]) {
     decodes_safely::<SignedApproval>(bytes);
     decodes_safely::<Certificate>(bytes);
     decodes_safely::<Evidence>(bytes);
-    decodes_safely::<VoteRecord>(bytes);
 }
 
 proptest! {
@@ -293,11 +278,6 @@ proptest! {
     #[test]
     fn evidence_round_trips(a in approvals(), b in approvals()) {
         let value = Evidence::decode(&[a.encode(), b.encode()].concat()).unwrap();
-        round_trips(&value);
-    }
-
-    #[test]
-    fn vote_records_round_trip(value in vote_records()) {
         round_trips(&value);
     }
 }

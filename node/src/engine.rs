@@ -470,7 +470,7 @@ impl Outlets {
                 let _ = self.pending.send(change);
             }
             Effect::Fatal(reason) => {
-                error!(%reason, "stopping: storage failed");
+                error!(%reason, "stopping");
                 self.fatal.send_replace(Some(reason));
                 return true;
             }

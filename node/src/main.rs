@@ -1,18 +1,19 @@
 //! `pithead-node`: reads the configuration, opens the chain, serves the API,
 //! and stops cleanly. Everything else is in the library.
 
-use std::path::{Path, PathBuf};
+mod validator;
+
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use pithead_consensus::{Genesis, Validators, VoteRecord};
+use pithead_consensus::Genesis;
 use pithead_node::chain;
-use pithead_node::config::{Cli, Command, Config, ValidatorKey, Votes};
+use pithead_node::config::{Cli, Command, Config};
 use pithead_node::engine::{Clock, Engine, system_clock};
-use pithead_node::finality::journal::{self, FileJournal, RecordOwner};
-use pithead_node::finality::{Signer as _, Voter};
+use pithead_node::finality::Voter;
 use pithead_node::logging::{self, LogHandle};
 use pithead_node::mempool::MempoolLimits;
 use pithead_node::node::{Node, TemplatePolicy};
@@ -27,7 +28,7 @@ use pithead_node::workers::WorkSettings;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// Per cent by which a reward must grow before miners get a new template early.
 const TEMPLATE_GROWTH_PERCENT: u64 = 1;
@@ -62,7 +63,7 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Votes(what)) = &cli.command {
-        return votes(what, &config);
+        return validator::votes(what, &config);
     }
     let log = logging::init(config.log_format, &config.log_filter)?;
     let genesis = config.load_genesis()?;
@@ -86,7 +87,7 @@ fn run() -> Result<ExitCode> {
     if cli.stop_on_stdin_close {
         stop_when_stdin_closes(Arc::clone(&stop))?;
     }
-    let voter = open_voter(&config, &genesis, cli.init_vote_record)?;
+    let voter = validator::open(&config, &genesis, store.as_ref(), cli.init_vote_record)?;
     runtime.block_on(run_node(config, genesis, store, voter, log, stop))
 }
 
@@ -117,94 +118,6 @@ fn verify(store: Arc<dyn Store>, genesis: &Genesis, data_dir: &Path) -> Result<E
             Ok(ExitCode::FAILURE)
         }
     }
-}
-
-/// Where a validator's votes are kept.
-fn vote_record(config: &Config) -> PathBuf {
-    config.data_dir.join("votes.log")
-}
-
-/// Opens key and vote record, if this node is to be a validator.
-fn open_voter(config: &Config, genesis: &Genesis, init: bool) -> Result<Option<Voter>> {
-    let Some(path) = &config.validator_key else {
-        if init {
-            anyhow::bail!(
-                "--init-vote-record is for a validator: name its key with --validator-key"
-            );
-        }
-        return Ok(None);
-    };
-    let key = ValidatorKey::read(path, config.validator_passphrase_file.as_deref())?;
-    let owner = RecordOwner {
-        genesis: genesis.params.genesis_hash,
-        validator: key.address(),
-    };
-    let validators = Validators::of_genesis(genesis);
-    if validators.key(&owner.validator).is_none() {
-        anyhow::bail!(
-            "{} is the key of {}, which is not among the {} validators of network {}: look at --validator-key and --genesis",
-            path.display(),
-            owner.validator.to_text(&genesis.prefix),
-            validators.len(),
-            genesis.name
-        );
-    }
-    let record_path = vote_record(config);
-    let (journal, record) = if init {
-        let journal = FileJournal::create(&record_path, owner)?;
-        warn!(
-            path = %record_path.display(),
-            "made an empty vote record. If this key ever voted elsewhere, stop now and import that record: two votes at one height are proof of misbehaviour"
-        );
-        (journal, VoteRecord::default())
-    } else {
-        FileJournal::open(&record_path, owner)?
-    };
-    Ok(Some(Voter::new(Box::new(key), Box::new(journal), record)))
-}
-
-/// Exports or imports a vote record.
-fn votes(what: &Votes, config: &Config) -> Result<ExitCode> {
-    let path = vote_record(config);
-    match what {
-        Votes::Export { file } => {
-            let (owner, record) = FileJournal::open_any(&path)?;
-            let text = journal::export(&owner, &record);
-            let mut options = std::fs::OpenOptions::new();
-            let made = options.write(true).create_new(true).open(file);
-            let mut made = made.with_context(|| format!("making {}", file.display()))?;
-            std::io::Write::write_all(&mut made, text.as_bytes())
-                .and_then(|()| made.sync_all())
-                .with_context(|| format!("writing {}", file.display()))?;
-            println!(
-                "exported {} votes to {}. Import them where the validator moves to, and never start it here again: it would not know of the votes that it casts there",
-                record.votes().count(),
-                file.display()
-            );
-        }
-        Votes::Import { file } => {
-            let (owner, record) = journal::read_export(file)?;
-            let genesis = config.load_genesis()?;
-            if owner.genesis != genesis.params.genesis_hash {
-                anyhow::bail!(
-                    "{} holds votes on the chain with genesis {}, not on {}: look at --network and --genesis",
-                    file.display(),
-                    owner.genesis,
-                    genesis.params.genesis_hash
-                );
-            }
-            std::fs::create_dir_all(&config.data_dir)
-                .with_context(|| format!("making {}", config.data_dir.display()))?;
-            let new = journal::import(&path, owner, &record)?;
-            println!(
-                "{new} of {} votes of {} were new here; the record is {}",
-                record.votes().count(),
-                owner.validator.to_text(&genesis.prefix),
-                path.display()
-            );
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn run_node(

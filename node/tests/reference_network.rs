@@ -136,6 +136,60 @@ impl Reference {
         }
     }
 
+    /// Waits until a node has so many approvals of the checkpoint at a height.
+    async fn until_approvals(&self, index: usize, height: u64, count: usize) {
+        self.until(index, "approvals come", async |node| {
+            let request = v1::ListApprovalsRequest {
+                checkpoint: Some(v1::list_approvals_request::Checkpoint::Height(height)),
+            };
+            let listed = node.chain().list_approvals(request).await;
+            listed.is_ok_and(|listed| listed.into_inner().approvals.len() >= count)
+        })
+        .await;
+    }
+
+    async fn peer_id(&self, index: usize) -> String {
+        let mut network = self.node(index).network();
+        let info = network.get_node_info(v1::GetNodeInfoRequest {}).await;
+        info.unwrap().into_inner().peer_id
+    }
+
+    /// Lets each node of two groups refuse those of the other, or no more.
+    async fn split(&self, at: usize, apart: bool) {
+        let mut ids = Vec::new();
+        for index in 0..VALIDATORS {
+            ids.push(self.peer_id(index).await);
+        }
+        for index in 0..VALIDATORS {
+            let mut admin = self.node(index).admin();
+            let others = if index < at { &ids[at..] } else { &ids[..at] };
+            for peer in others {
+                let peer = peer.clone();
+                if apart {
+                    let request = v1::BanPeerRequest {
+                        peer,
+                        duration: None,
+                    };
+                    admin.ban_peer(request).await.unwrap();
+                } else {
+                    let request = v1::UnbanPeerRequest { peer };
+                    admin.unban_peer(request).await.unwrap();
+                }
+            }
+        }
+        if !apart {
+            return;
+        }
+        for index in 0..VALIDATORS {
+            let own = if index < at { &ids[..at] } else { &ids[at..] };
+            self.until(index, "it is cut off from the other half", async |node| {
+                let peers = node.peers().await;
+                !peers.is_empty() && peers.iter().all(|peer| own.contains(&peer.peer_id))
+            })
+            .await;
+        }
+    }
+
     /// Mines one block and waits until all that run have it.
     async fn mine(&self, at: usize, all: std::ops::Range<usize>) -> u64 {
         let hash = self.node(at).mine(&self.network, 1).await;
@@ -172,6 +226,9 @@ async fn twenty_of_twenty_five_confirm() {
     all.nodes[19].take().unwrap().kill();
     let pending = all.mine(2, 0..VALIDATORS).await;
     let pending = all.mine(3, 0..VALIDATORS).await.max(pending);
+    // All that are there have voted for both, and it is not enough.
+    all.until_approvals(4, height + 1, 19).await;
+    all.until_approvals(4, height + 2, 19).await;
     let info = all.node(4).info().await;
     assert_eq!(
         (info.approved_height, info.final_height),
@@ -202,19 +259,37 @@ async fn twenty_of_twenty_five_confirm() {
 async fn halves_of_a_split_finalise_nothing_and_heal() {
     const HALF: usize = 13;
     let mut all = Reference::new();
-    // Neither half has ever heard of the other.
-    all.start_group(0..HALF).await;
-    all.start_group(HALF..VALIDATORS).await;
+    all.start_group(0..VALIDATORS).await;
+    let mut before = 0;
+    for _ in 0..2 {
+        before = all.mine(0, 0..VALIDATORS).await;
+        all.until_final(before - 1).await;
+    }
+    for index in 0..VALIDATORS {
+        all.until(index, "the last block is approved", async |node| {
+            node.info().await.approved_height == before
+        })
+        .await;
+    }
+    all.split(HALF, true).await;
     for _ in 0..3 {
         all.mine(0, 0..HALF).await;
     }
     for _ in 0..2 {
         all.mine(HALF, HALF..VALIDATORS).await;
     }
-    for index in [0, HALF] {
+    // Every vote that there is has been heard, and nothing comes of it.
+    for (index, top, count) in [(0, 3, HALF), (HALF, 2, VALIDATORS - HALF)] {
+        for height in [before + 1, before + top] {
+            all.until_approvals(index, height, count).await;
+        }
         let info = all.node(index).info().await;
-        assert_eq!((info.approved_height, info.final_height), (0, 0));
+        assert_eq!(
+            (info.approved_height, info.final_height),
+            (before, before - 1)
+        );
     }
+    all.split(HALF, false).await;
     let request = v1::AddPeerRequest {
         address: all.address(HALF).await,
     };
@@ -236,5 +311,9 @@ async fn halves_of_a_split_finalise_nothing_and_heal() {
     for index in 0..VALIDATORS {
         let info = all.node(index).info().await;
         assert!(!info.finality_conflict);
+        let mut client = all.node(index).network();
+        let request = v1::ListEvidenceRequest::default();
+        let evidence = client.list_evidence(request).await;
+        assert!(evidence.unwrap().into_inner().evidence.is_empty());
     }
 }

@@ -7,11 +7,14 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pithead_api::v1;
 use pithead_api::v1::subscribe_chain_response::Event;
+use pithead_consensus::VoteRecord;
 use pithead_consensus::genesis::ValidatorEntry;
+use pithead_node::finality::journal::{self, RecordOwner};
 use support::{
     FEE, Network, PATIENCE, PIT, TestNode, data_dir, failure_of, key, next, program, reason,
     run_to_end,
@@ -92,26 +95,58 @@ async fn until<T>(node: &TestNode, what: &str, mut look: impl AsyncFnMut() -> Op
     }
 }
 
+/// Follows a node's chain from its tip, headers only.
+async fn follow(node: &TestNode) -> tonic::Streaming<v1::SubscribeChainResponse> {
+    let request = v1::SubscribeChainRequest {
+        view: v1::BlockView::Header.into(),
+        ..Default::default()
+    };
+    let subscribed = node.chain().subscribe_chain(request).await;
+    subscribed.unwrap().into_inner()
+}
+
 /// Waits until a node has these heights approved and final.
 async fn until_secured(node: &TestNode, approved: u64, last_final: u64) {
-    let what = format!("{approved} is approved and {last_final} final");
-    until(node, &what, async || {
-        let info = node.info().await;
-        (info.approved_height == approved && info.final_height == last_final).then_some(())
-    })
-    .await;
+    let mut stream = follow(node).await;
+    let mut seen = (0, 0);
+    while seen != (approved, last_final) {
+        match next(&mut stream).await.event.unwrap() {
+            Event::Approved(header) => seen.0 = header.height,
+            Event::Final(header) => seen.1 = header.height,
+            _ => {}
+        }
+        let beyond = seen.0 > approved || seen.1 > last_final;
+        assert!(!beyond, "{seen:?}: {}", node.log());
+    }
+}
+
+/// Waits until a node's tip is this one.
+async fn until_tip(node: &TestNode, hash: &str) {
+    let mut stream = follow(node).await;
+    loop {
+        let found = match next(&mut stream).await.event.unwrap() {
+            Event::Start(header) => header.hash,
+            Event::Connected(block) => block.header.unwrap().hash,
+            _ => continue,
+        };
+        if found == hash {
+            return;
+        }
+    }
+}
+
+/// What a node holds against validators.
+async fn evidence(node: &TestNode) -> Vec<v1::Evidence> {
+    let request = v1::ListEvidenceRequest::default();
+    let listed = node.network().list_evidence(request).await;
+    listed.unwrap().into_inner().evidence
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
     let network = voting();
     let (nodes, _dirs) = all(&network).await;
-    let request = v1::SubscribeChainRequest {
-        view: v1::BlockView::Header.into(),
-        ..Default::default()
-    };
-    let subscribed = nodes[1].chain().subscribe_chain(request).await;
-    let mut stream = subscribed.unwrap().into_inner();
+    let mut stream = follow(&nodes[1]).await;
     let txid = nodes[2].accept(&network.pay(0, 0, 5, PIT, FEE)).await;
     let request = v1::WatchTransactionRequest {
         txid: txid.clone(),
@@ -202,9 +237,7 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
         assert_eq!(validator.evidence_count, 0);
         assert_eq!(validator.is_this_node, index == 2);
     }
-    let request = v1::ListEvidenceRequest::default();
-    let evidence = client.list_evidence(request).await;
-    assert!(evidence.unwrap().into_inner().evidence.is_empty());
+    assert!(evidence(&nodes[2]).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,10 +254,7 @@ async fn finality_waits_for_a_quorum_and_goes_on() {
     // Two are too many: the chain goes on, finality waits.
     nodes.pop().unwrap().kill();
     let tip = nodes[0].mine(&network, 2).await;
-    until(&nodes[1], "the chain goes on", async || {
-        (nodes[1].info().await.tip.unwrap().hash == tip).then_some(())
-    })
-    .await;
+    until_tip(&nodes[1], &tip).await;
     let info = nodes[1].info().await;
     assert_eq!((info.approved_height, info.final_height), (3, 2));
     assert_eq!((info.approved_lag, info.final_lag), (2, 3));
@@ -255,11 +285,39 @@ async fn more_work_does_not_rewrite_what_is_final() {
     let network = voting();
     let (nodes, _dirs) = all(&network).await;
     nodes[0].mine(&network, 3).await;
-    until_secured(&nodes[0], 3, 2).await;
+    for node in &nodes {
+        until_secured(node, 3, 2).await;
+    }
+    let before = nodes[1].info().await.tip.unwrap();
     // An attacker with more hash power than everyone mines in secret.
     let dir = data_dir();
     let attacker = TestNode::start(&network, dir.path());
-    attacker.mine(&network, 20).await;
+    let mut secret = Vec::new();
+    for _ in 0..20 {
+        let block = attacker.next_block(&key(6).address, &network).await;
+        attacker.extend(&block).await;
+        secret.push(block);
+    }
+    // Honest nodes get to see all of it, and know that it has more work.
+    for (height, block) in (1..).zip(&secret) {
+        let response = nodes[1].submit_block(block).await;
+        let side = v1::SubmitOutcome::AcceptedSide;
+        assert_eq!(response.outcome(), side, "{height}: {}", response.detail);
+    }
+    let last = secret.last().unwrap().header.hash().to_string();
+    let request = v1::GetBlockRequest {
+        block: Some(v1::get_block_request::Block::Hash(last)),
+        ..Default::default()
+    };
+    let seen = nodes[1].chain().get_block(request).await.unwrap();
+    let seen = seen.into_inner().block.unwrap();
+    assert!(!seen.best_chain);
+    let seen = seen.header.unwrap();
+    assert!(seen.height > before.height && seen.chain_work > before.chain_work);
+    let info = nodes[1].info().await;
+    assert_eq!(info.tip.unwrap().hash, before.hash);
+    assert_eq!((info.approved_height, info.final_height), (3, 2));
+
     assert!(attacker.terminate().await.success());
     let bootnode = address(&nodes[0]).await;
     let flags = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootnode", &bootnode];
@@ -269,97 +327,298 @@ async fn more_work_does_not_rewrite_what_is_final() {
     let tip = nodes[0].mine(&network, 1).await;
     for node in nodes.iter().chain([&attacker]) {
         until_secured(node, 4, 3).await;
-        until(node, "the tip follows", async || {
-            (node.info().await.tip.unwrap().hash == tip).then_some(())
-        })
-        .await;
+        until_tip(node, &tip).await;
     }
+}
+
+/// The program on a network and a folder, keeping to itself.
+fn offline(network: &Network, dir: &Path, flags: &[&str]) -> Command {
+    let mut command = program();
+    command.arg("--genesis").arg(network.path());
+    command.arg("--data-dir").arg(dir);
+    command.args(["--rpc-listen", "127.0.0.1:0", "--offline"]);
+    command.args(flags);
+    command
+}
+
+fn votes(network: &Network, dir: &Path, what: &str, file: &Path) -> Command {
+    let mut command = offline(network, dir, &["votes", what]);
+    command.arg(file);
+    command
+}
+
+/// What a command says that has to succeed.
+fn said_by(command: &mut Command) -> String {
+    let output = run_to_end(command);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until a validator's own last vote is for this height.
+async fn until_voted(node: &TestNode, index: usize, height: u64) {
+    until(node, "it votes", async || {
+        let request = v1::ListValidatorsRequest {};
+        let listed = node.network().list_validators(request).await;
+        let validators = listed.unwrap().into_inner().validators;
+        let last = validators[index].last_approval.as_ref()?;
+        (last.target_height == height).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_validator_needs_its_record_and_can_move_with_it() {
     let network = voting();
     let (first_dir, second_dir) = (data_dir(), data_dir());
-    let command = |dir: &Path, flags: &[&str]| {
-        let mut command = program();
-        command.arg("--genesis").arg(network.path());
-        command.arg("--data-dir").arg(dir);
-        command.args(["--rpc-listen", "127.0.0.1:0", "--offline"]);
-        command.args(flags);
-        command
-    };
-    let path = key_file(first_dir.path(), 0);
+    let (first, second) = (first_dir.path(), second_dir.path());
+    let path = key_file(first, 0);
     let path = path.to_str().unwrap();
-    let said = failure_of(&mut command(first_dir.path(), &["--validator-key", path]));
+    let said = failure_of(&mut offline(&network, first, &["--validator-key", path]));
     for part in ["no vote record", "votes import", "--init-vote-record"] {
         assert!(said.contains(part), "{said}");
     }
-    let node = start(&network, first_dir.path(), 0, None);
+    let node = start(&network, first, 0, None);
     assert!(
         node.log().contains("made an empty vote record"),
         "{}",
         node.log()
     );
     node.mine(&network, 3).await;
-    until(&node, "it has voted for all", async || {
-        let request = v1::ListValidatorsRequest {};
-        let listed = node.network().list_validators(request).await;
-        let validators = listed.unwrap().into_inner().validators;
-        let last = validators[0].last_approval.as_ref()?;
-        (last.target_height == 3).then_some(())
-    })
-    .await;
+    until_voted(&node, 0, 3).await;
     // Its votes are on record; export waits until nobody is at it.
-    let export = first_dir.path().join("votes.txt");
-    let votes = |dir: &Path, what: &str, file: &Path| {
-        let mut command = command(dir, &["votes", what]);
-        command.arg(file);
-        command
-    };
-    let said = failure_of(&mut votes(first_dir.path(), "export", &export));
+    let export = first.join("votes.txt");
+    let said = failure_of(&mut votes(&network, first, "export", &export));
     assert!(said.contains("in use"), "{said}");
+    assert!(!export.exists());
+    // Nor does another data directory vote with this key.
+    let flags = ["--validator-key", path, "--init-vote-record"];
+    let other = data_dir();
+    let said = failure_of(&mut offline(&network, other.path(), &flags));
+    assert!(said.contains("votes in one place only"), "{said}");
     assert!(node.terminate().await.success());
-    let again = ["--validator-key", path, "--init-vote-record"];
-    let said = failure_of(&mut command(first_dir.path(), &again));
+    let said = failure_of(&mut offline(&network, first, &flags));
     assert!(said.contains("already"), "{said}");
-    let output = run_to_end(&mut votes(first_dir.path(), "export", &export));
-    assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("exported 3 votes"));
-    for count in ["3 of 3", "0 of 3"] {
-        let output = run_to_end(&mut votes(second_dir.path(), "import", &export));
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            said.contains(count),
-            "{said} {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+
+    let said = said_by(&mut votes(&network, first, "export", &export));
+    assert!(
+        said.contains("exported 3 votes up to height 3 of dpit1"),
+        "{said}"
+    );
+    // What is left behind is no longer to vote with.
+    for init in [&flags[..2], &flags] {
+        let said = failure_of(&mut offline(&network, first, init));
+        assert!(said.contains("was moved away"), "{said}");
+        assert!(said.contains("votes import"), "{said}");
     }
-    let moved = start(&network, second_dir.path(), 0, None);
+    for count in ["3 of 3", "0 of 3"] {
+        let said = said_by(&mut votes(&network, second, "import", &export));
+        assert!(said.contains(count), "{said}");
+    }
+    let moved = start(&network, second, 0, None);
     assert!(moved.log().contains("votes=3"), "{}", moved.log());
-    // The record is of this key, on this chain.
-    let other = key_file(first_dir.path(), 1);
-    let other = other.to_str().unwrap();
-    let said = failure_of(&mut command(first_dir.path(), &["--validator-key", other]));
-    assert!(said.contains("is of the validator"), "{said}");
-    let stranger = key_file(first_dir.path(), 7);
+    // It votes on there; the first copy may only return with that record.
+    moved.mine(&network, 4).await;
+    until_voted(&moved, 0, 4).await;
+    assert!(moved.terminate().await.success());
+    let later = second.join("later.txt");
+    said_by(&mut votes(&network, second, "export", &later));
+    let said = said_by(&mut votes(&network, second, "import", &later));
+    assert!(said.contains("0 of 4"), "{said}");
+    let later = second.join("latest.txt");
+    said_by(&mut votes(&network, second, "export", &later));
+    let said = failure_of(&mut votes(&network, second, "import", &export));
+    assert!(said.contains("at least as new"), "{said}");
+    said_by(&mut votes(&network, first, "import", &later));
+    // The record is of this key, on this chain, and that of a validator.
+    let other = key_file(first, 1);
+    let flags = ["--validator-key", other.to_str().unwrap()];
+    let said = failure_of(&mut offline(&network, first, &flags));
+    let named = format!("is of the validator {}", network.address(0));
+    assert!(said.contains(&named), "{said}");
+    let stranger = key_file(first, 7);
     let flags = ["--validator-key", stranger.to_str().unwrap()];
-    let said = failure_of(&mut command(first_dir.path(), &flags));
+    let said = failure_of(&mut offline(&network, first, &flags));
+    assert!(said.contains("not among the 4 validators"), "{said}");
+    let owner = RecordOwner {
+        genesis: network.hash(),
+        validator: key(7).address,
+    };
+    std::fs::write(&export, journal::export(&owner, &VoteRecord::default())).unwrap();
+    let empty = data_dir();
+    let said = failure_of(&mut votes(&network, empty.path(), "import", &export));
     assert!(said.contains("not among the 4 validators"), "{said}");
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let said = failure_of(&mut command(first_dir.path(), &["--validator-key", path]));
+    let said = failure_of(&mut offline(&network, first, &["--validator-key", path]));
     assert!(said.contains("chmod 600"), "{said}");
-    // Damage in the middle is never taken for a torn end.
-    let log = second_dir.path().join("votes.log");
-    drop(moved);
-    let sound = std::fs::read(&log).unwrap();
-    let mut damaged = sound.clone();
-    damaged[100] ^= 1;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_record_is_refused_and_can_begin_anew() {
+    let network = voting();
+    let dir = data_dir();
+    let node = start(&network, dir.path(), 0, None);
+    node.mine(&network, 3).await;
+    until_voted(&node, 0, 3).await;
+    assert!(node.terminate().await.success());
+    let log = dir.path().join("votes.log");
+    let mut damaged = std::fs::read(&log).unwrap();
+    let end = damaged.len() - 1;
+    damaged[end] ^= 1;
     std::fs::write(&log, &damaged).unwrap();
-    let path = key_file(second_dir.path(), 0);
+    let path = key_file(dir.path(), 0);
     let flags = ["--validator-key", path.to_str().unwrap()];
-    let said = failure_of(&mut command(second_dir.path(), &flags));
-    assert!(said.contains("damaged at vote 1"), "{said}");
-    std::fs::write(&log, sound).unwrap();
+    let said = failure_of(&mut offline(&network, dir.path(), &flags));
+    assert!(said.contains("damaged at vote 3"), "{said}");
+    assert!(said.contains("votes repair --above HEIGHT"), "{said}");
+    let repair = |above: &str| {
+        let mut command = offline(&network, dir.path(), &flags);
+        command.args(["votes", "repair", "--above", above]);
+        command
+    };
+    // Not below what may have been voted for.
+    let said = failure_of(&mut repair("2"));
+    assert!(said.contains("has height 3"), "{said}");
+    assert_eq!(std::fs::read(&log).unwrap(), damaged);
+    let said = said_by(&mut repair("5"));
+    assert!(said.contains("votes only above height 5"), "{said}");
+    let kept = std::fs::read(dir.path().join("votes.log.damaged"));
+    assert_eq!(kept.unwrap(), damaged);
+    let node = start(&network, dir.path(), 0, None);
+    // Nobody has approved block 5 or a higher one: it waits.
+    node.mine(&network, 5).await;
+    assert_eq!(node.height().await, 8);
+    assert!(node.terminate().await.success());
+    let said = said_by(&mut votes(
+        &network,
+        dir.path(),
+        "export",
+        &dir.path().join("votes.txt"),
+    ));
+    assert!(said.contains("0 votes up to height 5"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_has_voted_elsewhere_does_not_vote_again() {
+    let network = voting();
+    let (mut nodes, dirs) = all(&network).await;
+    let bootnode = address(&nodes[0]).await;
+    // One is away, so that every certificate holds a vote of each of the others.
+    nodes.remove(2).kill();
+    let last = VALIDATORS - 1;
+    nodes[0].mine(&network, 2).await;
+    for node in &nodes {
+        until_secured(node, 2, 1).await;
+    }
+    assert!(nodes.pop().unwrap().terminate().await.success());
+    let dir = dirs[last].path();
+    let log = dir.join("votes.log");
+    let old = std::fs::read(&log).unwrap();
+    let node = start(&network, dir, last, Some(&bootnode));
+    nodes[0].mine(&network, 2).await;
+    until_secured(&node, 4, 3).await;
+    assert!(node.terminate().await.success());
+    // A certificate holds its vote: it shows that a copy of the record is old,
+    // and that a key is not new.
+    let newest = std::fs::read(&log).unwrap();
+    let path = key_file(dir, last);
+    let flags = [
+        "--validator-key",
+        path.to_str().unwrap(),
+        "--init-vote-record",
+    ];
+    std::fs::remove_file(&log).unwrap();
+    let said = failure_of(&mut offline(&network, dir, &flags));
+    assert!(said.contains("has voted before"), "{said}");
+    assert!(!log.exists());
+    std::fs::write(&log, old).unwrap();
+    let said = run_to_end(&mut offline(&network, dir, &flags[..2]));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("is an old copy"), "{said}");
+    std::fs::write(&log, newest).unwrap();
+    // Another machine has none of these certificates, but hears of them.
+    let copy = data_dir();
+    let path = key_file(copy.path(), last);
+    let mut command = program();
+    command.arg("--genesis").arg(network.path());
+    command.arg("--data-dir").arg(copy.path());
+    command.args([
+        "--rpc-listen",
+        "127.0.0.1:0",
+        "--mdns=false",
+        "--upnp=false",
+    ]);
+    command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--bootnode", &bootnode]);
+    command.arg("--validator-key").arg(&path);
+    let said = failure_of(command.arg("--init-vote-record"));
+    assert!(
+        said.contains("ALARM: this validator's key votes elsewhere too"),
+        "{said}"
+    );
+    let flags = ["--validator-key", path.to_str().unwrap()];
+    let said = failure_of(&mut offline(&network, copy.path(), &flags));
+    assert!(said.contains("was moved away"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_that_is_killed_while_it_votes_never_votes_twice() {
+    const ROUNDS: u64 = 8;
+    let network = voting();
+    let (mut nodes, dirs) = all(&network).await;
+    let bootnode = address(&nodes[0]).await;
+    // One is away for good: finality needs the one that is killed.
+    nodes.remove(2).kill();
+    let dir = dirs[VALIDATORS - 1].path();
+    let mut victim = nodes.pop().unwrap();
+    let mut torn = 0;
+    for round in 0..ROUNDS {
+        let blocks = nodes[0].mine(&network, 3);
+        let mut stream = follow(&victim).await;
+        // As it votes for the first, the second or the third, each time elsewhere.
+        let killed = async {
+            let mut left = round % 3 + 1;
+            while left > 0 {
+                let event = next(&mut stream).await.event;
+                left -= u64::from(matches!(event, Some(Event::Connected(_))));
+            }
+            tokio::time::sleep(Duration::from_micros(scatter(round) % 4_000)).await;
+            victim.kill();
+        };
+        tokio::join!(blocks, killed);
+        // The kill may have come in the middle of a write.
+        let log = dir.join("votes.log");
+        let mut bytes = std::fs::read(&log).unwrap();
+        let half = usize::try_from(scatter(round + 100) % 127 + 1).unwrap();
+        let written = vec![0x5a; half];
+        bytes.extend(written);
+        std::fs::write(&log, bytes).unwrap();
+        victim = start(&network, dir, VALIDATORS - 1, Some(&bootnode));
+        torn += usize::from(victim.log().contains("ends in a torn vote"));
+    }
+    assert_eq!(torn, usize::try_from(ROUNDS).unwrap());
+    // It goes on where it was, and finality with it.
+    let height = nodes[0].height().await;
+    until(&nodes[1], "its votes are made up for", async || {
+        (nodes[1].info().await.approved_height == height).then_some(())
+    })
+    .await;
+    nodes[0].mine(&network, 1).await;
+    nodes.push(victim);
+    for node in &nodes {
+        until_secured(node, height + 1, height).await;
+    }
+    for node in &nodes {
+        assert!(evidence(node).await.is_empty());
+        assert!(!node.log().contains("ALARM"), "{}", node.log());
+    }
+}
+
+/// A number that looks random (a step of xorshift64*).
+fn scatter(number: u64) -> u64 {
+    let mixed = number
+        .wrapping_add(0x9e37_79b9)
+        .wrapping_mul(0x2545_f491_4f6c_dd1d);
+    (mixed ^ (mixed >> 29)) >> 8
 }
 
 #[tokio::test]

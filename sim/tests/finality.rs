@@ -148,8 +148,11 @@ fn found(plant: Plant) -> String {
 #[test]
 fn votes_that_are_not_durable_are_found() {
     let what = found(Plant::ForgetVotes);
+    // Or the validator hears its own forgotten vote first, and stops.
     assert!(
-        what.contains("DoubleVote") || what.contains("SurroundVote"),
+        ["DoubleVote", "SurroundVote", "is not on its record"]
+            .iter()
+            .any(|sign| what.contains(sign)),
         "{what}"
     );
 }

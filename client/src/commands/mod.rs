@@ -76,7 +76,7 @@ impl Cli {
                 false => arg,
             }
         });
-        let matches = command.get_matches();
+        let matches = command.get_matches_from(wait::joined(std::env::args_os()));
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 }

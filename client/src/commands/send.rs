@@ -26,6 +26,7 @@ use crate::show::{Money, StatusJson, counted};
 #[command(after_help = "Examples:
   pithead send alice bob 1.5
   pithead send alice bob=1 carol=0.25 --data 'rent for May' --wait
+  pithead send alice bob 1.5 --wait final
   pithead send --from alice --to dpit1…=10 --fee-rate 5 --yes")]
 pub(crate) struct SendArgs {
     /// FROM, then TO and AMOUNT, or any number of TO=AMOUNT. FROM is a wallet, TO a wallet or an
@@ -56,8 +57,8 @@ pub(crate) struct SendArgs {
     /// Use this sequence: that of a pending payment replaces it, at a higher fee.
     #[arg(long, value_name = "N")]
     sequence: Option<u64>,
-    /// Wait until it is mined; =N: until it has N confirmations; =approved: until the validators
-    /// approved a block on top of it; =final: until it can't be undone.
+    /// Wait until it is mined; =N: until it has N confirmations; approved: until the validators
+    /// approved a block on top of it; final: until it can't be undone.
     #[arg(long, value_name = "mined|N|approved|final", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     wait: Option<Confirmations>,
     /// Don't ask before sending.
@@ -194,7 +195,7 @@ pub(crate) async fn run(context: &Context, args: SendArgs) -> anyhow::Result<()>
     let (client, chain, info) = context.connect_to_chain().await?;
     if let Some(wanted) = args.wait {
         // Before anything is sent.
-        wanted.check_possible(&info)?;
+        wanted.check_before_sending(&info)?;
     }
     let wallet = context.wallet(&chain, &from)?;
     let mut transfer = Transfer {

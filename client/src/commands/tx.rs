@@ -14,8 +14,8 @@ use crate::show::{StatusJson, TransactionJson, data, iso, paid, pit, pit_unit, s
 pub(crate) struct TxArgs {
     /// The transaction's id, 64 hexadecimal digits.
     txid: Txid,
-    /// Wait until it is mined; =N: until it has N confirmations; =approved: until the validators
-    /// approved a block on top of it; =final: until it can't be undone.
+    /// Wait until it is mined; =N: until it has N confirmations; approved: until the validators
+    /// approved a block on top of it; final: until it can't be undone.
     #[arg(long, value_name = "mined|N|approved|final", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     wait: Option<Confirmations>,
 }

@@ -1,5 +1,7 @@
-//! Waiting for a transaction to be mined, over restarts of the node.
+//! Waiting for a transaction to be mined, approved or final, over restarts of the
+//! node.
 
+use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -8,13 +10,37 @@ use pithead_api::v1::TransactionState as State;
 use pithead_client::{Client, ClientError};
 
 use super::send::progress;
-use crate::finality;
+use crate::finality::{self, check_advances};
 use crate::show::status_sentence;
 
 /// How long a node may be away before waiting is given up.
 const ABSENCE_MAX: Duration = Duration::from_secs(120);
 /// Pause between two tries to reach it.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at the approvals that are being waited for.
+const APPROVALS_PAUSE: Duration = Duration::from_secs(2);
+/// What `--wait` may be followed by as a word of its own. A number may not: it
+/// could as well be an amount.
+const WORDS: [&str; 3] = ["mined", "approved", "final"];
+
+/// The command line with `--wait final` as `--wait=final`. The parser can't tell:
+/// `--wait` alone is complete, so that the next word might be a recipient. A
+/// wallet of such a name goes before `--wait`, or after `--wait=mined`.
+pub(crate) fn joined(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut joined: Vec<OsString> = Vec::new();
+    let mut options = true;
+    for arg in args {
+        options &= arg != "--";
+        match joined.last_mut() {
+            Some(last) if options && *last == "--wait" && WORDS.iter().any(|word| arg == *word) => {
+                last.push("=");
+                last.push(arg);
+            }
+            _ => joined.push(arg),
+        }
+    }
+    joined
+}
 
 /// How settled a transaction is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +54,18 @@ pub(crate) enum Confirmations {
 }
 
 impl Confirmations {
+    /// Refuses to wait for what can't come any more, before anything is sent.
+    pub(crate) fn check_before_sending(
+        self,
+        info: &v1::GetChainInfoResponse,
+    ) -> anyhow::Result<()> {
+        self.check_possible(info)?;
+        match self {
+            Self::AtLeast(_) => Ok(()),
+            Self::Approved | Self::Final => check_advances(info),
+        }
+    }
+
     /// Refuses to wait for approvals where nobody gives any.
     pub(crate) fn check_possible(self, info: &v1::GetChainInfoResponse) -> anyhow::Result<()> {
         match self {
@@ -72,52 +110,120 @@ pub(crate) async fn wait_until(
     wanted: Confirmations,
     quiet: bool,
 ) -> anyhow::Result<WaitOutcome> {
-    let mut last_answer = Instant::now();
-    let mut told = String::new();
+    let mut wait = Wait {
+        client,
+        wanted,
+        quiet,
+        told: String::new(),
+        last_answer: Instant::now(),
+    };
     loop {
-        match follow(client, txid, wanted, quiet, &mut told, &mut last_answer).await {
+        match wait.follow(txid).await {
             Ok(Some(outcome)) => return Ok(outcome),
             // The node ended the stream early: ask again.
             Ok(None) => {}
-            Err(error) if error.is_disconnect() && last_answer.elapsed() < ABSENCE_MAX => {
-                progress(quiet, &format!("waiting: {error}; trying again"));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => match error.downcast::<ClientError>()? {
+                lost if lost.is_disconnect() && wait.last_answer.elapsed() < ABSENCE_MAX => {
+                    progress(quiet, &format!("waiting: {lost}; trying again"));
+                }
+                other => return Err(other.into()),
+            },
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
-async fn follow(
-    client: &Client,
-    txid: &str,
+struct Wait<'a> {
+    client: &'a Client,
     wanted: Confirmations,
     quiet: bool,
-    told: &mut String,
-    last_answer: &mut Instant,
-) -> Result<Option<WaitOutcome>, ClientError> {
-    let confirmations = match wanted {
-        Confirmations::AtLeast(count) => count,
-        // Until it is final; this side may stop before.
-        Confirmations::Approved | Confirmations::Final => 0,
-    };
-    let mut stream = client.watch_transaction(txid, confirmations).await?;
-    while let Some(message) = client.next(&mut stream).await? {
-        *last_answer = Instant::now();
-        let status = message.status.unwrap_or_default();
-        let sentence = status_sentence(&status);
-        if *told != sentence {
-            progress(quiet, &format!("waiting: {sentence}"));
-            *told = sentence;
-        }
-        if is_reached(&status, wanted) {
-            return Ok(Some(WaitOutcome::Reached(status)));
-        }
-        if matches!(status.state(), State::Replaced | State::Dropped) {
-            return Ok(Some(WaitOutcome::Lost(status)));
+    /// What was said last.
+    told: String,
+    last_answer: Instant,
+}
+
+impl Wait<'_> {
+    async fn follow(&mut self, txid: &str) -> anyhow::Result<Option<WaitOutcome>> {
+        let confirmations = match self.wanted {
+            Confirmations::AtLeast(count) => count,
+            // Until it is final; this side may stop before.
+            Confirmations::Approved | Confirmations::Final => 0,
+        };
+        let mut stream = self.client.watch_transaction(txid, confirmations).await?;
+        let mut status = v1::TransactionStatus::default();
+        loop {
+            let message = tokio::select! {
+                message = self.client.next(&mut stream) => message?,
+                () = tokio::time::sleep(APPROVALS_PAUSE) => {
+                    self.tell_approvals(&status).await?;
+                    continue;
+                }
+            };
+            let Some(message) = message else {
+                return Ok(None);
+            };
+            self.last_answer = Instant::now();
+            status = message.status.unwrap_or_default();
+            self.tell(status_sentence(&status));
+            if is_reached(&status, self.wanted) {
+                return Ok(Some(WaitOutcome::Reached(status)));
+            }
+            if matches!(status.state(), State::Replaced | State::Dropped) {
+                return Ok(Some(WaitOutcome::Lost(status)));
+            }
+            self.tell_approvals(&status).await?;
         }
     }
-    Ok(None)
+
+    fn tell(&mut self, sentence: String) {
+        if self.told != sentence {
+            progress(self.quiet, &format!("waiting: {sentence}"));
+            self.told = sentence;
+        }
+    }
+
+    /// Tells how many have approved what has to be approved next; fails if nothing
+    /// will be any more.
+    async fn tell_approvals(&mut self, status: &v1::TransactionStatus) -> anyhow::Result<()> {
+        let wants_approvals = !matches!(self.wanted, Confirmations::AtLeast(_));
+        if !wants_approvals || !matches!(status.state(), State::Mined | State::Approved) {
+            return Ok(());
+        }
+        // A node that is away is told of by the stream.
+        let Ok(info) = self.client.chain_info().await else {
+            return Ok(());
+        };
+        check_advances(&info)?;
+        let parameters = info.parameters.unwrap_or_default();
+        let interval = u64::from(parameters.checkpoint_interval.max(1));
+        let own = status.block_height.div_ceil(interval).max(1);
+        // It is final once the checkpoint after the approved one is approved.
+        let next = match status.state() {
+            State::Approved => (info.approved_height / interval).max(own).saturating_add(1),
+            _ => own,
+        };
+        let checkpoint = next.saturating_mul(interval);
+        let sentence = match info.tip.unwrap_or_default().height {
+            tip if tip < checkpoint => {
+                format!("for block {checkpoint}, the next checkpoint; the tip is {tip}")
+            }
+            _ => {
+                let Ok(listed) = self.client.approvals(checkpoint).await else {
+                    return Ok(());
+                };
+                format!(
+                    "for approvals of block {checkpoint}: {} of {}",
+                    listed.approvals.len(),
+                    listed.approval_quorum
+                )
+            }
+        };
+        if self.told != sentence {
+            progress(self.quiet, &format!("waiting {sentence}"));
+            self.told = sentence;
+        }
+        Ok(())
+    }
 }
 
 fn is_reached(status: &v1::TransactionStatus, wanted: Confirmations) -> bool {
@@ -127,5 +233,28 @@ fn is_reached(status: &v1::TransactionStatus, wanted: Confirmations) -> bool {
             status.confirmations >= count
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn a_word_after_wait_belongs_to_it_only_if_it_can() {
+        for (written, meant) in [
+            ("send a b 1 --wait final", "send a b 1 --wait=final"),
+            ("send --wait approved a b 1", "send --wait=approved a b 1"),
+            ("tx --wait mined ab", "tx --wait=mined ab"),
+            ("send --wait a b 1", "send --wait a b 1"),
+            ("send a b --wait 1", "send a b --wait 1"),
+            ("send --wait=mined final b 1", "send --wait=mined final b 1"),
+            ("send -- --wait final", "send -- --wait final"),
+            ("send a b 1 --wait", "send a b 1 --wait"),
+        ] {
+            let args = written.split(' ').map(Into::into);
+            let expected: Vec<std::ffi::OsString> = meant.split(' ').map(Into::into).collect();
+            assert_eq!(joined(args), expected, "{written}");
+        }
     }
 }

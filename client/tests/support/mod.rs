@@ -37,6 +37,8 @@ pub struct State {
     pub validators: v1::ListValidatorsResponse,
     /// Proofs against them.
     pub evidence: Vec<v1::Evidence>,
+    /// Approvals of checkpoints by height.
+    pub approvals: HashMap<u64, v1::ListApprovalsResponse>,
     /// Transactions by txid.
     pub transactions: HashMap<String, v1::GetTransactionResponse>,
     /// What `authorization` said on calls that need a token.

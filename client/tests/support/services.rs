@@ -208,9 +208,15 @@ impl ChainService for Fake {
 
     async fn list_approvals(
         &self,
-        _: Request<v1::ListApprovalsRequest>,
+        request: Request<v1::ListApprovalsRequest>,
     ) -> Answer<v1::ListApprovalsResponse> {
-        missing()
+        use v1::list_approvals_request::Checkpoint;
+        let Some(Checkpoint::Height(height)) = request.into_inner().checkpoint else {
+            return missing();
+        };
+        let answer = self.state().approvals.get(&height).cloned();
+        let answer = answer.ok_or_else(|| not_found("no checkpoint there"))?;
+        Ok(Response::new(answer))
     }
 
     async fn subscribe_chain(

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::{Approval, ApprovalError, Checkpoint, LINK_BYTES, Link, check_link};
-use crate::encoding::{Decode, DecodeError, Encode, Reader};
+use super::{Approval, ApprovalError, Checkpoint, Link, check_link};
 use crate::hash::BlockHash;
 use crate::height::Height;
 
@@ -48,6 +47,15 @@ pub enum VoteError {
     SurroundedByEarlier {
         /// The vote of the record.
         earlier: Link,
+    },
+    /// Rules 1 and 2, against votes that are no longer kept one by one.
+    #[error(
+        "votes up to height {} are on record as a floor only: a vote needs a higher target, and a source at {} or above",
+        floor.target, floor.source
+    )]
+    NotAboveFloor {
+        /// The floor of the record.
+        floor: VoteFloor,
     },
     /// Rule 3: only fully validated checkpoints of the best chain.
     #[error("checkpoint {} at height {} is not on the best chain", target.hash, target.height)]
@@ -91,9 +99,28 @@ pub struct VoteContext {
     pub highest_approved: Checkpoint,
 }
 
+/// What is left of votes that a record no longer keeps one by one: their highest
+/// source and their highest target. Whoever votes only with such a source or a
+/// higher one, and above that target, contradicts none of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VoteFloor {
+    /// No source below this.
+    pub source: Height,
+    /// No target at or below this.
+    pub target: Height,
+}
+
 /// The votes that a validator has cast, by target height.
+///
+/// No two of them break rule 1 or 2, so their sources rise with their targets (of
+/// two votes, the one with the higher target and the lower source would surround
+/// the other). That is why a new vote need be held only against its neighbours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VoteRecord(BTreeMap<Height, Link>);
+pub struct VoteRecord {
+    /// Of the votes below all others.
+    floor: Option<VoteFloor>,
+    votes: BTreeMap<Height, Link>,
+}
 
 /// Which rule two votes of one validator break; `None` if they may stand side
 /// by side. Casting one vote twice is no offence: signatures are randomised.
@@ -119,29 +146,68 @@ pub fn surrounds(outer: &Link, inner: &Link) -> bool {
     outer.source.height < inner.source.height && inner.target.height < outer.target.height
 }
 
+impl VoteFloor {
+    /// The floor that covers this vote alone.
+    #[must_use]
+    pub fn of(link: &Link) -> Self {
+        Self {
+            source: link.source.height,
+            target: link.target.height,
+        }
+    }
+
+    /// Whether the floor stands in the way of a vote.
+    fn bars(&self, link: &Link) -> bool {
+        link.target.height <= self.target || link.source.height < self.source
+    }
+
+    /// The floor that covers what either covers.
+    fn and(self, other: Self) -> Self {
+        Self {
+            source: self.source.max(other.source),
+            target: self.target.max(other.target),
+        }
+    }
+}
+
 impl VoteRecord {
+    /// A record of votes that are not known but for a floor.
+    #[must_use]
+    pub fn above(floor: VoteFloor) -> Self {
+        Self {
+            floor: Some(floor),
+            votes: BTreeMap::new(),
+        }
+    }
+
     /// Checks a vote against rules 1 and 2. A vote of the record may be signed
     /// again: that is how a validator goes on after stopping between writing
     /// the record and sending the signature.
     ///
     /// # Errors
-    /// [`VoteError::TargetHeightTwice`], [`VoteError::SurroundsEarlier`] or
-    /// [`VoteError::SurroundedByEarlier`].
+    /// [`VoteError::TargetHeightTwice`], [`VoteError::SurroundsEarlier`],
+    /// [`VoteError::SurroundedByEarlier`] or [`VoteError::NotAboveFloor`].
     pub fn check(&self, link: &Link) -> Result<(), VoteError> {
-        if let Some(earlier) = self.0.get(&link.target.height) {
+        let target = link.target.height;
+        if let Some(floor) = self.floor.filter(|floor| floor.bars(link)) {
+            return Err(VoteError::NotAboveFloor { floor });
+        }
+        if let Some(earlier) = self.votes.get(&target) {
             return if earlier == link {
                 Ok(())
             } else {
                 Err(VoteError::TargetHeightTwice { earlier: *earlier })
             };
         }
-        for earlier in self.0.values() {
-            if surrounds(link, earlier) {
-                return Err(VoteError::SurroundsEarlier { earlier: *earlier });
-            }
-            if surrounds(earlier, link) {
-                return Err(VoteError::SurroundedByEarlier { earlier: *earlier });
-            }
+        // Sources rise with targets: of the votes below, the nearest has the
+        // highest source; of those above, the nearest has the lowest.
+        let below = self.votes.range(..target).next_back();
+        if let Some((_, earlier)) = below.filter(|(_, earlier)| surrounds(link, earlier)) {
+            return Err(VoteError::SurroundsEarlier { earlier: *earlier });
+        }
+        let above = self.votes.range(target..).next();
+        if let Some((_, earlier)) = above.filter(|(_, earlier)| surrounds(earlier, link)) {
+            return Err(VoteError::SurroundedByEarlier { earlier: *earlier });
         }
         Ok(())
     }
@@ -153,25 +219,101 @@ impl VoteRecord {
     /// Those of [`VoteRecord::check`]; the record then stays as it was.
     pub fn record(&mut self, link: Link) -> Result<(), VoteError> {
         self.check(&link)?;
-        self.0.insert(link.target.height, link);
+        self.votes.insert(link.target.height, link);
         Ok(())
+    }
+
+    /// Takes in what another record of the same validator holds. What a floor
+    /// covers becomes part of the floor.
+    ///
+    /// # Errors
+    /// Those of [`VoteRecord::check`], if two votes contradict each other; the
+    /// record then stays as it was.
+    pub fn merge(&mut self, other: &Self) -> Result<(), VoteError> {
+        let mut merged = self.clone();
+        if let Some(floor) = other.floor {
+            merged.raise_floor(floor);
+        }
+        for link in other.votes() {
+            match merged.floor {
+                Some(floor) if floor.bars(link) => merged.raise_floor(VoteFloor::of(link)),
+                _ => merged.record(*link)?,
+            }
+        }
+        *self = merged;
+        Ok(())
+    }
+
+    /// Rules out votes below a floor, and lets go of those it covers.
+    pub fn raise_floor(&mut self, floor: VoteFloor) {
+        let mut floor = self.floor.map_or(floor, |own| own.and(floor));
+        while let Some(first) = self.votes.first_entry() {
+            if !floor.bars(first.get()) {
+                break;
+            }
+            floor = floor.and(VoteFloor::of(&first.remove()));
+        }
+        self.floor = Some(floor);
+    }
+
+    /// Keeps so many votes with the highest targets; the floor covers the others.
+    pub fn keep_highest(&mut self, count: usize) {
+        while self.votes.len() > count {
+            let Some((_, lowest)) = self.votes.pop_first() else {
+                return;
+            };
+            let covered = VoteFloor::of(&lowest);
+            self.floor = Some(self.floor.map_or(covered, |floor| floor.and(covered)));
+        }
     }
 
     /// The vote with this target height.
     #[must_use]
     pub fn vote_at(&self, target: Height) -> Option<&Link> {
-        self.0.get(&target)
+        self.votes.get(&target)
+    }
+
+    /// Whether a vote is on record: as it is, or covered by the floor.
+    #[must_use]
+    pub fn accounts_for(&self, link: &Link) -> bool {
+        let covered = |floor: VoteFloor| link.target.height <= floor.target;
+        self.floor.is_some_and(covered) || self.vote_at(link.target.height) == Some(link)
     }
 
     /// The votes, ascending by target height.
     pub fn votes(&self) -> impl Iterator<Item = &Link> {
-        self.0.values()
+        self.votes.values()
+    }
+
+    /// How many votes are kept one by one.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.votes.len()
+    }
+
+    /// Whether nothing is on record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.votes.is_empty() && self.floor.is_none()
+    }
+
+    /// What is left of the votes below those that are kept.
+    #[must_use]
+    pub fn floor(&self) -> Option<VoteFloor> {
+        self.floor
     }
 
     /// The vote with the highest target.
     #[must_use]
     pub fn last(&self) -> Option<&Link> {
-        self.0.last_key_value().map(|(_, link)| link)
+        self.votes.last_key_value().map(|(_, link)| link)
+    }
+
+    /// The highest target on record.
+    #[must_use]
+    pub fn highest_target(&self) -> Option<Height> {
+        let covered = self.floor.map(|floor| floor.target);
+        self.last().map(|link| link.target.height).or(covered)
     }
 }
 
@@ -221,36 +363,4 @@ pub fn check_vote(
         });
     }
     Ok(())
-}
-
-impl Encode for VoteRecord {
-    fn encode_to(&self, out: &mut Vec<u8>) {
-        let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&count.to_le_bytes());
-        for link in self.0.values() {
-            link.encode_to(out);
-        }
-    }
-}
-
-impl Decode for VoteRecord {
-    fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let count = reader.count("vote count", LINK_BYTES)?;
-        let mut votes = BTreeMap::new();
-        let mut last = None;
-        for _ in 0..count {
-            let link = Link::decode_from(reader)?;
-            // One vote a height, ascending: anything else is not this encoding.
-            if last.is_some_and(|last| link.target.height <= last) {
-                return Err(DecodeError::BadValue {
-                    field: "target height",
-                    found: link.target.height.0,
-                    expected: "more than the vote before it",
-                });
-            }
-            last = Some(link.target.height);
-            votes.insert(link.target.height, link);
-        }
-        Ok(Self(votes))
-    }
 }

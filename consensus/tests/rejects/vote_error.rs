@@ -1,7 +1,7 @@
 //! Votes that a validator must not sign.
 
 use pithead_consensus::approval::ApprovalError;
-use pithead_consensus::approval::vote::{VoteContext, VoteError, check_vote};
+use pithead_consensus::approval::vote::{VoteContext, VoteError, VoteFloor, check_vote};
 use pithead_consensus::{Approval, BlockHash, Checkpoint, Height, Link, VoteRecord};
 
 use crate::common::{checkpoint, key, link};
@@ -77,6 +77,25 @@ fn rejects_surrounded_by_earlier() {
         earlier: link(10, 50),
     };
     assert_eq!(vote(&context(), &record, link(20, 40)), Err(error));
+}
+
+#[test]
+fn rejects_not_above_floor() {
+    let mut record = record(&[(10, 20), (20, 40), (40, 50)]);
+    record.keep_highest(1);
+    let floor = VoteFloor {
+        source: Height(20),
+        target: Height(40),
+    };
+    let error = VoteError::NotAboveFloor { floor };
+    // Even a vote that was cast: its hashes are forgotten.
+    for (source, target) in [(20, 40), (20, 30), (10, 60)] {
+        let vote = link(source, target);
+        assert_eq!(record.check(&vote), Err(error.clone()), "{source} {target}");
+    }
+    assert_eq!(vote(&context(), &record, link(20, 30)), Err(error));
+    assert_eq!(record.check(&link(40, 50)), Ok(()));
+    assert_eq!(record.check(&link(50, 60)), Ok(()));
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Cli {
 pub enum Command {
     /// Print the effective configuration as TOML and exit.
     Config,
-    /// Move a validator's vote record to another machine, while neither runs.
+    /// Move a validator's vote record to another machine, or begin one anew, while no node is at it.
     #[command(subcommand)]
     Votes(Votes),
 }
@@ -71,8 +71,8 @@ pub enum Command {
 /// What to do with a vote record.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Votes {
-    /// Write the record of this data directory to a new file. The validator must
-    /// not vote here any more.
+    /// Write the record of this data directory to a new file. The validator votes
+    /// here no more, until a record that is as new is imported.
     Export {
         /// The file to make.
         file: PathBuf,
@@ -82,6 +82,15 @@ pub enum Votes {
     Import {
         /// The exported record.
         file: PathBuf,
+    },
+    /// Begin a record anew that is damaged or lost: the validator then votes only
+    /// above a height that its votes can't have reached, once the others have
+    /// approved a checkpoint there. Needs the node's settings, --validator-key among them.
+    Repair {
+        /// A height that the network has certainly not reached before now: that of
+        /// its present tip, as `pithead chain` shows it, or a higher one.
+        #[arg(long)]
+        above: u64,
     },
 }
 

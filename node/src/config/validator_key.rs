@@ -31,6 +31,14 @@ pub enum ValidatorKeyError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Another process votes with it.
+    #[error(
+        "{path} is in use by another process: a key votes in one place only, or its two votes for one height prove it guilty. Stop the other node first"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// Others may read it.
     #[error(
         "{path} can be read by others than its owner (mode {mode:o}): whoever has the key can vote with it; run chmod 600 on it"
@@ -63,10 +71,12 @@ pub enum ValidatorKeyError {
     },
 }
 
-/// A validator's key in memory.
+/// A validator's key in memory. Its file is locked as long as this lives, so that
+/// no second data directory on this machine votes with it.
 pub struct ValidatorKey {
     pair: RsaKeyPair,
     address: Address,
+    _locked: fs::File,
 }
 
 impl ValidatorKey {
@@ -75,7 +85,8 @@ impl ValidatorKey {
     /// # Errors
     /// [`ValidatorKeyError`] says what is wrong and what to do.
     pub fn read(path: &Path, passphrase: Option<&Path>) -> Result<Self, ValidatorKeyError> {
-        let text = read_secret(path)?;
+        let (text, file) = read_secret(path)?;
+        lock(&file, path)?;
         let malformed = |reason: String| ValidatorKeyError::Malformed {
             path: path.to_owned(),
             reason,
@@ -86,7 +97,7 @@ impl ValidatorKey {
                     path: path.to_owned(),
                 });
             };
-            let passphrase = read_secret(file)?;
+            let (passphrase, _) = read_secret(file)?;
             let passphrase = passphrase.lines().next().unwrap_or_default();
             RsaPrivateKey::from_pkcs8_encrypted_pem(block, passphrase).map_err(|_| {
                 ValidatorKeyError::WrongPassphrase {
@@ -114,6 +125,7 @@ impl ValidatorKey {
         Ok(Self {
             pair,
             address: Address::of_key(&public),
+            _locked: file,
         })
     }
 }
@@ -147,7 +159,16 @@ fn pem_block<'a>(text: &'a str, label: &str) -> Option<&'a str> {
     rest.get(..end.checked_add(end_line.len())?)
 }
 
-fn read_secret(path: &Path) -> Result<String, ValidatorKeyError> {
+fn lock(file: &fs::File, path: &Path) -> Result<(), ValidatorKeyError> {
+    let path = path.to_owned();
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(fs::TryLockError::WouldBlock) => Err(ValidatorKeyError::InUse { path }),
+        Err(fs::TryLockError::Error(source)) => Err(ValidatorKeyError::Io { path, source }),
+    }
+}
+
+fn read_secret(path: &Path) -> Result<(String, fs::File), ValidatorKeyError> {
     use std::io::Read as _;
     let io = |source| ValidatorKeyError::Io {
         path: path.to_owned(),
@@ -166,8 +187,9 @@ fn read_secret(path: &Path) -> Result<String, ValidatorKeyError> {
         }
     }
     let mut text = String::new();
-    file.take(FILE_BYTES_MAX)
+    (&file)
+        .take(FILE_BYTES_MAX)
         .read_to_string(&mut text)
         .map_err(io)?;
-    Ok(text)
+    Ok((text, file))
 }

@@ -98,9 +98,26 @@ impl Node {
         let tip = tip.max(self.sync.status().best_header_height);
         let judgement = self.read_finality().judge(&signed, tip);
         if judgement == Judgement::New {
+            let approval = signed.approval;
             self.keep_approval(signed, now, out)?;
+            self.stop_if_disowned(&approval, out);
         }
         Ok(judgement)
+    }
+
+    /// Stops this node if its own key has voted elsewhere: going on would sooner
+    /// or later prove its validator guilty.
+    fn stop_if_disowned(&mut self, approval: &Approval, out: &mut Sink<'_>) {
+        let reason = self.voter.as_mut().and_then(|own| own.disowned(approval));
+        if let Some(reason) = reason {
+            error!(
+                height = approval.link.target.height.0,
+                hash = %approval.link.target.hash,
+                "ALARM: this validator's key votes elsewhere too"
+            );
+            self.voter = None;
+            out(Effect::Fatal(reason));
+        }
     }
 
     /// Takes in an approval that is sound and new.
@@ -128,7 +145,8 @@ impl Node {
     }
 
     fn keep_evidence(&mut self, evidence: Evidence, now: Now) -> Result<(), StoreError> {
-        let validator = hex::encode(evidence.validator().0);
+        let prefix = &self.chain.genesis().prefix;
+        let validator = evidence.validator().to_text(prefix);
         let mut batch = Batch::default();
         let kept = self.write_finality().keep_proof(
             &mut batch,
@@ -137,7 +155,7 @@ impl Node {
         );
         if kept {
             error!(
-                validator,
+                %validator,
                 "ALARM: a validator has voted against itself: see `pithead evidence`"
             );
             self.chain.store().commit(&batch)?;
@@ -208,6 +226,11 @@ impl Node {
                     "checkpoint approved"
                 );
                 out(Effect::FinalityMoved(status));
+                let own = self.voter.as_ref().map(Voter::address);
+                let of_own_key = |each: &SignedApproval| Some(each.approval.validator) == own;
+                if let Some(signed) = certificate.approvals().find(of_own_key) {
+                    self.stop_if_disowned(&signed.approval, out);
+                }
                 self.follow_certificates(now, out)?;
                 Ok(true)
             }
@@ -336,10 +359,12 @@ impl Node {
             };
             let waited_ms = voter.waited_ms(height, now.monotonic_ms);
             let validator = voter.address();
-            let cast = voter.record().vote_at(height).copied();
+            let cast = voter.vote_at(height);
             if let Some(cast) = cast {
+                let signed = voter.has_signed(&cast);
                 // On record, but it may not have left before a crash.
-                if cast.target == target && !self.read_finality().has(&validator, &cast) {
+                if cast.target == target && !signed && !self.read_finality().has(&validator, &cast)
+                {
                     return Ok(Some(cast));
                 }
                 continue;
