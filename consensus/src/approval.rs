@@ -70,6 +70,19 @@ pub struct SignedApproval {
     pub signature: Signature,
 }
 
+/// An approval whose signature was found good: only [`Validators::verify`] makes
+/// one, so that nobody need look twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedApproval(SignedApproval);
+
+impl VerifiedApproval {
+    /// What was verified.
+    #[must_use]
+    pub fn signed(&self) -> &SignedApproval {
+        &self.0
+    }
+}
+
 /// A network's validators, as its genesis lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validators {
@@ -220,6 +233,14 @@ impl Validators {
         } else {
             Err(ApprovalError::BadSignature { validator })
         }
+    }
+
+    /// The same, and keeps the finding with the approval.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn verify(&self, signed: SignedApproval) -> Result<VerifiedApproval, ApprovalError> {
+        self.check(&signed).map(|()| VerifiedApproval(signed))
     }
 
     pub(crate) fn genesis_hash(&self) -> &BlockHash {

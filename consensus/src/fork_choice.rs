@@ -2,13 +2,15 @@
 
 use std::cmp::Ordering;
 
+use crate::height::Height;
 use crate::target::Work;
 
 /// What the rule looks at, for one chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Whether the chain contains the last final block.
-    pub contains_final: bool,
+    /// Height of the highest final block that the chain contains. While a node
+    /// has not reached the last one, those before it tell the right chain.
+    pub final_height: Height,
     /// Whether the chain contains the highest approved checkpoint.
     pub contains_approved: bool,
     /// Work of the chain.
@@ -18,12 +20,12 @@ pub struct Candidate {
 }
 
 /// Orders two chains: the greater one is better. In order of weight: contains
-/// the last final block, contains the highest approved checkpoint, most work,
+/// more of what is final, contains the highest approved checkpoint, most work,
 /// first seen (protocol §8).
 #[must_use]
 pub fn compare(a: &Candidate, b: &Candidate) -> Ordering {
-    a.contains_final
-        .cmp(&b.contains_final)
+    a.final_height
+        .cmp(&b.final_height)
         .then(a.contains_approved.cmp(&b.contains_approved))
         .then(a.chain_work.cmp(&b.chain_work))
         .then(b.arrival.cmp(&a.arrival))

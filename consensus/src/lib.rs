@@ -58,7 +58,7 @@ pub use approval::certificate::Certificate;
 pub use approval::evidence::Evidence;
 pub use approval::finality::Finality;
 pub use approval::vote::{VoteFloor, VoteRecord};
-pub use approval::{Approval, Checkpoint, Link, SignedApproval, Validators};
+pub use approval::{Approval, Checkpoint, Link, SignedApproval, Validators, VerifiedApproval};
 pub use block::{Block, BlockCommitment, BlockHeader};
 pub use encoding::{Decode, DecodeError, Encode};
 pub use genesis::{ConsensusParams, Genesis};

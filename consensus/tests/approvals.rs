@@ -234,51 +234,199 @@ proptest! {
         }
     }
 
-    /// Five of seven honest validators that follow the rules, two that sign
-    /// anything, two branches: never do two branches become final.
+    /// Five of seven honest validators that follow the rules, each with what it
+    /// happens to know, two that sign anything, two branches: whatever anyone
+    /// sees, no certificates conflict and one branch alone becomes final.
     #[test]
     fn two_traitors_of_seven_finalise_no_fork(
-        rounds in prop::collection::vec((0..2u8, prop::collection::vec(any::<bool>(), 5)), 1..30),
+        turns in prop::collection::vec(
+            (0..5usize, 0..2u8, 1..7u64, prop::collection::vec(any::<bool>(), 12)),
+            1..60,
+        ),
     ) {
-        // The branches part at the genesis; each has its own checkpoints.
-        let mut finality = Finality::new(10, checkpoint(0, 0));
-        let mut records = vec![VoteRecord::default(); 5];
-        let on = |branch: u8, height: u64| {
-            if height == 0 { checkpoint(0, 0) } else { checkpoint(height, branch + 1) }
-        };
-        let mut heights = [0u64; 2];
-        for (branch, present) in rounds {
-            heights[usize::from(branch)] += 10;
-            let target = on(branch, heights[usize::from(branch)]);
-            let context = VoteContext {
-                checkpoint_interval: 10,
-                last_final: finality.last_final(),
-                highest_approved: finality.highest_approved(),
-            };
-            let vote = Link { source: context.highest_approved, target };
-            let best = |height: pithead_consensus::Height| Some(on(branch, height.0).hash);
-            let mut votes = 2; // the traitors'
-            for (record, present) in records.iter_mut().zip(present) {
-                let approval = Approval { validator: key(0).address, link: vote };
-                if present && check_vote(&context, record, &approval, best).is_ok() {
-                    record.record(vote).unwrap();
-                    votes += 1;
-                }
-            }
-            if votes >= 5 {
-                let before = finality.last_final();
-                let outcome = finality.accept(vote).unwrap();
-                let is_conflict = matches!(outcome, Outcome::Conflict { .. });
-                prop_assert!(!is_conflict);
-                let after = finality.last_final();
-                // What is final stays on one branch.
-                if before.height.0 > 0 && after != before {
-                    let branch_of = |c: pithead_consensus::Checkpoint| c.hash.0[31];
-                    prop_assert_eq!(branch_of(before), branch_of(after));
-                }
+        let mut committee = Committee::new();
+        for (who, branch, height, hears) in turns {
+            committee.hears(who, &hears);
+            committee.votes(who, branch, height * 10);
+        }
+        let all = committee.certified();
+        let mut observer = Finality::new(10, checkpoint(0, 0));
+        for link in &all {
+            let outcome = observer.accept(*link).unwrap();
+            let is_conflict = matches!(outcome, Outcome::Conflict { .. });
+            prop_assert!(!is_conflict, "{:?} among {:?}", link, all);
+        }
+        let finals = all.iter().filter_map(|link| finalised_by(10, link));
+        let branches: std::collections::BTreeSet<u8> = finals
+            .filter(|last| last.height.0 > 0)
+            .map(|last| last.hash.0[31])
+            .collect();
+        prop_assert!(branches.len() <= 1, "{:?}", all);
+    }
+}
+
+/// Validators that know of certificates only what they heard. The branches part
+/// at the genesis; each has its own checkpoints.
+struct Committee {
+    views: Vec<Finality>,
+    records: Vec<VoteRecord>,
+    /// How many honest validators cast a vote.
+    votes: std::collections::BTreeMap<Link, usize>,
+}
+
+impl Committee {
+    fn new() -> Self {
+        Self {
+            views: vec![Finality::new(10, checkpoint(0, 0)); 5],
+            records: vec![VoteRecord::default(); 5],
+            votes: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// Links that the traitors' two votes make a quorum of, each after its source.
+    fn certified(&self) -> Vec<Link> {
+        let mut links: Vec<Link> = self
+            .votes
+            .iter()
+            .filter(|(_, votes)| **votes + 2 >= 5)
+            .map(|(link, _)| *link)
+            .collect();
+        links.sort_by_key(|link| (link.target.height, *link));
+        links
+    }
+
+    /// Some certificates reach a validator.
+    fn hears(&mut self, who: usize, hears: &[bool]) {
+        let certified = self.certified();
+        for (link, hears) in certified.iter().rev().zip(hears).rev() {
+            if *hears {
+                // One whose source it missed waits for another turn.
+                let _ = self.views[who].accept(*link);
             }
         }
     }
+
+    /// A validator whose best chain is a branch votes, if it may.
+    fn votes(&mut self, who: usize, branch: u8, height: u64) {
+        let on = |height: u64| match height {
+            0 => checkpoint(0, 0),
+            height => checkpoint(height, branch + 1),
+        };
+        let view = &self.views[who];
+        let context = VoteContext {
+            checkpoint_interval: 10,
+            last_final: view.last_final(),
+            highest_approved: view.highest_approved(),
+        };
+        let link = Link {
+            source: context.highest_approved,
+            target: on(height),
+        };
+        let approval = Approval {
+            validator: key(0).address,
+            link,
+        };
+        let best = |height: pithead_consensus::Height| Some(on(height.0).hash);
+        let record = &mut self.records[who];
+        if check_vote(&context, record, &approval, best).is_ok()
+            && record.vote_at(link.target.height).is_none()
+        {
+            record.record(link).unwrap();
+            *self.votes.entry(link).or_default() += 1;
+        }
+    }
+}
+
+#[test]
+fn what_is_final_is_known_at_every_height() {
+    let mut finality = Finality::new(10, checkpoint(0, 0));
+    let fork = |height| checkpoint(height, 1);
+    for link in [
+        link(0, 10),
+        // Approved on another branch, and left for the main one.
+        Link {
+            source: checkpoint(10, 0),
+            target: fork(20),
+        },
+        link(10, 30),
+        link(30, 40),
+        link(40, 60),
+        link(60, 70),
+    ] {
+        finality.accept(link).unwrap();
+    }
+    assert_eq!(finality.last_final(), checkpoint(60, 0));
+    for (height, last) in [
+        (0, 0),
+        (9, 0),
+        (10, 10),
+        (29, 10),
+        (30, 30),
+        (45, 40),
+        (59, 40),
+        (60, 60),
+        (999, 60),
+    ] {
+        let found = finality.final_at(pithead_consensus::Height(height));
+        assert_eq!(found, checkpoint(last, 0), "at {height}");
+    }
+    // One that comes late, for a checkpoint that was passed over.
+    finality
+        .accept(Link {
+            source: checkpoint(40, 0),
+            target: checkpoint(50, 2),
+        })
+        .unwrap();
+    assert_eq!(
+        finality.final_at(pithead_consensus::Height(59)),
+        checkpoint(40, 0)
+    );
+}
+
+#[test]
+fn a_link_is_judged_after_those_that_are_not_taken_in_yet() {
+    let mut finality = Finality::new(10, checkpoint(0, 0));
+    let mut before = std::collections::BTreeMap::new();
+    assert!(finality.check(&before, &link(10, 20)).is_err());
+    before.insert(link(0, 10).target.height, link(0, 10));
+    assert_eq!(finality.check(&before, &link(0, 10)), Ok(Outcome::Known));
+    assert_eq!(finality.check(&before, &link(10, 20)), Ok(Outcome::Final));
+    let other = Link {
+        target: checkpoint(10, 1),
+        ..link(0, 10)
+    };
+    let conflict = Outcome::Conflict {
+        earlier: link(0, 10),
+    };
+    assert_eq!(finality.check(&before, &other), Ok(conflict));
+    assert_eq!(finality.links().count(), 0, "nothing was taken in");
+    finality.accept(link(0, 10)).unwrap();
+    assert_eq!(
+        finality.check(&std::collections::BTreeMap::new(), &other),
+        Ok(conflict)
+    );
+}
+
+#[test]
+fn verified_approvals_make_a_certificate_without_a_second_look() {
+    let validators = validators();
+    let genesis = validators.genesis().hash;
+    let verified = |index: usize, link: Link| {
+        let signed = key(index).approve(&genesis, link);
+        validators.verify(signed).unwrap()
+    };
+    let mut approvals: Vec<_> = (0..5).map(|index| verified(index, link(0, 10))).collect();
+    let certificate = Certificate::of_verified(&validators, &approvals).unwrap();
+    assert_eq!(certificate.check(&validators), Ok(()));
+    // What is no matter of signatures is still checked.
+    let twice = [approvals.clone(), vec![verified(0, link(0, 10))]].concat();
+    assert!(Certificate::of_verified(&validators, &twice).is_err());
+    approvals[4] = verified(4, link(0, 20));
+    assert!(Certificate::of_verified(&validators, &approvals).is_err());
+    assert!(Certificate::of_verified(&validators, &approvals[..4]).is_err());
+    let mut forged = key(0).approve(&genesis, link(0, 10));
+    forged.signature = key(1).approve(&genesis, link(0, 10)).signature;
+    assert!(validators.verify(forged).is_err());
 }
 
 /// Votes of some three years of the main network.

@@ -4,8 +4,8 @@
 
 use std::cmp::Ordering;
 
-use pithead_consensus::Work;
 use pithead_consensus::fork_choice::{Candidate, compare};
+use pithead_consensus::{Height, Work};
 use proptest::prelude::*;
 
 fn work(number: u64) -> Work {
@@ -15,16 +15,16 @@ fn work(number: u64) -> Work {
 }
 
 const PLAIN: Candidate = Candidate {
-    contains_final: true,
+    final_height: Height(20),
     contains_approved: false,
     chain_work: Work::ZERO,
     arrival: 5,
 };
 
 #[test]
-fn the_last_final_block_outweighs_everything() {
+fn what_is_final_outweighs_everything() {
     let without = Candidate {
-        contains_final: false,
+        final_height: Height(10),
         contains_approved: true,
         chain_work: work(u64::MAX),
         arrival: 0,
@@ -67,9 +67,9 @@ fn the_first_seen_wins_a_tie() {
 }
 
 fn candidates() -> impl Strategy<Value = Candidate> {
-    (any::<bool>(), any::<bool>(), 0..3u64, 0..3u64).prop_map(
-        |(contains_final, contains_approved, hashes, arrival)| Candidate {
-            contains_final,
+    (0..3u64, any::<bool>(), 0..3u64, 0..3u64).prop_map(
+        |(final_height, contains_approved, hashes, arrival)| Candidate {
+            final_height: Height(final_height),
             contains_approved,
             chain_work: work(hashes),
             arrival,

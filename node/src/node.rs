@@ -4,6 +4,7 @@
 //!
 //! Start reading at [`Node::handle`].
 
+mod certificates;
 mod event;
 mod finality;
 mod peers;
@@ -14,20 +15,22 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{
-    Account, Address, Block, Decode, Encode, Genesis, SignedTransaction, Txid,
+    Account, Address, Block, BlockHash, Certificate, Decode, Encode, Genesis, SignedTransaction,
+    Txid,
 };
 
 pub use event::{
     Answer, BlockVerdict, Effect, Event, Now, RejectedTransaction, Sink, TransactionVerdict,
 };
 
-use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate};
+use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate, FinalPath};
 use crate::finality::{FinalityState, Voter};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
 use crate::store::schema;
 use crate::store::{PendingRecord, Store, StoreError};
-use crate::sync::{SyncSettings, SyncState, SyncStatus, SyncUsage};
+use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
 use crate::template::BlockTemplate;
 
 /// Most blocks kept while their parent is missing, or while they are ahead of
@@ -51,6 +54,8 @@ pub struct Node {
     chain: Chain,
     mempool: Arc<RwLock<Mempool>>,
     finality: Arc<RwLock<FinalityState>>,
+    /// Certificates that peers gave and that wait to be judged.
+    certificates: VecDeque<(PeerKey, VecDeque<Certificate>)>,
     voter: Option<Voter>,
     template: Option<Arc<BlockTemplate>>,
     template_count: u64,
@@ -81,14 +86,15 @@ impl Node {
         let mut chain = Chain::open(Arc::clone(&store), genesis, dir)?;
         let finality = FinalityState::open(chain.genesis(), store.snapshot()?.as_ref())?;
         let status = finality.status();
-        chain.follow_finality(
-            status.last_final,
-            if status.conflict {
-                status.last_final
-            } else {
-                status.approved
-            },
-        );
+        let finality = Arc::new(RwLock::new(finality));
+        chain.know_finals({
+            let finality = Arc::clone(&finality);
+            FinalPath::new(move |height| {
+                let state = finality.read().unwrap_or_else(PoisonError::into_inner);
+                state.final_at(height)
+            })
+        });
+        chain.follow_finality(status.last_final, status.preferred());
         let sync = SyncState::new(SyncSettings::default(), chain.tip());
         let mut node = Self {
             sync,
@@ -96,7 +102,8 @@ impl Node {
             has_more: false,
             chain,
             mempool: Arc::new(RwLock::new(Mempool::new(limits))),
-            finality: Arc::new(RwLock::new(finality)),
+            finality,
+            certificates: VecDeque::new(),
             voter: None,
             template: None,
             template_count: 0,
@@ -105,6 +112,7 @@ impl Node {
             pending_log_records: 0,
             waiting: VecDeque::new(),
         };
+        node.resume_finality(Now::from(now))?;
         let mut pending: Vec<(u64, SignedTransaction)> = store
             .pending()?
             .into_iter()
@@ -173,12 +181,12 @@ impl Node {
         }
     }
 
-    /// Whether blocks wait that one event would have taken too long for. They
-    /// go on with the next event, of whatever kind: [`Event::Continue`] if
-    /// there is no other.
+    /// Whether blocks or certificates wait that one event would have taken too
+    /// long for. They go on with the next event, of whatever kind:
+    /// [`Event::Continue`] if there is no other.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.has_more
+        self.has_more || !self.certificates.is_empty()
     }
 
     /// Handles one event; returns the answer and the effects in order.
@@ -289,14 +297,15 @@ impl Node {
         // Taken back first, so that a transaction on both branches ends as
         // mined; oldest first, so that each finds the key and the sequence that
         // those before it bring.
-        for block in update.disconnected.iter().rev() {
+        for hash in update.disconnected.iter().rev() {
+            let block = self.chain.block(hash)?;
             for transaction in &block.block().transactions {
                 self.take_back(transaction, now, out)?;
             }
         }
         let changes = self.settle_mempool(update)?;
         tell(changes, out);
-        self.publish_taken_back(update);
+        self.publish_taken_back(update)?;
         self.log_slack_check()?;
         out(Effect::TipChanged {
             tip: Box::new(self.chain.tip().clone()),
@@ -340,19 +349,28 @@ impl Node {
         let mut touched = BTreeSet::new();
         let mut mined = std::collections::HashMap::new();
         let mut mempool = self.write_mempool();
-        for block in &update.connected {
+        // Only who has something pending is of interest: that bounds what is kept of
+        // a long reorganisation.
+        for hash in &update.connected {
+            let block = self.connected_block(update, hash)?;
             let transactions = block.block().transactions.iter();
             for (transaction, txid) in transactions.zip(block.txids()) {
-                touched.insert(transaction.body.sender);
-                mined.insert((transaction.body.sender, transaction.body.sequence), *txid);
+                let sender = transaction.body.sender;
+                if mempool.of_sender(&sender).next().is_some() {
+                    touched.insert(sender);
+                    mined.insert((sender, transaction.body.sequence), *txid);
+                }
                 changes.extend(mempool.remove_mined(txid));
             }
         }
-        for block in &update.disconnected {
+        for hash in &update.disconnected {
             // Credits that were undone weaken the recipients' balances too.
-            for transaction in &block.block().transactions {
-                touched.insert(transaction.body.sender);
-                touched.extend(transaction.body.outputs.iter().map(|out| out.recipient));
+            for transaction in &self.chain.block(hash)?.block().transactions {
+                let outputs = transaction.body.outputs.iter();
+                let parties = outputs
+                    .map(|out| out.recipient)
+                    .chain([transaction.body.sender]);
+                touched.extend(parties.filter(|one| mempool.of_sender(one).next().is_some()));
             }
         }
         if !update.disconnected.is_empty() {
@@ -366,6 +384,17 @@ impl Node {
             }));
         }
         Ok(changes)
+    }
+
+    fn connected_block(
+        &self,
+        update: &ChainUpdate,
+        hash: &BlockHash,
+    ) -> Result<Arc<CheckedBlock>, StoreError> {
+        if update.tip.hash() == *hash {
+            return Ok(Arc::clone(&update.tip));
+        }
+        self.chain.block(hash)
     }
 
     fn handle_transaction(

@@ -6,101 +6,18 @@
 mod support;
 
 use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
-use pithead_consensus::genesis::{GenesisFile, ValidatorEntry};
 use pithead_consensus::{
-    Address, Block, Certificate, Checkpoint, Encode as _, Height, Link, SignedApproval, Validators,
+    Address, Block, Certificate, Checkpoint, Encode as _, Height, Link, SignedApproval,
 };
 use pithead_node::finality::{Proof, certificate_at};
-use pithead_node::node::Node;
-use pithead_node::sync::{Gossip, Offence, Request, Response, Verdict};
-use support::core::{branch, empty, file};
+use pithead_node::sync::{Offence, Request, Response, Verdict};
+use support::core::{branch, empty};
 use support::key;
+use support::votes::{
+    QUORUM, VALIDATORS, accused, approve, certificate, checkpoint, genesis_checkpoint, give,
+    gossip, mine, miner, validators, voting,
+};
 use support::world::{Reply, World};
-
-/// Validators of the test network; the test keys allow no more than eight.
-const VALIDATORS: usize = 7;
-/// Any two quorums share three validators.
-const QUORUM: u32 = 5;
-const INTERVAL: u64 = 2;
-
-/// A network with validators: the test keys from 0 on.
-fn voting() -> GenesisFile {
-    let prefix = pithead_consensus::AddressPrefix::new("dpit").unwrap();
-    let entry = |index: usize| ValidatorEntry {
-        address: key(index).address.to_text(&prefix),
-        public_key: hex::encode(key(index).public.modulus()),
-    };
-    GenesisFile {
-        checkpoint_interval: u32::try_from(INTERVAL).unwrap(),
-        approval_quorum: QUORUM,
-        validators: (0..VALIDATORS).map(entry).collect(),
-        ..file()
-    }
-}
-
-fn miner() -> Address {
-    key(7).address
-}
-
-/// A world of validators, all connected with each other.
-fn validators(count: usize) -> World {
-    let mut world = World::on(voting());
-    for index in 0..count {
-        world.add_validator(&[], index);
-        for other in 0..index {
-            world.connect(index, other);
-        }
-    }
-    world.run_for(1_000);
-    world
-}
-
-/// Mines at one node and lets everyone hear of it and vote.
-fn mine(world: &mut World, index: usize, count: usize) {
-    for _ in 0..count {
-        world.mine(index);
-        world.run_for(2_000);
-    }
-}
-
-fn checkpoint(block: &Block, height: u64) -> Checkpoint {
-    Checkpoint {
-        height: Height(height),
-        hash: block.header.hash(),
-    }
-}
-
-fn approve(world: &World, validator: usize, link: Link) -> SignedApproval {
-    key(validator).approve(&world.genesis.params.genesis_hash, link)
-}
-
-fn gossip(signed: &SignedApproval) -> Gossip {
-    Gossip::Approval(Box::new(signed.clone()))
-}
-
-fn genesis_checkpoint(world: &World) -> Checkpoint {
-    Checkpoint::genesis(world.genesis.params.genesis_hash)
-}
-
-/// A certificate of the first validators.
-fn certificate(world: &World, link: Link) -> Certificate {
-    let approvals: Vec<_> = (0..QUORUM as usize)
-        .map(|index| approve(world, index, link))
-        .collect();
-    Certificate::build(&Validators::of_genesis(&world.genesis), &approvals).unwrap()
-}
-
-fn accused(node: &Node) -> Vec<Address> {
-    let state = node.finality().read().unwrap();
-    let votes = state.proofs().iter().filter_map(|kept| match &kept.proof {
-        Proof::Votes(evidence) => Some(evidence.validator()),
-        Proof::Certificates(..) => None,
-    });
-    let mut accused: Vec<Address> = votes.collect();
-    accused.sort();
-    accused.dedup();
-    accused
-}
 
 #[test]
 fn a_quorum_approves_and_the_next_checkpoint_finalises() {
@@ -217,7 +134,7 @@ fn a_certificate_moves_the_chain_to_what_is_approved() {
     let short = branch(&world.file, &[], &miner(), &empty(3));
     let long = branch(&world.file, &[], &key(6).address, &empty(5));
     let node = world.add(&long);
-    core_give(&mut world, node, &short);
+    give(&mut world, node, &short);
     assert_eq!(world.height(node), 5);
     let peer = world.add(&[]);
     world.connect(node, peer);
@@ -236,17 +153,11 @@ fn a_certificate_moves_the_chain_to_what_is_approved() {
     assert_eq!(world.tip(node), short[2].header.hash());
     // More work on what is not approved changes nothing.
     let longer = branch(&world.file, &long, &miner(), &empty(5));
-    core_give(&mut world, node, &longer);
+    give(&mut world, node, &longer);
     assert_eq!(world.tip(node), short[2].header.hash());
     world.restart(node);
     assert_eq!(world.tip(node), short[2].header.hash());
     assert_eq!(world.secured(node), (2, 0));
-}
-
-fn core_give(world: &mut World, index: usize, blocks: &[Block]) {
-    for block in blocks {
-        world.give_later(index, block);
-    }
 }
 
 #[test]
@@ -514,11 +425,12 @@ fn certificates_are_served_and_checked() {
     };
     let sound = certificate(&world, link);
     let shown = sound.clone();
+    let claims = [2, 4].map(|height| checkpoint(&blocks[height - 1], height as u64));
     // A peer that knows of more, and shows a certificate.
     let good = world.add_odd(&blocks, move |request, honest| match (request, honest) {
         (Request::Status(_), Response::Status(status)) => {
             Reply::Answer(Response::Status(pithead_node::sync::Status {
-                approved: Height(2),
+                approved: claims[0],
                 ..status
             }))
         }
@@ -541,7 +453,7 @@ fn certificates_are_served_and_checked() {
         let liar = world.add_odd(&blocks, move |request, honest| match (request, honest) {
             (Request::Status(_), Response::Status(status)) => {
                 Reply::Answer(Response::Status(pithead_node::sync::Status {
-                    approved: Height(4),
+                    approved: claims[1],
                     ..status
                 }))
             }

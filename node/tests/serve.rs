@@ -70,14 +70,14 @@ fn status_is_the_tips() {
         best_hash: BlockHash::ZERO,
         height: pithead_consensus::Height(0),
         chain_work: pithead_consensus::Work::ZERO,
-        approved: pithead_consensus::Height(0),
+        approved: pithead_consensus::Checkpoint::genesis(node.chain().params().genesis_hash),
     };
     let tip = node.chain().tip();
     let expected = Status {
         best_hash: hash(&blocks[2]),
         height: tip.height,
         chain_work: tip.chain_work,
-        approved: pithead_consensus::Height(0),
+        approved: pithead_consensus::Checkpoint::genesis(node.chain().params().genesis_hash),
     };
     let response = answer(&node, &Request::Status(asker));
     assert_eq!(response, Response::Status(expected));

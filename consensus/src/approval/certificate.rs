@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use thiserror::Error;
 
-use super::{Approval, ApprovalError, Link, SignedApproval, Validators};
+use super::{Approval, ApprovalError, Link, SignedApproval, Validators, VerifiedApproval};
 use crate::address::Address;
 use crate::encoding::{Decode, DecodeError, Encode, Reader};
 use crate::key::{PublicKey, SIGNATURE_LEN, Signature};
@@ -67,7 +67,31 @@ impl Certificate {
         validators: &Validators,
         approvals: &[SignedApproval],
     ) -> Result<Self, CertificateError> {
-        let Some(first) = approvals.first() else {
+        let certificate = Self::assemble(validators, approvals.iter())?;
+        certificate.check(validators)?;
+        Ok(certificate)
+    }
+
+    /// Gathers approvals that these validators verified when they came: all is
+    /// checked but the signatures.
+    ///
+    /// # Errors
+    /// [`CertificateError`], one variant a rule.
+    pub fn of_verified(
+        validators: &Validators,
+        approvals: &[VerifiedApproval],
+    ) -> Result<Self, CertificateError> {
+        let certificate =
+            Self::assemble(validators, approvals.iter().map(VerifiedApproval::signed))?;
+        certificate.signers(validators)?;
+        Ok(certificate)
+    }
+
+    fn assemble<'a>(
+        validators: &Validators,
+        approvals: impl Iterator<Item = &'a SignedApproval> + Clone,
+    ) -> Result<Self, CertificateError> {
+        let Some(first) = approvals.clone().next() else {
             return Err(CertificateError::TooFewApprovals {
                 found: 0,
                 needed: validators.quorum(),
@@ -75,19 +99,16 @@ impl Certificate {
         };
         let link = first.approval.link;
         // # Consensus: §9 "approvals with one (source, target)".
-        if let Some(other) = approvals.iter().find(|each| each.approval.link != link) {
+        if let Some(other) = approvals.clone().find(|each| each.approval.link != link) {
             return Err(CertificateError::MixedLinks {
                 found: other.approval.link,
             });
         }
         let mut approvals: Vec<_> = approvals
-            .iter()
             .map(|each| (each.approval.validator, each.signature.clone()))
             .collect();
         approvals.sort();
-        let certificate = Self { link, approvals };
-        certificate.check(validators)?;
-        Ok(certificate)
+        Ok(Self { link, approvals })
     }
 
     /// Checks all that a certificate shows by itself: membership, duplicates
@@ -97,6 +118,31 @@ impl Certificate {
     /// # Errors
     /// [`CertificateError`], one variant a rule.
     pub fn check(&self, validators: &Validators) -> Result<(), CertificateError> {
+        let signers = self.signers(validators)?;
+        let forged = signers
+            .par_iter()
+            .find_first(|(validator, (key, signature))| {
+                let message = Approval {
+                    validator: *validator,
+                    link: self.link,
+                }
+                .signing_message(validators.genesis_hash());
+                !key.verifies(&message, signature)
+            });
+        match forged {
+            None => Ok(()),
+            Some((validator, _)) => Err(ApprovalError::BadSignature {
+                validator: *validator,
+            }
+            .into()),
+        }
+    }
+
+    /// Who signed, with key and signature: checks all but the signatures.
+    fn signers<'a>(
+        &'a self,
+        validators: &'a Validators,
+    ) -> Result<Vec<(Address, (&'a PublicKey, &'a Signature))>, CertificateError> {
         // # Consensus: §9 "No validators: the rule is off".
         if validators.is_empty() {
             return Err(CertificateError::NoValidators);
@@ -120,24 +166,7 @@ impl Certificate {
                 needed,
             });
         }
-        let signers: Vec<_> = signers.into_iter().collect();
-        let forged = signers
-            .par_iter()
-            .find_first(|(validator, (key, signature))| {
-                let message = Approval {
-                    validator: *validator,
-                    link: self.link,
-                }
-                .signing_message(validators.genesis_hash());
-                !key.verifies(&message, signature)
-            });
-        match forged {
-            None => Ok(()),
-            Some((validator, _)) => Err(ApprovalError::BadSignature {
-                validator: *validator,
-            }
-            .into()),
-        }
+        Ok(signers.into_iter().collect())
     }
 
     /// What it approves, and from where.

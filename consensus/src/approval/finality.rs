@@ -2,7 +2,7 @@
 //! checked certificates (protocol §9). Fork choice asks here for the last final
 //! block and the highest approved checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -45,6 +45,9 @@ pub struct Finality {
     /// Links of the certificates by target height.
     links: BTreeMap<Height, Link>,
     last_final: Checkpoint,
+    /// Heights below the last final block whose approved checkpoint is not on the
+    /// way to it: few, since who approves one seldom turns to another.
+    off_path: BTreeSet<Height>,
     conflict: Option<(Link, Link)>,
 }
 
@@ -74,6 +77,7 @@ impl Finality {
             genesis,
             links: BTreeMap::new(),
             last_final: genesis,
+            off_path: BTreeSet::new(),
             conflict: None,
         }
     }
@@ -114,15 +118,78 @@ impl Finality {
         self.links.values()
     }
 
-    /// An earlier link that conflicts with this one. Links surround each other
-    /// only where the target of one lies between the ends of the other or above,
-    /// so that in a chain of any length few are looked at.
-    fn conflicting(&self, link: &Link) -> Option<Link> {
+    /// Approved checkpoints at or below a height, highest first.
+    pub fn approved_below(&self, height: Height) -> impl Iterator<Item = Checkpoint> + '_ {
+        let links = self.links.range(..=height).rev();
+        links
+            .map(|(_, link)| link.target)
+            .chain(std::iter::once(self.genesis))
+    }
+
+    /// The highest final checkpoint at or below a height that is known from
+    /// certificates: the last final block, or one on the way to it. What a final
+    /// block descends from is final.
+    #[must_use]
+    pub fn final_at(&self, height: Height) -> Checkpoint {
+        self.links
+            .range(..=height.min(self.last_final.height))
+            .rev()
+            .find(|(height, _)| !self.off_path.contains(height))
+            .map_or(self.genesis, |(_, link)| link.target)
+    }
+
+    /// Earlier links that conflict with this one, nearest target first. Links
+    /// surround each other only where the target of one lies between the ends of
+    /// the other or above, so that in a chain of any length few are looked at.
+    pub fn conflicting<'a>(&'a self, link: &'a Link) -> impl Iterator<Item = &'a Link> + 'a {
+        // Above this one's target only what starts below its source surrounds
+        // it; what lies between its ends is surrounded by it.
         self.links
             .range(link.source.height..)
+            .rev()
             .map(|(_, earlier)| earlier)
-            .find(|earlier| certificates_conflict(earlier, link))
+            .filter(|earlier| certificates_conflict(earlier, link))
+    }
+
+    /// What [`Self::accept`] would make of a link, once it has accepted those of
+    /// `before`: so that certificates can be made durable before anyone sees
+    /// what follows from them.
+    ///
+    /// # Errors
+    /// As [`Self::accept`].
+    pub fn check(
+        &self,
+        before: &BTreeMap<Height, Link>,
+        link: &Link,
+    ) -> Result<Outcome, FinalityError> {
+        let known = |height: &Height| self.links.get(height).or_else(|| before.get(height));
+        if known(&link.target.height) == Some(link) {
+            return Ok(Outcome::Known);
+        }
+        // # Consensus: §9 "source approved".
+        let approved = link.source == self.genesis
+            || known(&link.source.height).is_some_and(|found| found.target == link.source);
+        if !approved {
+            return Err(FinalityError::SourceNotApproved {
+                source_checkpoint: link.source,
+            });
+        }
+        // # Consensus: §9 "Two conflicting certificates: keep both as evidence,
+        // stop finalising, raise an alarm, follow proof of work".
+        let mut staged = before.range(link.source.height..).map(|(_, found)| found);
+        let earlier = self
+            .conflicting(link)
+            .next()
+            .or_else(|| staged.find(|found| certificates_conflict(found, link)))
             .copied()
+            .or(self.conflict.map(|(earlier, _)| earlier));
+        if let Some(earlier) = earlier {
+            return Ok(Outcome::Conflict { earlier });
+        }
+        Ok(match finalised_by(self.interval, link) {
+            Some(last) if last.height > self.last_final.height => Outcome::Final,
+            _ => Outcome::Approved,
+        })
     }
 
     /// Takes in the link of a certificate that has been checked.
@@ -134,31 +201,45 @@ impl Finality {
     /// [`FinalityError::SourceNotApproved`]: its source's certificate must come
     /// first.
     pub fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
-        if self.links.get(&link.target.height) == Some(&link) {
-            return Ok(Outcome::Known);
-        }
-        // # Consensus: §9 "source approved".
-        if !self.is_approved(&link.source) {
-            return Err(FinalityError::SourceNotApproved {
-                source_checkpoint: link.source,
-            });
-        }
-        // # Consensus: §9 "Two conflicting certificates: keep both as evidence,
-        // stop finalising, raise an alarm, follow proof of work".
-        if let Some(earlier) = self.conflicting(&link) {
-            self.conflict.get_or_insert((earlier, link));
-            return Ok(Outcome::Conflict { earlier });
-        }
-        if let Some((earlier, _)) = self.conflict {
-            return Ok(Outcome::Conflict { earlier });
-        }
-        self.links.insert(link.target.height, link);
-        match finalised_by(self.interval, &link) {
-            Some(last) if last.height > self.last_final.height => {
-                self.last_final = last;
-                Ok(Outcome::Final)
+        let outcome = self.check(&BTreeMap::new(), &link)?;
+        match outcome {
+            Outcome::Known => {}
+            Outcome::Conflict { earlier } => {
+                self.conflict.get_or_insert((earlier, link));
             }
-            _ => Ok(Outcome::Approved),
+            Outcome::Approved => {
+                self.links.insert(link.target.height, link);
+                if link.target.height < self.last_final.height {
+                    // Late, and no ancestor: that one's link would be known.
+                    self.off_path.insert(link.target.height);
+                }
+            }
+            Outcome::Final => {
+                self.links.insert(link.target.height, link);
+                self.finalise(link.source);
+            }
         }
+        Ok(outcome)
+    }
+
+    /// Moves the last final block up, and notes which approved checkpoints on
+    /// the way are not its ancestors. It descends from the one before: without a
+    /// conflict every way up passes through it.
+    fn finalise(&mut self, last: Checkpoint) {
+        let mut on_path = BTreeSet::new();
+        let mut at = last;
+        while at.height > self.last_final.height {
+            on_path.insert(at.height);
+            match self.links.get(&at.height) {
+                Some(link) => at = link.source,
+                None => break,
+            }
+        }
+        let passed = self.links.range(self.last_final.height..last.height);
+        let off = passed
+            .map(|(height, _)| *height)
+            .filter(|height| *height > self.last_final.height && !on_path.contains(height));
+        self.off_path.extend(off.collect::<Vec<_>>());
+        self.last_final = last;
     }
 }

@@ -8,13 +8,13 @@ use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::fork_choice::{self, Candidate};
 use pithead_consensus::{BlockHash, Checkpoint, Height};
 
-use super::{AcceptError, Accepted, Chain, ChainUpdate};
+use super::{AcceptError, Accepted, Chain, ChainUpdate, FinalPath};
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 use crate::store::{Overlay, Snapshot, StoreError};
 
 /// Most ends of side branches that are remembered. One that is forgotten is
 /// thought of again with its next block.
-const LEAVES_MAX: usize = 1_024;
+pub(super) const LEAVES_MAX: usize = 1_024;
 
 impl Chain {
     /// The last final block, and the highest approved checkpoint that chains
@@ -23,6 +23,17 @@ impl Chain {
     pub fn follow_finality(&mut self, last_final: Checkpoint, approved: Checkpoint) {
         self.last_final = last_final;
         self.approved = approved;
+    }
+
+    /// Where the chain learns which checkpoints below the last final one are final.
+    pub fn know_finals(&mut self, finals: FinalPath) {
+        self.finals = finals;
+    }
+
+    /// What the chain knows of final checkpoints.
+    #[must_use]
+    pub fn finals(&self) -> &FinalPath {
+        &self.finals
     }
 
     /// The last final block.
@@ -99,19 +110,39 @@ impl Chain {
 
     fn candidate(&self, from: &dyn Snapshot, entry: &ChainEntry) -> Result<Candidate, StoreError> {
         Ok(Candidate {
-            contains_final: contains(from, entry, &self.last_final)?,
+            final_height: self.finals.in_chain(from, entry)?.height,
             contains_approved: contains(from, entry, &self.approved)?,
             chain_work: entry.chain_work,
             arrival: entry.arrival,
         })
     }
 
-    pub(super) fn remember_leaf(&mut self, hash: BlockHash) {
+    /// Notes the end of a side branch, in memory and, with what else is changed, on
+    /// disk: after a restart a certificate may still be for it.
+    pub(super) fn remember_leaf(
+        &mut self,
+        overlay: &mut Overlay<'_>,
+        leaf: &ChainEntry,
+        joined: &[BlockHash],
+    ) {
+        let end = leaf.hash();
+        let passed = [leaf.header.prev, end];
+        self.leaves
+            .retain(|hash| !passed.contains(hash) && !joined.contains(hash));
         if self.leaves.len() >= LEAVES_MAX {
             self.leaves.pop_front();
         }
-        self.leaves.push_back(hash);
+        self.leaves.push_back(end);
+        schema::put_leaves(overlay, self.leaves.iter());
     }
+}
+
+/// Whether a checkpoint is on the best chain.
+pub(super) fn contains_best(
+    from: &dyn Snapshot,
+    checkpoint: &Checkpoint,
+) -> Result<bool, StoreError> {
+    schema::is_best(from, &checkpoint.hash, checkpoint.height)
 }
 
 /// Whether a chain contains a checkpoint. Looks at the blocks that are off the

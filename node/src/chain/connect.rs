@@ -119,7 +119,9 @@ impl Chain {
         if self.genesis().validators.is_empty() {
             return prune_block(overlay, deep);
         }
-        let limit = deep.min(self.last_final().height);
+        // A final block that this chain does not contain may yet call for undoing it.
+        let last_final = self.finals().on_best(overlay, height)?;
+        let limit = deep.min(last_final.height);
         let done = schema::pruned(overlay)?;
         let next = Height(done.0.saturating_add(PRUNED_AT_ONCE)).min(limit);
         if next <= done {
@@ -130,6 +132,15 @@ impl Chain {
         }
         overlay.put(Table::Meta, schema::META_PRUNED, next.0.to_le_bytes());
         Ok(())
+    }
+
+    /// How many blocks of the best chain can be undone.
+    pub(super) fn undo_reach(&self, from: &dyn Snapshot) -> Result<u64, StoreError> {
+        undo_reach(
+            from,
+            self.genesis().validators.is_empty(),
+            self.tip().height,
+        )
     }
 
     /// The reward that a block of this height pays out, unless it pays its own
@@ -148,6 +159,22 @@ impl Chain {
             .ok_or_else(|| StoreError::Damaged(format!("no block at height {source}")))?;
         Ok(Some(schema::expect_entry(from, &hash)?.reward()))
     }
+}
+
+/// How many blocks below a tip of this height can be undone: those that undo records
+/// are kept of. Where validators make blocks final, all that are not (protocol §12).
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn undo_reach(
+    from: &dyn Snapshot,
+    without_validators: bool,
+    tip: Height,
+) -> Result<u64, StoreError> {
+    if without_validators {
+        return Ok(UNDO_BLOCKS);
+    }
+    Ok(tip.0.saturating_sub(schema::pruned(from)?.0))
 }
 
 /// Loads every account that a block touches.

@@ -7,6 +7,7 @@
 
 mod choose;
 mod connect;
+mod finals;
 mod open;
 mod path;
 mod verify;
@@ -27,8 +28,10 @@ use thiserror::Error;
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 use crate::store::{Batch, Overlay, Snapshot, Store, StoreError, Table};
 
-pub use connect::UNDO_BLOCKS;
+use choose::contains_best;
 pub(crate) use connect::load_accounts;
+pub use connect::{UNDO_BLOCKS, undo_reach};
+pub use finals::{FinalPath, highest};
 pub use path::{ChainPath, path_between};
 pub use verify::{VerifyError, VerifyReport, verify};
 
@@ -57,12 +60,12 @@ pub enum AcceptError {
         hash: BlockHash,
     },
     /// It has more work, but undoing what it would replace is not possible.
-    #[error(
-        "a reorganisation of {depth} blocks is deeper than the undo records reach, {UNDO_BLOCKS} blocks"
-    )]
+    #[error("a reorganisation of {depth} blocks: undo records reach back {reach}")]
     TooDeep {
         /// Blocks that would have to be undone.
         depth: u64,
+        /// Blocks that can be.
+        reach: u64,
     },
     /// Storage failed.
     #[error(transparent)]
@@ -78,13 +81,16 @@ pub enum Accepted {
     Side,
 }
 
-/// How the best chain changed.
-#[derive(Debug, Clone, Default)]
+/// How the best chain changed: by name, since a long reorganisation is more than
+/// memory holds; [`Chain::block`] reads each back.
+#[derive(Debug, Clone)]
 pub struct ChainUpdate {
     /// Blocks that left it, newest first.
-    pub disconnected: Vec<Arc<CheckedBlock>>,
-    /// Blocks that joined it, oldest first.
-    pub connected: Vec<Arc<CheckedBlock>>,
+    pub disconnected: Vec<BlockHash>,
+    /// Blocks that joined it, oldest first; the last is the new tip.
+    pub connected: Vec<BlockHash>,
+    /// The new tip, which is at hand.
+    pub tip: Arc<CheckedBlock>,
 }
 
 /// The chain and where it is kept.
@@ -100,7 +106,9 @@ pub struct Chain {
     last_final: Checkpoint,
     /// What the best chain should contain, if there is a choice.
     approved: Checkpoint,
-    /// Ends of side branches that were seen since the start, oldest first.
+    /// What is known of final checkpoints on the way to the last one.
+    finals: FinalPath,
+    /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
 }
 
@@ -191,8 +199,8 @@ impl Chain {
         let mut overlay = Overlay::new(snapshot.as_ref());
         let entry = self.add_entry(&mut overlay, &parent, &block)?;
         if self.rank(&overlay, &entry)? != Ordering::Greater {
+            self.remember_leaf(&mut overlay, &entry, &[]);
             self.commit(overlay.into_batch())?;
-            self.remember_leaf(hash);
             return Ok(Accepted::Side);
         }
         self.switch_to(overlay, &entry, block, validated)
@@ -209,17 +217,15 @@ impl Chain {
     ) -> Result<Accepted, AcceptError> {
         let path = path_between(&overlay, &self.tip, entry)?;
         let depth = path.down.len() as u64;
-        if depth > UNDO_BLOCKS {
+        let reach = self.undo_reach(&overlay)?;
+        if depth > reach {
             // Kept as a side chain: more undo records may exist elsewhere.
+            self.remember_leaf(&mut overlay, entry, &[]);
             self.store.commit(&overlay.into_batch())?;
-            self.remember_leaf(entry.hash());
-            return Err(AcceptError::TooDeep { depth });
+            return Err(AcceptError::TooDeep { depth, reach });
         }
-        let mut update = ChainUpdate::default();
         for down in &path.down {
-            let block = self.load(&overlay, down)?;
             self.disconnect(&mut overlay, down)?;
-            update.disconnected.push(block);
         }
         let mut parent = path.fork;
         for up in &path.up {
@@ -237,21 +243,35 @@ impl Chain {
                 }
                 Err(other) => return Err(other),
             }
-            update.connected.push(up_block);
+            for leaf in up_block.leaf_hashes() {
+                self.verified.remove(leaf);
+            }
+        }
+        let hashes = |entries: &[ChainEntry]| entries.iter().map(ChainEntry::hash).collect();
+        let update = ChainUpdate {
+            disconnected: hashes(&path.down),
+            connected: hashes(&path.up),
+            tip: Arc::clone(&block),
+        };
+        if !update.disconnected.is_empty() {
+            let left = self.tip.clone();
+            self.remember_leaf(&mut overlay, &left, &update.connected);
         }
         overlay.put(Table::Meta, schema::META_TIP, entry.hash().0);
         validated(&block);
         self.commit(overlay.into_batch())?;
-        if !update.disconnected.is_empty() {
-            self.remember_leaf(self.tip.hash());
-        }
         self.tip = parent;
-        for connected in &update.connected {
-            for leaf in connected.leaf_hashes() {
-                self.verified.remove(leaf);
-            }
-        }
         Ok(Accepted::NewTip(update))
+    }
+
+    /// A block that this chain has accepted, with what its check found.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails or is damaged.
+    pub fn block(&self, hash: &BlockHash) -> Result<Arc<CheckedBlock>, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        let entry = schema::expect_entry(snapshot.as_ref(), hash)?;
+        self.load(snapshot.as_ref(), &entry)
     }
 
     /// Marks `bad` and the blocks after it on `branch` invalid; returns what to

@@ -9,8 +9,8 @@ use pithead_consensus::{
     Account, Address, Amount, BlockHash, Checkpoint, Encode, Genesis, Height, Work,
 };
 
-use super::Chain;
 use super::connect::write_tree;
+use super::{Chain, FinalPath};
 use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome};
 use crate::store::{Overlay, Store, StoreError, Table};
 
@@ -56,6 +56,7 @@ impl Chain {
         }
         let snapshot = store.snapshot()?;
         let tip = schema::tip_entry(snapshot.as_ref())?;
+        let leaves = VecDeque::from(schema::leaves(snapshot.as_ref())?);
         Ok(Self {
             genesis,
             store,
@@ -65,7 +66,8 @@ impl Chain {
             has_deferred: false,
             last_final: Checkpoint::genesis(expected),
             approved: Checkpoint::genesis(expected),
-            leaves: VecDeque::new(),
+            finals: FinalPath::new(move |_| Checkpoint::genesis(expected)),
+            leaves,
         })
     }
 }

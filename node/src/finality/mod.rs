@@ -17,12 +17,13 @@ use pithead_consensus::approval::ApprovalError;
 use pithead_consensus::approval::finality::{FinalityError, Outcome};
 use pithead_consensus::{
     Address, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Evidence, Finality,
-    Genesis, Height, Link, SignedApproval, Validators,
+    Genesis, Height, Link, SignedApproval, Validators, VerifiedApproval,
 };
 
-pub use proof::{KeptProof, Proof};
+pub use proof::{CONFLICTS_MAX, KeptProof, PROOFS_OF_ONE_MAX, Proof};
 pub use voter::{JournalError, Signer, VoteJournal, Voter};
 
+use crate::store::schema;
 use crate::store::{Batch, Snapshot, StoreError, Table};
 use pool::Pool;
 
@@ -33,18 +34,16 @@ const WINDOW_BELOW: u64 = 16;
 const WINDOW_ABOVE: u64 = 16;
 /// Certificates that participation is counted over.
 pub const RECENT_CERTIFICATES: usize = 100;
-/// Proofs kept of one validator's misbehaviour: one suffices.
-pub const PROOFS_OF_ONE_MAX: usize = 16;
-/// Pairs of conflicting certificates kept.
-pub const CONFLICTS_MAX: usize = 16;
 /// Links read from the store at a time.
 const LINKS_PER_READ: usize = 10_000;
 
-/// What an approval is to this node.
+/// Certificates that an approval is compared with, to see whether its validator
+/// signed against itself.
+const COMPARED_MAX: usize = 32;
+
+/// Why an approval is not taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judgement {
-    /// Sound, and not known.
-    New,
+pub enum Refusal {
     /// This validator's approval of this link is there already: signatures are
     /// randomised, so another one on it is no news and no offence.
     Known,
@@ -61,8 +60,9 @@ pub enum Judgement {
 pub struct Seen {
     /// Its approval with the highest target.
     pub approval: SignedApproval,
-    /// When it came, Unix seconds.
-    pub time: u64,
+    /// When it came, Unix seconds. Of one that is known from a certificate alone:
+    /// the time of the block that it approves, if that is here.
+    pub time: Option<u64>,
 }
 
 /// How far the chain is secured.
@@ -74,6 +74,19 @@ pub struct FinalityStatus {
     pub last_final: Checkpoint,
     /// Two certificates conflict: nothing more becomes final.
     pub conflict: bool,
+}
+
+impl FinalityStatus {
+    /// What the best chain should contain if there is a choice: after a conflict no
+    /// more than what is final.
+    #[must_use]
+    pub fn preferred(&self) -> Checkpoint {
+        if self.conflict {
+            self.last_final
+        } else {
+            self.approved
+        }
+    }
 }
 
 /// What a node knows about approvals. Bounded, whatever comes: by the number of
@@ -146,7 +159,8 @@ impl FinalityState {
         let found = from.range(table, &[], &[0xff; 9], RECENT_CERTIFICATES, true)?;
         for (_, bytes) in found.into_iter().rev() {
             let certificate = decode_certificate(&bytes)?;
-            self.note_certificate(&certificate);
+            let time = block_time(from, &certificate)?;
+            self.note_certificate(&certificate, time);
         }
         Ok(())
     }
@@ -173,10 +187,27 @@ impl FinalityState {
         }
     }
 
+    /// The two links that conflict, once there are such: the earlier one first.
+    #[must_use]
+    pub fn conflict(&self) -> Option<(Link, Link)> {
+        self.finality.conflict()
+    }
+
     /// Whether a checkpoint is approved.
     #[must_use]
     pub fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
         self.finality.is_approved(checkpoint)
+    }
+
+    /// The highest checkpoint at or below a height that is known to be final.
+    #[must_use]
+    pub fn final_at(&self, height: Height) -> Checkpoint {
+        self.finality.final_at(height)
+    }
+
+    /// Approved checkpoints at or below a height, highest first.
+    pub fn approved_below(&self, height: Height) -> impl Iterator<Item = Checkpoint> + '_ {
+        self.finality.approved_below(height)
     }
 
     /// The highest checkpoint at or below a height, whichever chain.
@@ -195,27 +226,26 @@ impl FinalityState {
 
     /// Judges an approval. Membership, form, window and duplicates come before
     /// the signature, which costs most; `tip` is the height of the best chain.
-    #[must_use]
-    pub fn judge(&self, signed: &SignedApproval, tip: Height) -> Judgement {
+    ///
+    /// # Errors
+    /// [`Refusal`]: why it is not to be taken in.
+    pub fn judge(&self, signed: SignedApproval, tip: Height) -> Result<VerifiedApproval, Refusal> {
         let approval = &signed.approval;
         if self.pool.contains(&approval.validator, &approval.link) {
-            return Judgement::Known;
+            return Err(Refusal::Known);
         }
-        if let Err(error) = self.validators.check_unsigned(approval) {
-            return Judgement::Invalid(error);
-        }
+        self.validators
+            .check_unsigned(approval)
+            .map_err(Refusal::Invalid)?;
         let (low, high) = self.window(tip);
         let target = approval.link.target.height;
         if target < low || target > high {
-            return Judgement::OutOfWindow;
+            return Err(Refusal::OutOfWindow);
         }
         if !self.pool.has_room(&approval.validator, target) {
-            return Judgement::TooMany;
+            return Err(Refusal::TooMany);
         }
-        match self.validators.check(signed) {
-            Ok(()) => Judgement::New,
-            Err(error) => Judgement::Invalid(error),
-        }
+        self.validators.verify(signed).map_err(Refusal::Invalid)
     }
 
     fn window(&self, tip: Height) -> (Height, Height) {
@@ -227,36 +257,48 @@ impl FinalityState {
         (Height(low), Height(high))
     }
 
-    /// Takes in an approval that was judged new, or is this node's own; returns
-    /// the proofs that it makes with earlier ones and that are not kept yet.
-    pub fn insert(&mut self, signed: SignedApproval, now: u64) -> Vec<Evidence> {
+    /// Takes in an approval.
+    pub fn insert(&mut self, verified: VerifiedApproval, now: u64) {
+        let signed = verified.signed();
         let validator = signed.approval.validator;
-        let target = signed.approval.link.target.height;
-        let proofs = self
-            .pool
-            .of(&validator)
-            .filter_map(|earlier| Evidence::of(&earlier, &signed))
-            .map(|(evidence, _)| evidence)
-            .filter(|evidence| self.is_news(evidence))
-            .collect();
-        let newer = self
-            .seen
-            .get(&validator)
-            .is_none_or(|seen| seen.approval.approval.link.target.height <= target);
-        if newer {
-            let seen = Seen {
-                approval: signed.clone(),
-                time: now,
-            };
-            self.seen.insert(validator, seen);
-        }
+        let target = signed.approval.link.target;
+        let seen = Seen {
+            approval: signed.clone(),
+            time: Some(now),
+        };
+        self.note_seen(seen);
         for (checkpoint, approvers) in &mut self.recent {
-            if *checkpoint == signed.approval.link.target {
+            if *checkpoint == target {
                 approvers.insert(validator);
             }
         }
-        self.pool.insert(signed);
-        proofs
+        self.pool.insert(verified);
+    }
+
+    /// The proofs that an approval makes with others of its validator: those at
+    /// hand, and those in the certificates that it can't stand beside.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails or is damaged.
+    pub fn contradicted(
+        &self,
+        signed: &SignedApproval,
+        from: &dyn Snapshot,
+    ) -> Result<Vec<Proof>, StoreError> {
+        let validator = &signed.approval.validator;
+        let mut others: Vec<SignedApproval> = self.pool.of(validator).collect();
+        let suspects = self.finality.conflicting(&signed.approval.link);
+        for link in suspects.take(COMPARED_MAX) {
+            if let Some(certificate) = certificate_at(from, link.target.height)? {
+                let own = |other: &SignedApproval| other.approval.validator == *validator;
+                others.extend(certificate.approvals().find(own));
+            }
+        }
+        let proofs = others
+            .iter()
+            .filter_map(|earlier| Evidence::of(earlier, signed))
+            .map(|(evidence, _)| Proof::Votes(Box::new(evidence)));
+        Ok(proofs.collect())
     }
 
     /// The certificate that the approvals of a link make, if it would be news.
@@ -265,10 +307,20 @@ impl FinalityState {
         if self.finality.is_approved(&link.target) || !self.finality.is_approved(&link.source) {
             return None;
         }
-        if self.pool.count(link) < self.validators.quorum() {
+        if self.pool.count(link) < self.validators.quorum() || self.is_kept_conflict(link) {
             return None;
         }
-        Certificate::build(&self.validators, &self.pool.approvals(link)).ok()
+        Certificate::of_verified(&self.validators, &self.pool.verified(link)).ok()
+    }
+
+    /// Whether a link is known to be in conflict with another, and both certificates
+    /// are kept.
+    fn is_kept_conflict(&self, link: &Link) -> bool {
+        self.finality.conflict().is_some()
+            && self.proofs.iter().any(|kept| match &kept.proof {
+                Proof::Certificates(_, second) => second.link() == link,
+                Proof::Votes(_) => false,
+            })
     }
 
     /// The next certificate that approvals which waited for their source make.
@@ -278,28 +330,60 @@ impl FinalityState {
         links.into_iter().find_map(|link| self.certify(&link))
     }
 
-    /// Takes in a certificate that was checked.
+    /// What [`Self::accept`] would make of a certificate's link after those of
+    /// `before`: what it brings must be durable before anyone sees it.
     ///
     /// # Errors
     /// [`FinalityError`]: its source's certificate must come first.
-    pub fn accept(&mut self, certificate: &Certificate) -> Result<Outcome, FinalityError> {
+    pub fn check(
+        &self,
+        before: &BTreeMap<Height, Link>,
+        link: &Link,
+    ) -> Result<Outcome, FinalityError> {
+        self.finality.check(before, link)
+    }
+
+    /// Takes in a certificate that was checked and is on record; `time` is that of
+    /// the block that it approves, if that is here.
+    ///
+    /// # Errors
+    /// [`FinalityError`]: its source's certificate must come first.
+    pub fn accept(
+        &mut self,
+        certificate: &Certificate,
+        time: Option<u64>,
+    ) -> Result<Outcome, FinalityError> {
         let outcome = self.finality.accept(*certificate.link())?;
         if matches!(outcome, Outcome::Approved | Outcome::Final) {
-            self.note_certificate(certificate);
-            self.pool
-                .forget_below(self.window(certificate.link().target.height).0);
+            self.note_certificate(certificate, time);
+            let approved = self.finality.highest_approved().height;
+            self.pool.forget_below(self.window(approved).0);
         }
         Ok(outcome)
     }
 
-    fn note_certificate(&mut self, certificate: &Certificate) {
+    fn note_certificate(&mut self, certificate: &Certificate, time: Option<u64>) {
         let target = certificate.link().target;
         let mut approvers: BTreeSet<Address> = self.pool.approvers(&target).collect();
-        approvers.extend(certificate.approvals().map(|each| each.approval.validator));
+        for approval in certificate.approvals() {
+            approvers.insert(approval.approval.validator);
+            self.note_seen(Seen { approval, time });
+        }
         if self.recent.len() >= RECENT_CERTIFICATES {
             self.recent.pop_front();
         }
         self.recent.push_back((target, approvers));
+    }
+
+    /// Keeps what was seen of a validator, if it is news: an approval that came by
+    /// itself tells more than the same one in a certificate.
+    fn note_seen(&mut self, seen: Seen) {
+        let height = |seen: &Seen| seen.approval.approval.link.target.height;
+        let validator = seen.approval.approval.validator;
+        let known = self.seen.get(&validator).map(height);
+        if known.is_none_or(|known| known < height(&seen)) {
+            self.seen.insert(validator, seen);
+        }
     }
 
     /// The changes that put a certificate on record.
@@ -310,42 +394,29 @@ impl FinalityState {
         batch.put(Table::Links, key, link.encode());
     }
 
-    fn is_news(&self, evidence: &Evidence) -> bool {
-        let mut kept = 0;
-        for proof in &self.proofs {
-            if let Proof::Votes(other) = &proof.proof
-                && other.validator() == evidence.validator()
-            {
-                kept += 1;
-                if same_votes(other, evidence) {
-                    return false;
-                }
+    /// Those proofs that are not kept yet and for which there is room: to be put
+    /// on record, then taken in.
+    #[must_use]
+    pub fn news_among(&self, proofs: Vec<Proof>, now: u64) -> Vec<KeptProof> {
+        let mut news: Vec<KeptProof> = Vec::new();
+        for proof in proofs {
+            if proof::has_room(self.proofs.iter().chain(&news), &proof) {
+                news.push(KeptProof { time: now, proof });
             }
-        }
-        kept < PROOFS_OF_ONE_MAX
-    }
-
-    /// Puts a proof on record, unless it is there or there are enough of its
-    /// kind; returns whether it did.
-    pub fn keep_proof(&mut self, batch: &mut Batch, proof: Proof, now: u64) -> bool {
-        let news = match &proof {
-            Proof::Votes(evidence) => self.is_news(evidence),
-            Proof::Certificates(first, second) => {
-                let others = self.proofs.iter().filter_map(|kept| match &kept.proof {
-                    Proof::Certificates(a, b) => Some((*a.link(), *b.link())),
-                    Proof::Votes(_) => None,
-                });
-                let others: Vec<_> = others.collect();
-                others.len() < CONFLICTS_MAX && !others.contains(&(*first.link(), *second.link()))
-            }
-        };
-        if news {
-            let kept = KeptProof { time: now, proof };
-            let key = (self.proofs.len() as u64).to_be_bytes();
-            batch.put(Table::Evidence, key, kept.encode());
-            self.proofs.push(kept);
         }
         news
+    }
+
+    /// The changes that put proofs on record.
+    pub fn put_proofs(&self, batch: &mut Batch, news: &[KeptProof]) {
+        for (index, kept) in (self.proofs.len() as u64..).zip(news) {
+            batch.put(Table::Evidence, index.to_be_bytes(), kept.encode());
+        }
+    }
+
+    /// Takes in proofs that are on record.
+    pub fn take_proofs(&mut self, news: Vec<KeptProof>) {
+        self.proofs.extend(news);
     }
 
     /// Every proof, oldest first.
@@ -405,15 +476,16 @@ impl FinalityState {
     }
 }
 
-/// Whether two proofs are of the same pair of votes, however signed.
-fn same_votes(a: &Evidence, b: &Evidence) -> bool {
-    let links = |evidence: &Evidence| {
-        let (first, second) = evidence.approvals();
-        let mut links = [first.approval.link, second.approval.link];
-        links.sort();
-        links
-    };
-    links(a) == links(b)
+/// The time of the block that a certificate approves, if it is here.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn block_time(
+    from: &dyn Snapshot,
+    certificate: &Certificate,
+) -> Result<Option<u64>, StoreError> {
+    let entry = schema::entry(from, &certificate.link().target.hash)?;
+    Ok(entry.map(|entry| u64::from(entry.header.time)))
 }
 
 /// The certificate of the checkpoint at a height.

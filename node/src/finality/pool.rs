@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pithead_consensus::{
-    Address, Approval, BlockHash, Checkpoint, Height, Link, Signature, SignedApproval,
+    Address, Approval, BlockHash, Checkpoint, Height, Link, SignedApproval, VerifiedApproval,
 };
 
 /// Approvals of one validator with one target height: the second is proof of an
@@ -15,7 +15,7 @@ const TARGETS_OF_ONE_MAX: usize = 128;
 /// Approvals whose signatures hold.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pool {
-    links: BTreeMap<Link, BTreeMap<Address, Signature>>,
+    links: BTreeMap<Link, BTreeMap<Address, VerifiedApproval>>,
     /// Each validator's links by target height.
     votes: BTreeMap<Address, BTreeMap<Height, BTreeSet<Link>>>,
 }
@@ -44,8 +44,8 @@ impl Pool {
                 || lowest.is_some_and(|lowest| lowest < target))
     }
 
-    pub(super) fn insert(&mut self, signed: SignedApproval) {
-        let Approval { validator, link } = signed.approval;
+    pub(super) fn insert(&mut self, verified: VerifiedApproval) {
+        let Approval { validator, link } = verified.signed().approval;
         let votes = self.votes.entry(validator).or_default();
         votes.entry(link.target.height).or_default().insert(link);
         let dropped = if votes.len() > TARGETS_OF_ONE_MAX {
@@ -54,7 +54,7 @@ impl Pool {
             None
         };
         let approvals = self.links.entry(link).or_default();
-        approvals.insert(validator, signed.signature);
+        approvals.insert(validator, verified);
         for link in dropped.into_iter().flatten() {
             self.remove(&validator, &link);
         }
@@ -89,18 +89,24 @@ impl Pool {
     }
 
     fn signed(&self, validator: &Address, link: &Link) -> Option<SignedApproval> {
-        let signature = self.links.get(link)?.get(validator)?;
-        Some(signed(*validator, *link, signature))
+        let verified = self.links.get(link)?.get(validator)?;
+        Some(verified.signed().clone())
     }
 
     pub(super) fn count(&self, link: &Link) -> usize {
         self.links.get(link).map_or(0, BTreeMap::len)
     }
 
-    pub(super) fn approvals(&self, link: &Link) -> Vec<SignedApproval> {
+    /// The approvals of a link, as they were verified when they came.
+    pub(super) fn verified(&self, link: &Link) -> Vec<VerifiedApproval> {
+        let approvals = self.links.get(link).into_iter().flatten();
+        approvals.map(|(_, verified)| verified.clone()).collect()
+    }
+
+    fn approvals(&self, link: &Link) -> Vec<SignedApproval> {
         let approvals = self.links.get(link).into_iter().flatten();
         approvals
-            .map(|(validator, signature)| signed(*validator, *link, signature))
+            .map(|(_, verified)| verified.signed().clone())
             .collect()
     }
 
@@ -151,12 +157,5 @@ impl Pool {
             .flat_map(|link| self.approvals(link))
             .take(max)
             .collect()
-    }
-}
-
-fn signed(validator: Address, link: Link, signature: &Signature) -> SignedApproval {
-    SignedApproval {
-        approval: Approval { validator, link },
-        signature: signature.clone(),
     }
 }

@@ -4,9 +4,12 @@
 use pithead_consensus::encoding::Reader;
 use pithead_consensus::{Certificate, Decode, DecodeError, Encode, Evidence};
 
-use super::{CONFLICTS_MAX, PROOFS_OF_ONE_MAX};
 use crate::store::{Snapshot, StoreError, Table};
 
+/// Proofs kept of one validator's misbehaviour: one suffices.
+pub const PROOFS_OF_ONE_MAX: usize = 16;
+/// Pairs of conflicting certificates kept.
+pub const CONFLICTS_MAX: usize = 16;
 /// Most proofs read back: of every validator of the largest network.
 const READ_MAX: usize = 1_000 * PROOFS_OF_ONE_MAX + CONFLICTS_MAX;
 const KIND_VOTES: u8 = 0;
@@ -68,6 +71,42 @@ impl Decode for KeptProof {
         };
         Ok(Self { time, proof })
     }
+}
+
+/// Whether a proof is not among these, and may be kept beside them.
+pub(super) fn has_room<'a>(kept: impl Iterator<Item = &'a KeptProof>, proof: &Proof) -> bool {
+    let mut of_its_kind = 0;
+    for kept in kept {
+        let (akin, same) = match (&kept.proof, proof) {
+            (Proof::Votes(a), Proof::Votes(b)) => {
+                (a.validator() == b.validator(), same_votes(a, b))
+            }
+            (Proof::Certificates(a, b), Proof::Certificates(c, d)) => {
+                (true, (a.link(), b.link()) == (c.link(), d.link()))
+            }
+            _ => (false, false),
+        };
+        if same {
+            return false;
+        }
+        of_its_kind += usize::from(akin);
+    }
+    of_its_kind
+        < match proof {
+            Proof::Votes(_) => PROOFS_OF_ONE_MAX,
+            Proof::Certificates(..) => CONFLICTS_MAX,
+        }
+}
+
+/// Whether two proofs are of the same pair of votes, however signed.
+fn same_votes(a: &Evidence, b: &Evidence) -> bool {
+    let links = |evidence: &Evidence| {
+        let (first, second) = evidence.approvals();
+        let mut links = [first.approval.link, second.approval.link];
+        links.sort();
+        links
+    };
+    a.validator() == b.validator() && links(a) == links(b)
 }
 
 /// Every proof on record, oldest first.

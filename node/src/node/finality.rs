@@ -1,15 +1,13 @@
-//! Where finality meets the chain: judges approvals and certificates, lets the
-//! chain follow what they secure, and votes, if this node is a validator.
+//! Where approvals meet the chain: judges them, keeps proofs against those who vote
+//! against themselves, and votes, if this node is a validator. What comes of enough
+//! approvals is in `certificates`.
 
-use pithead_consensus::approval::finality::{FinalityError, Outcome, certificates_conflict};
 use pithead_consensus::approval::vote::{VoteContext, check_vote};
-use pithead_consensus::{
-    Approval, Certificate, Checkpoint, Evidence, Height, Link, SignedApproval,
-};
-use tracing::{debug, error, info};
+use pithead_consensus::{Approval, Checkpoint, Height, Link, SignedApproval, VerifiedApproval};
+use tracing::{debug, error};
 
 use super::{Effect, Node, Now, Sink};
-use crate::finality::{FinalityState, Judgement, Proof, Voter, certificate_at};
+use crate::finality::{Proof, Refusal, Voter};
 use crate::store::schema;
 use crate::store::{Batch, StoreError};
 use crate::sync::{GossipId, PeerKey, Verdict};
@@ -41,10 +39,11 @@ impl Node {
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
+        self.heed_source(peer, &signed, now)?;
         let verdict = match self.take_approval(signed, now, out)? {
-            Judgement::New => Verdict::Accept,
-            Judgement::Known | Judgement::OutOfWindow | Judgement::TooMany => Verdict::Ignore,
-            Judgement::Invalid(reason) => {
+            Ok(()) => Verdict::Accept,
+            Err(Refusal::Known | Refusal::OutOfWindow | Refusal::TooMany) => Verdict::Ignore,
+            Err(Refusal::Invalid(reason)) => {
                 debug!(%peer, %reason, "invalid approval");
                 Verdict::Reject
             }
@@ -64,12 +63,13 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         for signed in approvals {
+            self.heed_source(peer, &signed, now)?;
             let copy = signed.clone();
             match self.take_approval(signed, now, out)? {
                 // Gossip missed it here, so it may have missed others.
-                Judgement::New => self.sync.publish_approval(copy),
-                Judgement::Known | Judgement::OutOfWindow | Judgement::TooMany => {}
-                Judgement::Invalid(reason) => {
+                Ok(()) => self.sync.publish_approval(copy),
+                Err(Refusal::Known | Refusal::OutOfWindow | Refusal::TooMany) => {}
+                Err(Refusal::Invalid(reason)) => {
                     debug!(%peer, %reason, "invalid approval");
                     return self.blame_for_approval(peer, now);
                 }
@@ -85,29 +85,55 @@ impl Node {
         })
     }
 
+    /// A validator votes from the highest approved checkpoint that it knows. If that
+    /// is above ours, certificates are missing here, and whoever passes the vote on
+    /// is asked how far it is, without waiting for the next round.
+    fn heed_source(
+        &mut self,
+        peer: PeerKey,
+        signed: &SignedApproval,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let tells_more = {
+            let state = self.read_finality();
+            let source = signed.approval.link.source.height;
+            state.is_active()
+                && source > state.status().approved.height
+                && self.sync.may_hurry_status(peer, now.monotonic_ms)
+                && state.validators().check(signed).is_ok()
+        };
+        if tells_more {
+            self.sync.hurry_status(peer, now.monotonic_ms);
+        }
+        Ok(())
+    }
+
     fn take_approval(
         &mut self,
         signed: SignedApproval,
         now: Now,
         out: &mut Sink<'_>,
-    ) -> Result<Judgement, StoreError> {
+    ) -> Result<Result<(), Refusal>, StoreError> {
         if !self.read_finality().is_active() {
-            return Ok(Judgement::OutOfWindow);
+            return Ok(Err(Refusal::OutOfWindow));
         }
         let tip = self.chain.tip().height;
         let tip = tip.max(self.sync.status().best_header_height);
-        let judgement = self.read_finality().judge(&signed, tip);
-        if judgement == Judgement::New {
-            let approval = signed.approval;
-            self.keep_approval(signed, now, out)?;
-            self.stop_if_disowned(&approval, out);
+        let judged = self.read_finality().judge(signed, tip);
+        match judged {
+            Ok(verified) => {
+                let approval = verified.signed().approval;
+                self.keep_verified(verified, now, out)?;
+                self.stop_if_disowned(&approval, out);
+                Ok(Ok(()))
+            }
+            Err(refusal) => Ok(Err(refusal)),
         }
-        Ok(judgement)
     }
 
     /// Stops this node if its own key has voted elsewhere: going on would sooner
     /// or later prove its validator guilty.
-    fn stop_if_disowned(&mut self, approval: &Approval, out: &mut Sink<'_>) {
+    pub(super) fn stop_if_disowned(&mut self, approval: &Approval, out: &mut Sink<'_>) {
         let reason = self.voter.as_mut().and_then(|own| own.disowned(approval));
         if let Some(reason) = reason {
             error!(
@@ -120,23 +146,39 @@ impl Node {
         }
     }
 
-    /// Takes in an approval that is sound and new.
+    /// Takes in this node's own approval.
     fn keep_approval(
         &mut self,
         signed: SignedApproval,
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        let link = signed.approval.link;
-        let evidence = self.write_finality().insert(signed, now.unix_secs);
-        for evidence in evidence {
-            self.keep_evidence(evidence, now)?;
+        let verified = self.read_finality().validators().verify(signed);
+        match verified {
+            Ok(verified) => self.keep_verified(verified, now, out),
+            Err(reason) => {
+                out(Effect::Fatal(format!("this node's own vote: {reason}")));
+                Ok(())
+            }
         }
+    }
+
+    /// Takes in an approval that is sound and new.
+    fn keep_verified(
+        &mut self,
+        verified: VerifiedApproval,
+        now: Now,
+        out: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
+        let link = verified.signed().approval.link;
+        self.keep_contradictions(std::iter::once(verified.signed().clone()), now)?;
+        self.write_finality().insert(verified, now.unix_secs);
         out(Effect::ApprovalsChanged);
         let mut next = self.read_finality().certify(&link);
         while let Some(certificate) = next {
             let target = certificate.link().target;
-            if !self.take_certificate(&certificate, now, out)? {
+            self.take_checked(&[certificate], now, out)?;
+            if !self.read_finality().is_approved(&target) {
                 break;
             }
             next = self.read_finality().certify_from(&target);
@@ -144,167 +186,56 @@ impl Node {
         Ok(())
     }
 
-    fn keep_evidence(&mut self, evidence: Evidence, now: Now) -> Result<(), StoreError> {
-        let prefix = &self.chain.genesis().prefix;
-        let validator = evidence.validator().to_text(prefix);
-        let mut batch = Batch::default();
-        let kept = self.write_finality().keep_proof(
-            &mut batch,
-            Proof::Votes(Box::new(evidence)),
-            now.unix_secs,
-        );
-        if kept {
-            error!(
-                %validator,
-                "ALARM: a validator has voted against itself: see `pithead evidence`"
-            );
-            self.chain.store().commit(&batch)?;
-        }
-        Ok(())
-    }
-
-    /// Takes in certificates that a peer gave.
-    pub(super) fn take_certificates(
+    /// Keeps the proofs that approvals make with others of the same validators.
+    pub(super) fn keep_contradictions(
         &mut self,
-        peer: PeerKey,
-        certificates: Vec<Certificate>,
+        approvals: impl Iterator<Item = SignedApproval>,
         now: Now,
-        out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        let validators = self.read_finality().validators().clone();
-        let mut moved = false;
-        for certificate in certificates {
-            let link = *certificate.link();
-            // Those that are known need no second look at their signatures.
-            if self.read_finality().is_approved(&link.target) {
-                continue;
-            }
-            if let Err(reason) = certificate.check(&validators) {
-                debug!(%peer, %reason, "invalid certificate");
-                return self.blame_for_approval(peer, now);
-            }
-            if !self.read_finality().is_approved(&link.source) {
-                self.sync.certificates_missing_from(link.source.height);
-                return Ok(());
-            }
-            moved |= self.take_certificate(&certificate, now, out)?;
-        }
-        if !moved {
-            self.sync.certificates_useless(peer);
-        }
-        Ok(())
-    }
-
-    /// Takes in a certificate that was checked; whether finality moved.
-    fn take_certificate(
-        &mut self,
-        certificate: &Certificate,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<bool, StoreError> {
-        let link = *certificate.link();
-        let outcome = match self.write_finality().accept(certificate) {
-            Ok(outcome) => outcome,
-            Err(FinalityError::SourceNotApproved { .. }) => return Ok(false),
-        };
-        match outcome {
-            Outcome::Known => Ok(false),
-            Outcome::Conflict { earlier } => {
-                self.keep_conflict(certificate, &earlier, now, out)?;
-                Ok(false)
-            }
-            Outcome::Approved | Outcome::Final => {
-                let mut batch = Batch::default();
-                FinalityState::put_certificate(&mut batch, certificate);
-                self.chain.store().commit(&batch)?;
-                let status = self.read_finality().status();
-                info!(
-                    height = link.target.height.0,
-                    hash = %link.target.hash,
-                    approvals = certificate.count(),
-                    last_final = status.last_final.height.0,
-                    "checkpoint approved"
-                );
-                out(Effect::FinalityMoved(status));
-                let own = self.voter.as_ref().map(Voter::address);
-                let of_own_key = |each: &SignedApproval| Some(each.approval.validator) == own;
-                if let Some(signed) = certificate.approvals().find(of_own_key) {
-                    self.stop_if_disowned(&signed.approval, out);
-                }
-                self.follow_certificates(now, out)?;
-                Ok(true)
-            }
-        }
-    }
-
-    /// Keeps both certificates of a conflict, and a proof against each validator
-    /// that signed both.
-    fn keep_conflict(
-        &mut self,
-        second: &Certificate,
-        earlier: &Link,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<(), StoreError> {
-        if !certificates_conflict(earlier, second.link()) {
-            // Finality stopped before: this one is merely not counted.
-            return Ok(());
-        }
         let snapshot = self.chain.store().snapshot()?;
-        let Some(first) = certificate_at(snapshot.as_ref(), earlier.target.height)? else {
-            return Ok(());
-        };
+        let mut proofs = Vec::new();
+        for signed in approvals {
+            let found = self
+                .read_finality()
+                .contradicted(&signed, snapshot.as_ref())?;
+            proofs.extend(found);
+        }
         drop(snapshot);
-        error!(
-            height = earlier.target.height.0,
-            first = %earlier.target.hash,
-            second = %second.link().target.hash,
-            "ALARM: two certificates conflict; nothing more becomes final here: see `pithead evidence`"
-        );
+        self.keep_proofs(proofs, now).map(|_| ())
+    }
+
+    /// Puts proofs on record that are news; returns how many were.
+    pub(super) fn keep_proofs(
+        &mut self,
+        proofs: Vec<Proof>,
+        now: Now,
+    ) -> Result<usize, StoreError> {
+        if proofs.is_empty() {
+            return Ok(0);
+        }
         let mut batch = Batch::default();
-        {
-            let mut state = self.write_finality();
-            for a in first.approvals() {
-                let same = |b: &SignedApproval| b.approval.validator == a.approval.validator;
-                let both = second.approvals().find(same);
-                if let Some((evidence, _)) = both.and_then(|b| Evidence::of(&a, &b)) {
-                    state.keep_proof(&mut batch, Proof::Votes(Box::new(evidence)), now.unix_secs);
-                }
-            }
-            let pair = Proof::Certificates(Box::new(first), Box::new(second.clone()));
-            state.keep_proof(&mut batch, pair, now.unix_secs);
+        let news = {
+            let state = self.read_finality();
+            let news = state.news_among(proofs, now.unix_secs);
+            state.put_proofs(&mut batch, &news);
+            news
+        };
+        if news.is_empty() {
+            return Ok(0);
         }
         self.chain.store().commit(&batch)?;
-        let status = self.read_finality().status();
-        out(Effect::FinalityMoved(status));
-        // Proof of work decides again, within what is final; nothing is switched.
-        self.chain
-            .follow_finality(status.last_final, status.last_final);
-        Ok(())
-    }
-
-    /// Lets the chain follow what is approved and final.
-    pub(super) fn follow_certificates(
-        &mut self,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<(), StoreError> {
-        let status = self.read_finality().status();
-        let approved = if status.conflict {
-            status.last_final
-        } else {
-            status.approved
-        };
-        self.chain.follow_finality(status.last_final, approved);
-        let sync = &mut self.sync;
-        let update = self.chain.reconsider(&mut |block| {
-            out(Effect::BlockValidated(std::sync::Arc::clone(block)));
-            sync.validated(&block.block().header);
-        })?;
-        if let Some(update) = update {
-            self.follow_chain(&update, now.unix_secs, out)?;
+        for kept in &news {
+            if let Proof::Votes(evidence) = &kept.proof {
+                let validator = evidence.validator().to_text(&self.chain.genesis().prefix);
+                error!(
+                    %validator,
+                    "ALARM: a validator has voted against itself: see `pithead evidence`"
+                );
+            }
         }
-        Ok(())
+        let count = news.len();
+        self.write_finality().take_proofs(news);
+        Ok(count)
     }
 
     /// Votes, if there is something to vote for.

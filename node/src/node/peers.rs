@@ -42,6 +42,8 @@ impl Node {
             tip: self.chain.tip(),
             mempool: &self.mempool,
             finality,
+            approvals: &self.finality,
+            finals: self.chain.finals(),
             checkpoint,
             unix_secs: now.unix_secs,
             ms: now.monotonic_ms,
@@ -67,8 +69,8 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         match event {
-            PeerEvent::Connected { peer, .. } => self.with_view(now, |sync, view| {
-                sync.connected(view, peer);
+            PeerEvent::Connected { peer, inbound } => self.with_view(now, |sync, view| {
+                sync.connected(view, peer, inbound);
                 Ok(())
             }),
             PeerEvent::Disconnected { peer } => {
@@ -87,7 +89,8 @@ impl Node {
                         self.take_approvals(peer, approvals, now, out)
                     }
                     Delivered::Certificates(certificates) => {
-                        self.take_certificates(peer, certificates, now, out)
+                        self.take_certificates(peer, certificates);
+                        Ok(())
                     }
                 }
             }
@@ -111,6 +114,7 @@ impl Node {
     }
 
     fn try_advance(&mut self, now: Now, out: &mut Sink<'_>) -> Result<(), StoreError> {
+        self.judge_certificates(now, out)?;
         let advanced = self.connect_bodies(now, out);
         self.chain.defer_commits(false);
         self.chain.flush()?;

@@ -70,26 +70,25 @@ impl Node {
     }
 
     /// After a split has ended, tells everyone of what came back.
-    pub(super) fn publish_taken_back(&mut self, update: &ChainUpdate) {
+    pub(super) fn publish_taken_back(&mut self, update: &ChainUpdate) -> Result<(), StoreError> {
         if update.disconnected.len() < SPLIT_BLOCKS_MIN {
-            return;
+            return Ok(());
         }
-        let txids = update
-            .disconnected
-            .iter()
-            .rev()
-            .flat_map(|block| block.txids());
-        let back: Vec<SignedTransaction> = {
+        let mut back: Vec<SignedTransaction> = Vec::new();
+        for hash in update.disconnected.iter().rev() {
+            if back.len() >= REPUBLISHED_MAX || self.read_mempool().is_empty() {
+                break;
+            }
+            let block = self.chain.block(hash)?;
             let mempool = self.read_mempool();
-            let pending = txids.filter_map(|txid| mempool.get(txid));
-            pending
-                .take(REPUBLISHED_MAX)
-                .map(|pending| pending.transaction.clone())
-                .collect()
-        };
+            let pending = block.txids().iter().filter_map(|txid| mempool.get(txid));
+            let left = REPUBLISHED_MAX.saturating_sub(back.len());
+            back.extend(pending.take(left).map(|each| each.transaction.clone()));
+        }
         for transaction in back {
             self.sync.publish_transaction(transaction);
         }
+        Ok(())
     }
 
     pub(super) fn judge_gossiped(

@@ -13,6 +13,7 @@ use super::chain::bad_field;
 use super::page::{page_size, slice};
 use super::read::{Reader, internal};
 use super::{Api, status};
+use crate::chain::highest;
 use crate::finality::{FinalityState, FinalityStatus, KeptProof, Proof, certificate_at};
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 
@@ -34,8 +35,13 @@ impl Api {
     }
 }
 
+/// Approved checkpoints above the last final one that are looked at: there are more
+/// only where validators seldom agree.
+const APPROVED_LOOKED_AT: usize = 1_000;
+
 /// What a reader knows of finality: that of the moment when it was made, as far
-/// as its best chain has it.
+/// as its best chain has it. On the way to the last final block, or on another branch,
+/// that is the highest final checkpoint which the chain contains.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Secured {
     /// Whether there are validators.
@@ -48,22 +54,25 @@ pub(super) struct Secured {
 }
 
 impl Secured {
-    /// `is_best` says whether a checkpoint is on the best chain.
+    /// `is_best` says whether a checkpoint is on the best chain, whose tip is at
+    /// `tip`. The snapshot behind both must not be older than the state.
     pub(super) fn new(
         state: &FinalityState,
+        tip: Height,
         mut is_best: impl FnMut(&Checkpoint) -> Result<bool, Status>,
     ) -> Result<Self, Status> {
         let status = state.status();
-        let final_to = if is_best(&status.last_final)? {
-            status.last_final.height
-        } else {
-            Height::GENESIS
-        };
-        let approved_to = if is_best(&status.approved)? {
-            status.approved.height
-        } else {
-            final_to
-        };
+        let final_to = highest(|height| state.final_at(height), tip, &mut is_best)?.height;
+        let mut approved_to = final_to;
+        let above = state
+            .approved_below(tip)
+            .take_while(|checkpoint| checkpoint.height > final_to);
+        for checkpoint in above.take(APPROVED_LOOKED_AT) {
+            if is_best(&checkpoint)? {
+                approved_to = checkpoint.height;
+                break;
+            }
+        }
         Ok(Self {
             active: state.is_active(),
             status,
@@ -193,7 +202,7 @@ pub(super) fn list_validators(api: &Api) -> v1::ListValidatorsResponse {
             address: api.chain.address_text(&address),
             public_key: key.modulus().to_vec().into(),
             last_approval: seen.map(|seen| api.chain.approval(&seen.approval)),
-            last_approval_time: seen.map(|seen| convert::timestamp(seen.time)),
+            last_approval_time: seen.and_then(|seen| seen.time).map(convert::timestamp),
             recent_approvals: u32::try_from(approved).unwrap_or(u32::MAX),
             recent_checkpoints: u32::try_from(out_of).unwrap_or(u32::MAX),
             evidence_count: u32::try_from(accused.count()).unwrap_or(u32::MAX),
@@ -282,5 +291,69 @@ fn kind_of(evidence: &Evidence) -> v1::EvidenceKind {
         Some(Offence::SurroundVote) => v1::EvidenceKind::SurroundVote,
         Some(Offence::DoubleVote) => v1::EvidenceKind::DoubleVote,
         None => v1::EvidenceKind::Unspecified,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use pithead_consensus::genesis::Network;
+    use pithead_consensus::{BlockHash, Certificate, Decode as _};
+
+    use super::*;
+    use crate::store::{Batch, MemoryStore, Store as _};
+
+    fn checkpoint(height: u64) -> Checkpoint {
+        Checkpoint {
+            height: Height(height),
+            hash: BlockHash([u8::try_from(height).unwrap(); 32]),
+        }
+    }
+
+    /// A state with certificates of 10, 20, 30 and 40: those on record are believed.
+    fn state() -> FinalityState {
+        let genesis = Network::Main.genesis_file().check().unwrap();
+        let store = MemoryStore::new();
+        let mut batch = Batch::default();
+        let first = Checkpoint::genesis(genesis.params.genesis_hash);
+        let path = [
+            first,
+            checkpoint(10),
+            checkpoint(20),
+            checkpoint(30),
+            checkpoint(40),
+        ];
+        for pair in path.windows(2) {
+            let link = Link {
+                source: pair[0],
+                target: pair[1],
+            };
+            let raw = [vec![1], link.encode(), vec![0; 4]].concat();
+            FinalityState::put_certificate(&mut batch, &Certificate::decode(&raw).unwrap());
+        }
+        store.commit(&batch).unwrap();
+        FinalityState::open(&genesis, store.snapshot().unwrap().as_ref()).unwrap()
+    }
+
+    /// How far a chain is secured whose tip is at `tip` and that leaves what is
+    /// approved after `fork`.
+    fn secured(tip: u64, fork: u64) -> (u64, u64) {
+        let is_best = |checkpoint: &Checkpoint| Ok(checkpoint.height.0 <= fork);
+        let secured = Secured::new(&state(), Height(tip), is_best).unwrap();
+        (secured.approved_to.0, secured.final_to.0)
+    }
+
+    #[test]
+    fn a_chain_is_secured_as_far_as_it_has_what_is_secured() {
+        assert_eq!(secured(45, 45), (40, 30));
+        // On the way there.
+        assert_eq!(secured(35, 35), (30, 30));
+        assert_eq!(secured(29, 29), (20, 20));
+        assert_eq!(secured(9, 9), (0, 0));
+        // On another branch.
+        assert_eq!(secured(45, 35), (30, 30));
+        assert_eq!(secured(45, 12), (10, 10));
+        assert_eq!(secured(45, 3), (0, 0));
     }
 }

@@ -74,12 +74,15 @@ pub(super) fn internal(error: StoreError) -> Status {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(api: &'a Api) -> Result<Self, Status> {
+        // Finality first: what it knows is on disk, so the snapshot has it too.
+        let state = api.finality();
         let snapshot = api.engine.store().snapshot().map_err(internal)?;
         let tip = schema::tip_entry(snapshot.as_ref()).map_err(internal)?;
-        let secured = Secured::new(&api.finality(), |checkpoint| {
+        let secured = Secured::new(&state, tip.height, |checkpoint| {
             schema::is_best(snapshot.as_ref(), &checkpoint.hash, checkpoint.height)
                 .map_err(internal)
         })?;
+        drop(state);
         Ok(Self {
             api,
             snapshot,

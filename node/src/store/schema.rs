@@ -24,6 +24,8 @@ pub const META_TIP: &[u8] = b"tip";
 pub const META_ARRIVAL: &[u8] = b"arrival";
 /// Key in [`Table::Meta`] of the height up to which undo records were dropped.
 pub const META_PRUNED: &[u8] = b"pruned";
+/// Key in [`Table::Meta`] of the ends of side branches, oldest first.
+pub const META_LEAVES: &[u8] = b"leaves";
 
 /// How far a block has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -336,6 +338,21 @@ pub fn last_arrival(from: &dyn Snapshot) -> Result<u64, StoreError> {
             .map(u64::from_le_bytes)
             .map_err(|_| StoreError::Damaged("last rank of arrival".to_owned())),
     }
+}
+
+/// The ends of side branches, oldest first.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn leaves(from: &dyn Snapshot) -> Result<Vec<BlockHash>, StoreError> {
+    let bytes = from.get(Table::Meta, META_LEAVES)?.unwrap_or_default();
+    bytes.chunks(32).map(hash_of).collect()
+}
+
+/// Records the ends of side branches.
+pub fn put_leaves<'a>(into: &mut Overlay<'_>, leaves: impl Iterator<Item = &'a BlockHash>) {
+    let bytes: Vec<u8> = leaves.flat_map(|hash| hash.0).collect();
+    into.put(Table::Meta, META_LEAVES, bytes);
 }
 
 /// Records the schema and the genesis of a new store.

@@ -118,7 +118,7 @@ impl SyncState {
                 }
                 return Ok(IGNORE);
             }
-            Err(Refusal::Full) => return Ok(IGNORE),
+            Err(Refusal::Full | Refusal::NotFinal) => return Ok(IGNORE),
         };
         self.shows_at_least(view, peer, kept.hash, kept.known.chain_work)?;
         if let Some(state) = self.peers.get_mut(&peer) {

@@ -1,10 +1,17 @@
 //! Certificates and approvals that gossip missed: whom to ask for them.
-//! Certificates are fetched as soon as a peer knows of a higher one; approvals
-//! while the highest checkpoint is not approved though it should be.
+//!
+//! A peer's status names the highest checkpoint that it knows to be approved. If that
+//! is not among ours, its certificates are gone through in a [`Walk`]: up from what is
+//! approved here, or, where its chain of certificates is another one, down until a
+//! source is known and up from there. So two sides that approved different blocks find
+//! out, wherever they parted. Approvals are asked for while the highest checkpoint is
+//! not approved though it should be.
 
-use pithead_consensus::{Certificate, Height};
+use std::collections::BTreeMap;
 
-use super::message::Request;
+use pithead_consensus::{Certificate, Checkpoint, Height};
+
+use super::message::{Request, Status};
 use super::peer::{Offence, PeerKey};
 use super::requests::Asked;
 use super::{SyncState, View, mix};
@@ -14,17 +21,119 @@ use super::{SyncState, View, mix};
 const ASK_MS: u64 = 3_000;
 /// Spread of that.
 const ASK_SPREAD_MS: u64 = 2_000;
+/// Peers whose certificates are gone through at a time.
+const WALKS_MAX: usize = 3;
+/// The same of those that called us: one place is kept for a peer of our own choice.
+const WALKS_INBOUND_MAX: usize = 2;
+/// A second peer's are gone through beside the first's if that one has brought nothing
+/// for this long.
+const PATIENCE_MS: u64 = 3_000;
+/// The first step down where a source is not known, checkpoints; each further one
+/// is twice as long.
+const STEP_DOWN: u64 = 16;
+/// Steps down in one walk: enough for a chain of any length.
+const STEPS_DOWN_MAX: u32 = 64;
+/// A peer is asked for its status ahead of time at most this often.
+const HURRY_MS: u64 = 5_000;
+
+/// Why a peer's certificates were judged no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CertificatesEnd {
+    /// All hold; the last one's target.
+    Taken(Checkpoint),
+    /// The source of one is not approved here.
+    SourceUnknown,
+    /// One breaks a rule.
+    Invalid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The next request may be made.
+    Ready,
+    Asked,
+    /// The node judges what came.
+    Judging,
+}
+
+/// One peer's certificates on their way.
+#[derive(Debug)]
+struct Walk {
+    /// The approved checkpoint of its status: where the walk ends.
+    claim: Checkpoint,
+    /// Those above this height are asked for.
+    above: Height,
+    steps_down: u32,
+    stage: Stage,
+}
 
 /// What is asked for, and when next.
 #[derive(Debug, Default)]
 pub(super) struct Approvals {
-    pub(super) certificates_asked: bool,
-    /// Ask from here rather than from the highest approved checkpoint: a source
-    /// below it is not known.
-    from: Option<Height>,
+    walks: BTreeMap<PeerKey, Walk>,
+    /// What came to an end with each peer: not asked for again.
+    settled: BTreeMap<PeerKey, Checkpoint>,
+    /// When certificates last came, or a walk began.
+    progress_ms: u64,
+    /// When a peer's status was last asked for ahead of time.
+    hurried: BTreeMap<PeerKey, u64>,
     /// When to ask for approvals again, and how often that was done.
     due_ms: u64,
     rounds: u64,
+}
+
+impl Approvals {
+    pub(super) fn forget_peer(&mut self, peer: PeerKey) {
+        self.walks.remove(&peer);
+        self.settled.remove(&peer);
+        self.hurried.remove(&peer);
+    }
+
+    /// A request for certificates got its answer, or was given up.
+    pub(super) fn unbook(&mut self, peer: PeerKey) {
+        if let Some(walk) = self.walks.get_mut(&peer)
+            && walk.stage == Stage::Asked
+        {
+            walk.stage = Stage::Ready;
+        }
+    }
+
+    /// A request for certificates failed: others may be asked.
+    pub(super) fn failed(&mut self, peer: PeerKey) {
+        self.walks.remove(&peer);
+    }
+
+    /// Ends a walk; the peer's claim is of no more interest.
+    fn settle(&mut self, peer: PeerKey) {
+        if let Some(walk) = self.walks.remove(&peer) {
+            self.settled.insert(peer, walk.claim);
+        }
+    }
+}
+
+/// What a status claims to be approved. Nobody needs to believe more of it than that
+/// the chain reaches there.
+fn claim(status: &Status) -> Option<Checkpoint> {
+    let claimed = status.approved;
+    (claimed.height <= status.height && claimed.height > Height::GENESIS).then_some(claimed)
+}
+
+/// Whether these can be an honest peer's certificates above a height: ascending, each
+/// from a source that is at or below that height or among those before it.
+fn is_in_order(certificates: &[Certificate], above: Height) -> bool {
+    let mut last = above;
+    let mut before = BTreeMap::new();
+    for certificate in certificates {
+        let link = certificate.link();
+        let follows = link.source.height <= above
+            || before.get(&link.source.height) == Some(&link.source.hash);
+        if link.target.height <= last || !follows {
+            return false;
+        }
+        last = link.target.height;
+        before.insert(last, link.target.hash);
+    }
+    true
 }
 
 impl SyncState {
@@ -33,9 +142,11 @@ impl SyncState {
             return;
         };
         if view.finality.conflict {
+            self.approvals.walks.clear();
             return;
         }
-        self.ask_certificates(view);
+        self.go_on_walking(view);
+        self.begin_walk(view);
         let approved = view.finality.approved.height;
         if checkpoint <= approved || self.status.syncing {
             // What is on its way by gossip gets its time first.
@@ -45,26 +156,83 @@ impl SyncState {
         }
     }
 
-    fn ask_certificates(&mut self, view: &View<'_>) {
-        if self.approvals.certificates_asked {
+    /// Whether nothing large is to be asked of a peer now.
+    fn is_quiet(&self, view: &View<'_>, peer: PeerKey) -> bool {
+        let state = self.peers.get(&peer);
+        state.is_none_or(|state| state.quiet_until_ms > view.ms)
+    }
+
+    /// Makes the next request of every walk that is due.
+    fn go_on_walking(&mut self, view: &View<'_>) {
+        let ready = self.approvals.walks.iter();
+        let ready: Vec<(PeerKey, Checkpoint, Height)> = ready
+            .filter(|(_, walk)| walk.stage == Stage::Ready)
+            .map(|(peer, walk)| (*peer, walk.claim, walk.above))
+            .collect();
+        for (peer, claim, above) in ready {
+            if view.is_approved(&claim) {
+                // Another peer brought it meanwhile.
+                self.approvals.settle(peer);
+            } else if !self.is_quiet(view, peer) {
+                self.ask_certificates(view, peer, above);
+            }
+        }
+    }
+
+    fn ask_certificates(&mut self, view: &View<'_>, peer: PeerKey, above: Height) {
+        let request = Request::Certificates(above);
+        let asked = self.ask(view, peer, Asked::Certificates, request).is_some();
+        if let Some(walk) = self.approvals.walks.get_mut(&peer)
+            && asked
+        {
+            walk.stage = Stage::Asked;
+        }
+    }
+
+    /// Turns to another peer that claims what is not known here, by lot: claiming
+    /// costs nothing. One at a time, unless it is slow.
+    fn begin_walk(&mut self, view: &View<'_>) {
+        let busy = |inbound_too: bool| {
+            let walks = self.approvals.walks.keys();
+            let counted = walks.filter(|peer| {
+                let inbound = self.peers.get(*peer).is_some_and(|state| state.inbound);
+                !self.is_quiet(view, **peer) && (inbound_too || inbound)
+            });
+            counted.count()
+        };
+        let (all, inbound) = (busy(true), busy(false));
+        let idle_ms = view.ms.saturating_sub(self.approvals.progress_ms);
+        if all >= WALKS_MAX || (all > 0 && idle_ms < PATIENCE_MS) {
             return;
         }
-        let approved = view.finality.approved.height;
-        let knows_more = self
+        let seed = self.settings.seed ^ view.ms;
+        let approvals = &self.approvals;
+        let chosen = self
             .peers
             .iter()
-            .filter(|(_, state)| state.quiet_until_ms <= view.ms)
-            .filter_map(|(peer, state)| Some((state.status?.approved, *peer)))
-            .filter(|(height, _)| *height > approved)
-            .max_by_key(|(height, peer)| (*height, mix(self.settings.seed, peer.0)));
-        let Some((_, peer)) = knows_more else {
+            .filter(|(peer, state)| {
+                state.quiet_until_ms <= view.ms
+                    && !approvals.walks.contains_key(peer)
+                    && (!state.inbound || inbound < WALKS_INBOUND_MAX)
+            })
+            .filter_map(|(peer, state)| Some((*peer, claim(&state.status?)?)))
+            .filter(|(peer, claim)| approvals.settled.get(peer) != Some(claim))
+            .filter(|(_, claim)| !view.is_approved(claim))
+            .min_by_key(|(peer, _)| mix(seed, peer.0));
+        let Some((peer, claim)) = chosen else {
             return;
         };
-        let above = self.approvals.from.take().unwrap_or(approved);
-        let request = Request::Certificates(above);
-        if self.ask(view, peer, Asked::Certificates, request).is_some() {
-            self.approvals.certificates_asked = true;
-        }
+        let below = claim.height.0.saturating_sub(1);
+        let above = Height(view.finality.approved.height.0.min(below));
+        let walk = Walk {
+            claim,
+            above,
+            steps_down: 0,
+            stage: Stage::Ready,
+        };
+        self.approvals.walks.insert(peer, walk);
+        self.approvals.progress_ms = view.ms;
+        self.ask_certificates(view, peer, above);
     }
 
     fn ask_approvals(&mut self, view: &View<'_>, approved: Height) {
@@ -84,49 +252,104 @@ impl SyncState {
         }
     }
 
-    /// Certificates came; `false` if there are none although the peer's status
-    /// said so.
+    /// Certificates came; `true` if they are worth judging.
     pub(super) fn took_certificates(
         &mut self,
         view: &View<'_>,
         peer: PeerKey,
         certificates: &[Certificate],
     ) -> bool {
-        let Some(state) = self.peers.get_mut(&peer) else {
+        let Some(walk) = self.approvals.walks.get_mut(&peer) else {
             return false;
         };
-        let promised = state
-            .status
-            .map_or(Height::GENESIS, |status| status.approved);
-        let highest = certificates.iter().map(|each| each.link().target.height);
-        let highest = highest.max().unwrap_or(Height::GENESIS);
-        if certificates.is_empty() && promised > view.finality.approved.height {
-            if let Some(status) = &mut state.status {
-                status.approved = Height::GENESIS;
-            }
-            self.offend(view, peer, Offence::Withheld);
+        if walk.stage == Stage::Judging {
             return false;
         }
-        // It may know of more by now.
-        if let Some(status) = &mut state.status {
-            status.approved = promised.max(highest);
+        let targets = certificates.iter().map(|each| each.link().target);
+        let reaches = targets
+            .clone()
+            .any(|target| target.height >= walk.claim.height);
+        let shown = targets.clone().any(|target| target == walk.claim);
+        // What it claims must be there, at the end of what it has at the latest.
+        let offence = if certificates.is_empty() || (reaches && !shown) {
+            Some(Offence::Withheld)
+        } else if is_in_order(certificates, walk.above) {
+            None
+        } else {
+            Some(Offence::UselessCertificates)
+        };
+        if let Some(offence) = offence {
+            self.approvals.settle(peer);
+            self.offend(view, peer, offence);
+            return false;
         }
+        walk.stage = Stage::Judging;
         true
     }
 
-    /// A certificate's source is not known here: ask from there on.
-    pub(crate) fn certificates_missing_from(&mut self, source: Height) {
-        self.approvals.from = Some(Height(source.0.saturating_sub(1)));
+    /// Whether the node is to go on judging a peer's certificates.
+    pub(crate) fn is_judging(&self, peer: PeerKey) -> bool {
+        let walk = self.approvals.walks.get(&peer);
+        walk.is_some_and(|walk| walk.stage == Stage::Judging)
     }
 
-    /// A peer's certificates lead nowhere: do not ask it again for these.
-    pub(crate) fn certificates_useless(&mut self, peer: PeerKey) {
-        if let Some(status) = self
-            .peers
-            .get_mut(&peer)
-            .and_then(|state| state.status.as_mut())
-        {
-            status.approved = Height::GENESIS;
+    /// A peer's certificates were judged: how its walk goes on.
+    pub(crate) fn certificates_judged(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        end: CertificatesEnd,
+    ) {
+        if view.finality.conflict && end != CertificatesEnd::Invalid {
+            self.approvals.settle(peer);
+            return;
+        }
+        let Some(walk) = self.approvals.walks.get_mut(&peer) else {
+            return;
+        };
+        walk.stage = Stage::Ready;
+        match end {
+            CertificatesEnd::Taken(last) => {
+                walk.above = last.height;
+                self.approvals.progress_ms = view.ms;
+                if last.height >= walk.claim.height {
+                    self.approvals.settle(peer);
+                }
+            }
+            CertificatesEnd::SourceUnknown
+                if walk.above > Height::GENESIS && walk.steps_down < STEPS_DOWN_MAX =>
+            {
+                let interval = u64::from(view.params.checkpoint_interval);
+                let doubled = 1_u64.checked_shl(walk.steps_down).unwrap_or(u64::MAX);
+                let step = STEP_DOWN.saturating_mul(doubled).saturating_mul(interval);
+                walk.above = Height(walk.above.0.saturating_sub(step));
+                walk.steps_down += 1;
+            }
+            CertificatesEnd::SourceUnknown => {
+                // From the genesis on, every source is shown before it is used.
+                self.approvals.settle(peer);
+                self.offend(view, peer, Offence::UselessCertificates);
+            }
+            CertificatesEnd::Invalid => {
+                self.approvals.settle(peer);
+                self.bad_approval(view, peer);
+            }
+        }
+    }
+
+    /// Whether asking a peer for its status ahead of time may bring anything.
+    pub(crate) fn may_hurry_status(&self, peer: PeerKey, ms: u64) -> bool {
+        let hurried = self.approvals.hurried.get(&peer);
+        self.peers.contains_key(&peer)
+            && hurried.is_none_or(|when| ms.saturating_sub(*when) >= HURRY_MS)
+    }
+
+    /// A peer passed on what it can't have without certificates that are missing here:
+    /// its status is asked for with the next look at deadlines.
+    pub(crate) fn hurry_status(&mut self, peer: PeerKey, ms: u64) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.status_due_ms = state.status_due_ms.min(ms);
+            self.approvals.hurried.insert(peer, ms);
         }
     }
 

@@ -16,8 +16,10 @@ use crate::store::StoreError;
 /// blocks have followed.
 const HEADERS_AHEAD_MAX: u64 = 50_000;
 /// Most headers of one peer in a row that have less work than the chain that
-/// is there: twice what can be undone, since easier blocks may be more.
-const LOW_WORK_HEADERS_MAX: usize = 2 * UNDO_BLOCKS as usize;
+/// is there, for each block that can be undone: easier blocks may be more.
+const LOW_WORK_HEADERS_RATIO: u64 = 2;
+/// The same, however much can be undone: half of all that are kept.
+const LOW_WORK_HEADERS_MAX: u64 = HEADERS_KEPT_MAX as u64 / 2;
 /// Peers that are asked for headers at a time.
 const HEADER_PEERS_MAX: usize = 3;
 /// Answers in a row that may fall short of a status, as after a race.
@@ -127,11 +129,16 @@ impl SyncState {
                 }
                 Err(Refusal::Early(from_secs)) => {
                     self.ask_headers_from(peer, from_secs);
-                    self.took_headers(view, peer, last, new);
+                    self.took_headers(view, peer, last, new)?;
+                    return Ok(());
+                }
+                Err(Refusal::NotFinal) => {
+                    // It may not know better: what it has is merely of no use.
+                    self.took_headers(view, peer, last, new)?;
                     return Ok(());
                 }
                 Err(Refusal::Full) => {
-                    self.took_headers(view, peer, last, new);
+                    self.took_headers(view, peer, last, new)?;
                     self.make_room(view);
                     return Ok(());
                 }
@@ -159,7 +166,7 @@ impl SyncState {
             self.offend(view, peer, Offence::UselessHeaders);
             return Ok(());
         }
-        self.took_headers(view, peer, last, new);
+        self.took_headers(view, peer, last, new)?;
         if headers.len() == HEADERS_MAX {
             if let Some(state) = self.peers.get_mut(&peer) {
                 state.headers_wanted = true;
@@ -184,9 +191,9 @@ impl SyncState {
         peer: PeerKey,
         last: Option<(BlockHash, Known)>,
         new: usize,
-    ) {
+    ) -> Result<(), StoreError> {
         let Some((hash, known)) = last else {
-            return;
+            return Ok(());
         };
         let enough = view.tip.chain_work.max(self.settings.minimum_chain_work);
         self.shows(peer, hash);
@@ -199,13 +206,18 @@ impl SyncState {
             };
             state.low_work_headers
         });
-        let too_many = known.chain_work <= view.tip.chain_work && low > LOW_WORK_HEADERS_MAX;
+        let reach = view.undo_reach()?.max(UNDO_BLOCKS);
+        let most = reach
+            .saturating_mul(LOW_WORK_HEADERS_RATIO)
+            .min(LOW_WORK_HEADERS_MAX);
+        let too_many = known.chain_work <= view.tip.chain_work && low as u64 > most;
         if too_many {
             self.offend(view, peer, Offence::UselessHeaders);
         }
         if too_many && self.peers.contains_key(&peer) {
             self.let_go(peer, Offence::UselessHeaders);
         }
+        Ok(())
     }
 
     /// A peer has shown all its headers: they must keep what its status
@@ -377,7 +389,7 @@ impl SyncState {
     fn best_claimed(&mut self, view: &View<'_>) -> Result<Option<BlockHash>, StoreError> {
         let present = self.secured(view, &view.tip.hash())?;
         let full = Secured {
-            contains_final: true,
+            final_height: view.finality.last_final.height,
             contains_approved: true,
         };
         let astray = view.checkpoint.is_some() && present != full;
@@ -445,15 +457,10 @@ impl SyncState {
             return Ok(Secured::default());
         }
         let finality = &view.finality;
-        let contains_final = self.headers.contains(view, hash, &finality.last_final)?;
-        let contains_approved = if finality.conflict {
-            contains_final
-        } else {
-            self.headers.contains(view, hash, &finality.approved)?
-        };
+        let preferred = finality.preferred();
         Ok(Secured {
-            contains_final,
-            contains_approved,
+            final_height: self.headers.highest_final(view, hash)?.height,
+            contains_approved: self.headers.contains(view, hash, &preferred)?,
         })
     }
 

@@ -52,6 +52,8 @@ pub(super) enum Refusal {
     Condemned,
     /// Its parent is not known.
     Unconnected,
+    /// It is on a branch that is known not to become final.
+    NotFinal,
     /// The clock must reach this first, Unix seconds.
     Early(u64),
     /// There is no room.
@@ -144,6 +146,59 @@ impl HeaderTree {
         }
     }
 
+    /// The highest final checkpoint in the chain up to `hash`.
+    pub(super) fn highest_final(
+        &self,
+        view: &View<'_>,
+        hash: &BlockHash,
+    ) -> Result<Checkpoint, StoreError> {
+        let mut cursor = *hash;
+        loop {
+            let Some(known) = self.locate(view, &cursor)? else {
+                return Ok(view.finals.at(Height::GENESIS));
+            };
+            let here = view.finals.at(known.height);
+            let is_it = here.height == known.height && here.hash == cursor;
+            if is_it || here.height == Height::GENESIS {
+                return Ok(here);
+            }
+            if known.stored && schema::is_best(view.store, &cursor, known.height)? {
+                return view.finals.on_best(view.store, known.height);
+            }
+            cursor = known.prev;
+        }
+    }
+
+    /// Whether a block that is not known yet parts from what is final: at a final
+    /// height it is another one, or it leaves the best chain, or a stored branch, below
+    /// a final block that is there.
+    fn contradicts_final(
+        &self,
+        view: &View<'_>,
+        hash: &BlockHash,
+        header: &BlockHeader,
+        parent: &Known,
+    ) -> Result<bool, StoreError> {
+        let height = parent.height.next();
+        let last = view.finality.last_final.height;
+        if view.checkpoint.is_none() || last == Height::GENESIS {
+            return Ok(false);
+        }
+        let here = view.finals.at(height);
+        if here.height == height && here.hash != *hash {
+            return Ok(true);
+        }
+        if !parent.stored && height > last {
+            // Its parent was looked at when it came.
+            return Ok(false);
+        }
+        let on_best = view.finals.on_best(view.store, view.tip.height)?;
+        if height <= on_best.height {
+            return Ok(true);
+        }
+        Ok(parent.stored && self.highest_final(view, &header.prev)?.height < on_best.height)
+    }
+
     /// Checks a header and keeps it, unless it is known already.
     pub(super) fn keep(
         &mut self,
@@ -179,6 +234,9 @@ impl HeaderTree {
         let ancestors = self.ancestors(view, &parent)?;
         if check_header_in_context(view.params, header, &ancestors).is_err() {
             return Ok(Err(Refusal::Invalid));
+        }
+        if self.contradicts_final(view, &hash, header, &parent)? {
+            return Ok(Err(Refusal::NotFinal));
         }
         if check_time_at(view.params, header, view.unix_secs).is_err() {
             let ahead = u64::from(view.params.max_future_secs);

@@ -8,7 +8,7 @@ use pithead_consensus::block::EMPTY_BLOCK_BYTES;
 use pithead_consensus::encoding::Reader;
 use pithead_consensus::transaction::MIN_TRANSACTION_BYTES;
 use pithead_consensus::{
-    Block, BlockHash, BlockHeader, Certificate, Decode, DecodeError, Encode, Height,
+    Block, BlockHash, BlockHeader, Certificate, Checkpoint, Decode, DecodeError, Encode, Height,
     SignedApproval, SignedTransaction, Txid, Work,
 };
 
@@ -30,7 +30,7 @@ const CERTIFICATE_BYTES_MIN: usize = 1 + 80 + 4 + 32 + 256;
 /// Most bytes of an encoded request: the ids, their count and the kind.
 pub const REQUEST_BYTES_MAX: usize = 3 + 32 * IDS_MAX;
 /// Bytes of an encoded [`Status`].
-const STATUS_BYTES: usize = 32 + 8 + 32 + 8;
+const STATUS_BYTES: usize = 32 + 8 + 32 + 8 + 32;
 /// Bytes in front of each block or transaction: its length.
 const LENGTH_BYTES: usize = 4;
 
@@ -57,8 +57,8 @@ pub struct Status {
     pub height: Height,
     /// Work of the chain up to its tip.
     pub chain_work: Work,
-    /// Height of the highest approved checkpoint that it knows of (protocol §9).
-    pub approved: Height,
+    /// The highest approved checkpoint that it knows of (protocol §9).
+    pub approved: Checkpoint,
 }
 
 /// What a node asks of a peer.
@@ -151,7 +151,8 @@ impl Encode for Status {
         out.extend_from_slice(&self.best_hash.0);
         out.extend_from_slice(&self.height.0.to_le_bytes());
         out.extend_from_slice(&self.chain_work.to_be_bytes());
-        out.extend_from_slice(&self.approved.0.to_le_bytes());
+        out.extend_from_slice(&self.approved.height.0.to_le_bytes());
+        out.extend_from_slice(&self.approved.hash.0);
     }
 }
 
@@ -161,7 +162,10 @@ impl Decode for Status {
             best_hash: BlockHash(reader.array("best hash")?),
             height: Height(reader.u64("height")?),
             chain_work: Work::from_be_bytes(reader.array("chain work")?),
-            approved: Height(reader.u64("approved height")?),
+            approved: Checkpoint {
+                height: Height(reader.u64("approved height")?),
+                hash: BlockHash(reader.array("approved hash")?),
+            },
         })
     }
 }

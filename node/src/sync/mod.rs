@@ -25,7 +25,7 @@ mod serve;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use pithead_consensus::{BlockHash, ConsensusParams, Height, Work};
+use pithead_consensus::{BlockHash, Checkpoint, ConsensusParams, Height, Work};
 
 pub use headers::HEADERS_KEPT_MAX;
 pub use message::{
@@ -38,14 +38,16 @@ pub use peer::{
 };
 pub use serve::{RecentBlocks, serve};
 
+pub(crate) use approvals::CertificatesEnd;
 pub(crate) use download::BodyVerdict;
 pub(crate) use relay::Early;
 pub(crate) use requests::Delivered;
 
-use crate::finality::FinalityStatus;
+use crate::chain::{FinalPath, undo_reach};
+use crate::finality::{FinalityState, FinalityStatus};
 use crate::mempool::Mempool;
-use crate::store::Snapshot;
 use crate::store::schema::ChainEntry;
+use crate::store::{Snapshot, StoreError};
 use announce::Announcements;
 use approvals::Approvals;
 use headers::HeaderTree;
@@ -120,6 +122,10 @@ pub(crate) struct View<'a> {
     pub(crate) mempool: &'a RwLock<Mempool>,
     /// How far certificates secure which chain.
     pub(crate) finality: FinalityStatus,
+    /// Approvals, and which checkpoints they approve.
+    pub(crate) approvals: &'a RwLock<FinalityState>,
+    /// Which checkpoints are final on the way to the last one.
+    pub(crate) finals: &'a FinalPath,
     /// The highest checkpoint of the best chain, if there are validators.
     pub(crate) checkpoint: Option<Height>,
     pub(crate) unix_secs: u64,
@@ -130,6 +136,17 @@ impl View<'_> {
     /// The pool's invariants hold between its methods, whoever panicked.
     fn mempool(&self) -> RwLockReadGuard<'_, Mempool> {
         self.mempool.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
+        let state = self.approvals.read();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        state.is_approved(checkpoint)
+    }
+
+    /// How many blocks can be undone.
+    fn undo_reach(&self) -> Result<u64, StoreError> {
+        undo_reach(self.store, self.checkpoint.is_none(), self.tip.height)
     }
 }
 

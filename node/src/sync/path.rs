@@ -9,7 +9,6 @@ use super::View;
 use super::bounded::BoundedSet;
 use super::headers::HeaderTree;
 use super::peer::{PeerKey, RequestId};
-use crate::chain::UNDO_BLOCKS;
 use crate::store::StoreError;
 use crate::store::schema;
 
@@ -144,7 +143,8 @@ impl Download {
             added.push_front(cursor);
             cursor = node.header.prev;
         }
-        if depth_below_tip(view, cursor)?.is_none_or(|depth| depth > UNDO_BLOCKS) {
+        let reach = view.undo_reach()?;
+        if depth_below_tip(view, cursor)?.is_none_or(|depth| depth > reach) {
             self.shunned.insert(target);
             return Ok(false);
         }

@@ -124,6 +124,8 @@ pub enum Offence {
     Withheld,
     /// Headers that do not follow from the locator, or lead nowhere.
     UselessHeaders,
+    /// Certificates that do not follow from the height asked for, or lead nowhere.
+    UselessCertificates,
 }
 
 impl Offence {
@@ -136,7 +138,11 @@ impl Offence {
             | Self::InvalidTransaction
             | Self::InvalidApproval => BAN_POINTS,
             Self::Malformed | Self::MutatedBody => 50,
-            Self::Unrequested | Self::Timeout | Self::Withheld | Self::UselessHeaders => 20,
+            Self::Unrequested
+            | Self::Timeout
+            | Self::Withheld
+            | Self::UselessHeaders
+            | Self::UselessCertificates => 20,
         }
     }
 }
@@ -154,6 +160,7 @@ impl fmt::Display for Offence {
             Self::Timeout => "no answer in time",
             Self::Withheld => "withheld what it announced",
             Self::UselessHeaders => "headers that lead nowhere",
+            Self::UselessCertificates => "certificates that lead nowhere",
         })
     }
 }

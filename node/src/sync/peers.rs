@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pithead_consensus::{BlockHash, Txid};
+use pithead_consensus::{BlockHash, Height, Txid};
 
 use super::bounded::BoundedSet;
 use super::message::{Request, Status};
@@ -29,13 +29,16 @@ const MISSED_MAX: usize = 1_024;
 /// What a chain contains of what certificates secure: the order of protocol §8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Secured {
-    pub(super) contains_final: bool,
+    /// Height of the highest final block in it.
+    pub(super) final_height: Height,
     pub(super) contains_approved: bool,
 }
 
 /// A peer as sync sees it.
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// Whether it called us: those that we call are nobody else's choice.
+    pub(super) inbound: bool,
     points: u32,
     forgiven_ms: u64,
     /// What it last said of its chain.
@@ -81,7 +84,7 @@ pub(super) struct Peer {
 pub(super) type Peers = BTreeMap<PeerKey, Peer>;
 
 impl SyncState {
-    pub(crate) fn connected(&mut self, view: &View<'_>, peer: PeerKey) {
+    pub(crate) fn connected(&mut self, view: &View<'_>, peer: PeerKey, inbound: bool) {
         if self.peers.len() >= PEERS_MAX {
             return;
         }
@@ -89,6 +92,7 @@ impl SyncState {
             self.relay.announce_soon(view.ms);
         }
         let state = Peer {
+            inbound,
             points: 0,
             forgiven_ms: view.ms,
             status: None,
@@ -130,7 +134,7 @@ impl SyncState {
             best_hash: view.tip.hash(),
             height: view.tip.height,
             chain_work: view.tip.chain_work,
-            approved: view.finality.approved.height,
+            approved: view.finality.approved,
         };
         self.ask(view, peer, Asked::Status, Request::Status(status));
     }
@@ -201,6 +205,7 @@ impl SyncState {
         let queued: Vec<Txid> = state.to_fetch.into_iter().collect();
         self.retry_elsewhere(peer, &queued);
         self.announcements.forget_peer(peer);
+        self.approvals.forget_peer(peer);
         self.collect = true;
     }
 }

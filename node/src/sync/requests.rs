@@ -169,6 +169,9 @@ impl SyncState {
                 {
                     self.retry_elsewhere(peer, txids);
                 }
+                if let Asked::Certificates = asked {
+                    self.approvals.failed(peer);
+                }
                 self.failed(view, peer, failure, in_flight.given_up);
             }
         }
@@ -208,7 +211,7 @@ impl SyncState {
                 }
                 Asked::Headers(_) => state.headers_asked = false,
                 Asked::Transactions(_) => state.fetching = false,
-                Asked::Certificates => self.approvals.certificates_asked = false,
+                Asked::Certificates => self.approvals.unbook(peer),
                 Asked::Status | Asked::Mempool | Asked::Approvals => {}
             }
         }

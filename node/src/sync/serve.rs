@@ -63,7 +63,7 @@ pub fn serve(
                 best_hash: tip.hash(),
                 height: tip.height,
                 chain_work: tip.chain_work,
-                approved: finality.status().approved.height,
+                approved: finality.status().approved,
             })
         }
         Request::Headers { locator, stop } => {

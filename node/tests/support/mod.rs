@@ -8,6 +8,7 @@
 #[path = "../../../consensus/tests/common/mod.rs"]
 pub mod common;
 pub mod core;
+pub mod votes;
 pub mod world;
 
 use std::io::Read as _;
