@@ -67,8 +67,8 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         match event {
-            PeerEvent::Connected { peer, .. } => self.with_view(now, |sync, view| {
-                sync.connected(view, peer);
+            PeerEvent::Connected { peer, inbound } => self.with_view(now, |sync, view| {
+                sync.connected(view, peer, inbound);
                 Ok(())
             }),
             PeerEvent::Disconnected { peer } => {
@@ -91,6 +91,13 @@ impl Node {
                     }
                 }
             }
+            PeerEvent::Status { peer, status } => {
+                self.with_view(now, |sync, view| sync.told_status(view, peer, status))
+            }
+            PeerEvent::Offended { peer, offence } => self.with_view(now, |sync, view| {
+                sync.offend(view, peer, offence);
+                Ok(())
+            }),
             PeerEvent::Gossip { peer, id, gossip } => match gossip {
                 Gossip::Block(header) => {
                     self.with_view(now, |sync, view| sync.announced(view, peer, id, &header))

@@ -5,7 +5,7 @@ use std::fmt;
 
 use pithead_consensus::{BlockHash, BlockHeader, Height, SignedApproval, SignedTransaction, Work};
 
-use super::message::Response;
+use super::message::{Response, Status};
 
 /// A connection, given by the shell and never used twice: a peer that comes
 /// back is a stranger.
@@ -85,6 +85,21 @@ pub enum PeerEvent {
         /// Its answer, or why there is none.
         response: Result<Response, RequestFailure>,
     },
+    /// It told how far its chain reaches, without having been asked.
+    Status {
+        /// Who.
+        peer: PeerKey,
+        /// What it told.
+        status: Status,
+    },
+    /// It did something that is wrong whatever the chain says, such as sending bytes
+    /// that are no message.
+    Offended {
+        /// Who.
+        peer: PeerKey,
+        /// What.
+        offence: Offence,
+    },
     /// Gossip came; it is answered by `Effect::Verdict`.
     Gossip {
         /// From whom.
@@ -124,6 +139,8 @@ pub enum Offence {
     Withheld,
     /// Headers that do not follow from the locator, or lead nowhere.
     UselessHeaders,
+    /// It declines whatever it is asked: no offence, but no use either.
+    Declines,
 }
 
 impl Offence {
@@ -137,6 +154,7 @@ impl Offence {
             | Self::InvalidApproval => BAN_POINTS,
             Self::Malformed | Self::MutatedBody => 50,
             Self::Unrequested | Self::Timeout | Self::Withheld | Self::UselessHeaders => 20,
+            Self::Declines => 0,
         }
     }
 }
@@ -154,6 +172,7 @@ impl fmt::Display for Offence {
             Self::Timeout => "no answer in time",
             Self::Withheld => "withheld what it announced",
             Self::UselessHeaders => "headers that lead nowhere",
+            Self::Declines => "declined all requests",
         })
     }
 }
@@ -169,4 +188,7 @@ pub struct SyncStatus {
     pub best_header_hash: BlockHash,
     /// Its work.
     pub best_header_work: Work,
+    /// Whether no block has come for so long that its peers may be keeping them from
+    /// it: a few more are worth a try.
+    pub tip_stands_still: bool,
 }
