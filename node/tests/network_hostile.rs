@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use libp2p::Multiaddr;
 use pithead_api::v1;
-use pithead_consensus::{BlockHeader, Encode as _};
+use pithead_consensus::{Block, BlockHeader, Encode as _};
 use pithead_node::sync::Offence;
 use raw::{
     Outcome, RawPeer, assert_in_step, bans, framed, node_info, node_with_honest_peer, peer_ids,
@@ -146,6 +146,45 @@ async fn gossip_that_is_no_message_gets_its_sender_banned() {
         assert!(bans(&node).await.contains(&own));
     }
     assert_in_step(&network, &node, &honest).await;
+}
+
+/// A header that comes before its parent can't be judged, and gossip carries nothing
+/// twice: once the block is there, the node tells its peers by its status.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_gossip_does_not_carry_is_told_of_directly() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let node = TestNode::start_with(&network, dir.path(), &["--listen", "/ip4/127.0.0.1/tcp/0"]);
+    let mut chain = network.mirror();
+    let blocks: Vec<Block> = (0..2)
+        .map(|_| {
+            let block = chain.assemble(Vec::new(), support::key(7).address, 2);
+            chain.connect(block.clone()).unwrap();
+            block
+        })
+        .collect();
+    // It has the node's own status, no headers, and nothing pending.
+    let answers = |request: &[u8]| match request[0] {
+        0 => Some(framed(request)),
+        1 => Some(framed(&[1, 0, 0])),
+        4 => Some(framed(&[4, 0, 0, 0, 0])),
+        _ => None,
+    };
+    let mut peer = RawPeer::connect_answering(&network, &node, answers).await;
+    peer.publish_block(blocks[1].header.encode()).await;
+    peer.run_until("the node asks for what comes before", async |peer| {
+        peer.asked.iter().any(|request| request[0] == 1)
+    })
+    .await;
+    for block in &blocks {
+        node.extend(block).await;
+    }
+    let hash = blocks[1].header.hash();
+    peer.run_until("the node tells of the block", async |peer| {
+        let told = |request: &Vec<u8>| request[0] == 0 && request[1..33] == hash.0;
+        peer.asked.iter().any(told)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
