@@ -5,12 +5,11 @@
 mod support;
 
 use std::path::Path;
-use std::time::Instant;
 
 use pithead_api::v1;
 use support::{
-    FEE, Network, PATIENCE, PIT, TestNode, data_dir, end_of, failure_of, next, program, reason,
-    verify, violated_field,
+    FEE, Network, PIT, TestNode, data_dir, end_of, failure_of, next, program, reason, verify,
+    violated_field,
 };
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -36,21 +35,9 @@ async fn address(node: &TestNode) -> String {
     node_info(node).await.listen_addresses.remove(0)
 }
 
-/// Waits until something holds; `what` says what, if it never does.
-async fn until<T>(node: &TestNode, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: {}", node.log());
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-}
-
 /// Waits until the node has so many peers, and lists them.
 async fn until_peers(node: &TestNode, count: usize) -> Vec<v1::Peer> {
-    until(node, &format!("{count} peers"), async || {
+    node.until(&format!("{count} peers"), async || {
         Some(node.peers().await).filter(|peers| peers.len() == count)
     })
     .await
@@ -58,7 +45,7 @@ async fn until_peers(node: &TestNode, count: usize) -> Vec<v1::Peer> {
 
 /// Waits until the round trip to the only peer is measured.
 async fn until_latency(node: &TestNode) {
-    until(node, "a round trip is measured", async || {
+    node.until("a round trip is measured", async || {
         node.peers().await.pop()?.latency
     })
     .await;
@@ -86,16 +73,16 @@ async fn a_bootnode_is_enough_to_connect() {
     assert!(first.terminate().await.success());
 }
 
-async fn tip(node: &TestNode) -> String {
-    node.info().await.tip.unwrap().hash
-}
-
-/// Waits until a node's tip is this block.
-async fn until_tip(node: &TestNode, hash: &str) {
-    until(node, "the tip follows", async || {
-        (tip(node).await == hash).then_some(())
+/// Waits until a node knows that it has caught up.
+async fn until_in_step(node: &TestNode) {
+    node.until("it has caught up", async || {
+        (!node_info(node).await.syncing).then_some(())
     })
     .await;
+}
+
+async fn tip(node: &TestNode) -> String {
+    node.info().await.tip.unwrap().hash
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,18 +100,18 @@ async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
     }
     // Both have caught up; what one mines, all have.
     for node in [&second, &third] {
-        until_tip(node, &tip(&first).await).await;
+        node.until_tip(&tip(&first).await).await;
     }
     for miner in [&second, &third, &first] {
         let hash = miner.mine(&network, 1).await;
         for node in [&first, &second, &third] {
-            until_tip(node, &hash).await;
+            node.until_tip(&hash).await;
         }
     }
     // A payment handed to one is mined by another.
     let txid = second.accept(&network.pay(0, 0, 5, PIT, FEE)).await;
     for node in [&first, &third] {
-        until(node, "the payment arrives", async || {
+        node.until("the payment arrives", async || {
             let request = v1::GetTransactionRequest { txid: txid.clone() };
             node.chain().get_transaction(request).await.ok()
         })
@@ -132,16 +119,17 @@ async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
     }
     let hash = third.mine(&network, 1).await;
     for node in [&first, &second] {
-        until_tip(node, &hash).await;
+        node.until_tip(&hash).await;
         assert_eq!(node.account(&network, 5).await.balance, PIT);
     }
     // Peers' heights follow.
     let height = first.height().await;
-    until(&first, "heights follow", async || {
-        let all = first.peers().await;
-        all.iter().any(|peer| peer.height == height).then_some(())
-    })
-    .await;
+    first
+        .until("heights follow", async || {
+            let all = first.peers().await;
+            all.iter().any(|peer| peer.height == height).then_some(())
+        })
+        .await;
     for node in [first, second, third] {
         assert!(node.terminate().await.success());
     }
@@ -165,20 +153,32 @@ async fn a_node_keeps_its_identity_and_finds_its_peers_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_killed_while_catching_up_goes_on_where_it_was() {
-    let network = Network::easy();
+    const BLOCKS: u32 = 5_000;
+    let network = Network::with(|file| file.time -= 3 * BLOCKS);
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let first = start(&network, first_dir.path(), &[]);
-    let hash = first.mine(&network, 300).await;
+    for _ in 0..5 {
+        let request = v1::MineBlocksRequest {
+            count: BLOCKS / 5,
+            reward_address: network.address(7),
+        };
+        first.admin().mine_blocks(request).await.unwrap();
+    }
+    let hash = tip(&first).await;
     let bootnode = address(&first).await;
     let second = start(&network, second_dir.path(), &[&bootnode]);
-    until(&second, "it begins to catch up", async || {
-        (second.height().await > 0).then_some(())
-    })
-    .await;
+    // Blocks are committed a few hundred at a time while catching up.
+    second.until_height(1_000).await;
     second.kill();
+    // Alone, it shows how far it had come.
+    let alone = TestNode::start(&network, second_dir.path());
+    let reached = alone.height().await;
+    assert!(reached > 0, "what was committed is kept");
+    assert!(reached < u64::from(BLOCKS), "it was in the middle of it");
+    assert!(alone.terminate().await.success());
     let second = start(&network, second_dir.path(), &[&bootnode]);
-    until_tip(&second, &hash).await;
-    assert!(!node_info(&second).await.syncing);
+    second.until_tip(&hash).await;
+    until_in_step(&second).await;
     assert!(second.terminate().await.success());
     verify(&network, second_dir.path());
 }
@@ -196,12 +196,12 @@ async fn a_chain_with_too_little_work_is_left_alone() {
     let second = TestNode::start_with(&network, dirs[1].path(), &choosy);
     until_peers(&second, 1).await;
     let third = TestNode::start_with(&network, dirs[2].path(), &flags);
-    until_tip(&third, &tip(&first).await).await;
+    third.until_tip(&tip(&first).await).await;
     assert_eq!(second.height().await, 0);
     assert!(node_info(&second).await.syncing);
     let hash = first.mine(&network, 20).await;
-    until_tip(&second, &hash).await;
-    assert!(!node_info(&second).await.syncing);
+    second.until_tip(&hash).await;
+    until_in_step(&second).await;
 }
 
 /// A miner's stream ends when its node falls far behind, and not for a block.
@@ -228,7 +228,7 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     until_height(&mut work, 1).await;
     // A block of another node is new work.
     let hash = first.mine(&network, 1).await;
-    until_tip(&second, &hash).await;
+    second.until_tip(&hash).await;
     until_height(&mut work, 2).await;
     // Apart, the first gets far ahead.
     let peer = node_info(&first).await.peer_id;
@@ -248,9 +248,9 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     let ended = end_of(&mut work).await.unwrap();
     assert_eq!(ended.code(), tonic::Code::Unavailable, "{ended:?}");
     assert_eq!(reason(&ended), "SYNCING");
-    until_tip(&second, &hash).await;
+    second.until_tip(&hash).await;
     // In step again, its first work is on the tip.
-    let mut work = until(&second, "it gives work again", async || {
+    let mut work = second.until("it gives work again", async || {
         subscribe().await.ok()
     })
     .await;
@@ -302,11 +302,11 @@ async fn a_real_miner_mines_for_the_node_that_is_in_step() {
     assert!(node_info(&behind).await.syncing);
     let nodes = format!("{},{}", behind.address(), in_step.address());
     let _miner = Miner::start(&nodes, &network.address(7));
-    until(&in_step, "the miner finds a block", async || {
+    in_step.until("the miner finds a block", async || {
         worker(&in_step).await.filter(|one| one.accepted_blocks > 0)
     })
     .await;
-    until(&behind, "it comes into step", async || {
+    behind.until("it comes into step", async || {
         (!node_info(&behind).await.syncing).then_some(())
     })
     .await;
@@ -314,7 +314,7 @@ async fn a_real_miner_mines_for_the_node_that_is_in_step() {
     // The other way round, the miner comes back.
     in_step.kill();
     let before = behind.height().await;
-    let one = until(&behind, "the miner finds a block", async || {
+    let one = behind.until("the miner finds a block", async || {
         worker(&behind).await.filter(|one| one.accepted_blocks > 0)
     })
     .await;
@@ -478,11 +478,11 @@ async fn a_late_joiner_syncs_2000_blocks_and_sends_miners_elsewhere_meanwhile() 
     late.admin().add_peer(add).await.unwrap();
     assert_eq!(next(&mut health).await.status(), ServingStatus::NotServing);
     assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
-    until_tip(&late, &hash).await;
+    late.until_tip(&hash).await;
     assert!(!node_info(&late).await.syncing);
     // What it mines now extends the same chain.
     let hash = late.mine(&network, 1).await;
-    until_tip(&first, &hash).await;
+    first.until_tip(&hash).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -499,7 +499,7 @@ async fn quic_does_as_well_as_tcp() {
     second.admin().add_peer(add).await.unwrap();
     let connected = until_peers(&second, 1).await.remove(0);
     assert!(connected.address.contains("/quic-v1"), "{connected:?}");
-    until_tip(&second, &hash).await;
+    second.until_tip(&hash).await;
     let hash = second.mine(&network, 1).await;
-    until_tip(&first, &hash).await;
+    first.until_tip(&hash).await;
 }

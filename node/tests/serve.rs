@@ -206,3 +206,40 @@ fn mempool_is_listed_by_fee_rate_and_given_by_id() {
     give_all(&mut node, &block, NOW);
     assert_eq!(answer(&node, &asked), Response::Transactions(Vec::new()));
 }
+
+#[test]
+fn ids_asked_for_twice_are_malformed() {
+    let hashes: Vec<BlockHash> = blocks(3).iter().map(hash).collect();
+    let txids: Vec<Txid> = hashes.iter().map(|hash| Txid(hash.0)).collect();
+    for request in [
+        Request::Blocks(hashes.clone()),
+        Request::Transactions(txids.clone()),
+    ] {
+        assert_eq!(Request::decode(&request.encode()).unwrap(), request);
+    }
+    for request in [
+        Request::Blocks(vec![hashes[0]; 1_000]),
+        Request::Blocks(vec![hashes[0], hashes[1], hashes[0]]),
+        Request::Transactions(vec![txids[2]; 2]),
+    ] {
+        assert!(Request::decode(&request.encode()).is_err());
+    }
+}
+
+#[test]
+fn all_share_the_bytes_of_a_recent_block() {
+    let blocks = blocks(2);
+    let mut recent = RecentBlocks::default();
+    let asked = Request::Blocks(vec![hash(&blocks[0])]);
+    assert!(recent.answer(&asked).is_none());
+    let params = file().check().unwrap().params;
+    recent.push(Arc::new(check_block(&params, blocks[0].clone()).unwrap()));
+    let (first, second) = (recent.answer(&asked), recent.clone().answer(&asked));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(Arc::ptr_eq(&first, &second));
+    let expected = Response::Blocks(vec![blocks[0].clone()]);
+    assert_eq!(Response::decode(&first).unwrap(), expected);
+    // Only what consists of it alone.
+    let both = Request::Blocks(blocks.iter().map(hash).collect());
+    assert!(recent.answer(&both).is_none());
+}

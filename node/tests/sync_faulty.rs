@@ -451,11 +451,17 @@ fn answers_of_another_kind_are_banned() {
 }
 
 #[test]
-fn declining_is_no_offence() {
-    let (mut world, _, odd) = pair_and(|_, _| Reply::Fails(RequestFailure::Refused));
-    world.run_for(300_000);
-    assert!(world.blamed().is_empty());
-    assert!(world.are_connected(NODE, odd));
+fn declining_is_no_offence_and_no_use() {
+    let (mut world, blocks, called) = pair_and(|_, _| Reply::Fails(RequestFailure::Refused));
+    let calls = world.add_odd(&blocks, |_, _| Reply::Fails(RequestFailure::Refused));
+    world.connect(calls, NODE);
+    world.run_for(600_000);
+    // A place of our own choice is worth more than that.
+    let dropped = &world.members[NODE].dropped;
+    assert_eq!(dropped[..], [(called, Offence::Declines, false)]);
+    assert!(world.are_connected(NODE, calls));
+    assert!(world.members[NODE].scored.is_empty());
+    assert_network_goes_on(&mut world, called);
 }
 
 #[test]

@@ -42,6 +42,12 @@ impl Digest {
                 self.take(6, peer.0, u64::from(*inbound), &[]);
             }
             Event::Peer(PeerEvent::Disconnected { peer }) => self.take(7, peer.0, 0, &[]),
+            Event::Peer(PeerEvent::Status { peer, status }) => {
+                self.take(34, peer.0, status.height.0, &status.best_hash.0);
+            }
+            Event::Peer(PeerEvent::Offended { peer, offence }) => {
+                self.take(35, peer.0, u64::from(offence.points()), &[]);
+            }
             Event::Peer(PeerEvent::Gossip { peer, id, gossip }) => {
                 self.take(8, peer.0, id.0, &[]);
                 self.gossip(gossip);

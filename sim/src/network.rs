@@ -173,6 +173,8 @@ impl Simulation {
             PeerEvent::Disconnected { peer } => (peer, false),
             PeerEvent::Connected { peer, .. }
             | PeerEvent::Response { peer, .. }
+            | PeerEvent::Status { peer, .. }
+            | PeerEvent::Offended { peer, .. }
             | PeerEvent::Gossip { peer, .. } => (peer, true),
         };
         if needs_link && !self.members[index].links.contains_key(peer) {

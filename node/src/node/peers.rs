@@ -94,6 +94,13 @@ impl Node {
                     }
                 }
             }
+            PeerEvent::Status { peer, status } => {
+                self.with_view(now, |sync, view| sync.told_status(view, peer, status))
+            }
+            PeerEvent::Offended { peer, offence } => self.with_view(now, |sync, view| {
+                sync.offend(view, peer, offence);
+                Ok(())
+            }),
             PeerEvent::Gossip { peer, id, gossip } => match gossip {
                 Gossip::Block(header) => {
                     self.with_view(now, |sync, view| sync.announced(view, peer, id, &header))

@@ -117,7 +117,8 @@ impl Node {
             Fitness::Early => {
                 self.sync.hold_early(Early {
                     transaction: Box::new(transaction),
-                    gossip: Some((peer, id)),
+                    from: peer,
+                    gossip: Some(id),
                     since_ms: now.monotonic_ms,
                 });
                 return Ok(());
@@ -139,6 +140,7 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         let publish = transactions.len() <= FETCHED_PUBLISHED_MAX;
+        let mut bad = false;
         for transaction in transactions {
             match self.judge(&transaction, now, out)? {
                 Fitness::Admitted => {
@@ -155,17 +157,19 @@ impl Node {
                 }
                 Fitness::Early => self.sync.hold_early(Early {
                     transaction: Box::new(transaction),
+                    from: peer,
                     gossip: None,
                     since_ms: now.monotonic_ms,
                 }),
-                Fitness::Bad => {
-                    // Not what it listed: everything of it is doubtful.
-                    return self.with_view(now, |sync, view| {
-                        sync.bad_transaction(view, peer);
-                        Ok(())
-                    });
-                }
+                // The others are judged all the same: they are asked of nobody else.
+                Fitness::Bad => bad = true,
             }
+        }
+        if bad {
+            self.with_view(now, |sync, view| {
+                sync.bad_transaction(view, peer);
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -188,11 +192,11 @@ impl Node {
                 Fitness::Bad => Verdict::Reject,
             };
             match early.gossip {
-                Some((peer, id)) => {
-                    self.sync.verdict(peer, id, verdict);
+                Some(id) => {
+                    self.sync.verdict(early.from, id, verdict);
                     if verdict == Verdict::Reject {
                         self.with_view(now, |sync, view| {
-                            sync.bad_transaction(view, peer);
+                            sync.bad_transaction(view, early.from);
                             Ok(())
                         })?;
                     }

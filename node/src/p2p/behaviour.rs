@@ -189,9 +189,7 @@ fn behaviour(
         ),
         gossip: gossip(names)?,
         sync: request_response::Behaviour::with_codec(
-            SyncCodec {
-                response_bytes_max: options.response_bytes_max,
-            },
+            SyncCodec::new(options.response_bytes_max),
             [(names.sync.clone(), ProtocolSupport::Full)],
             request_response::Config::default()
                 .with_request_timeout(REQUEST_TIMEOUT)

@@ -62,6 +62,8 @@ pub(super) struct Dialer {
     /// Known peers.
     pub(super) book: Book,
     outbound_target: usize,
+    /// How many more for the time being.
+    extra: usize,
     fixed: Vec<Fixed>,
     dials: HashMap<ConnectionId, Dial>,
     avoided: LruCache<PeerId, u64>,
@@ -82,6 +84,7 @@ impl Dialer {
         Self {
             book,
             outbound_target,
+            extra: 0,
             fixed: fixed.collect(),
             dials: HashMap::new(),
             avoided: LruCache::new(AVOIDED_MAX),
@@ -92,7 +95,12 @@ impl Dialer {
     /// How many outbound connections it wants.
     #[must_use]
     pub(super) fn outbound_target(&self) -> usize {
-        self.outbound_target
+        self.outbound_target + self.extra
+    }
+
+    /// How many more it wants for the time being.
+    pub(super) fn want_extra(&mut self, extra: usize) {
+        self.extra = extra;
     }
 
     /// Adds a peer to keep; false if there are too many.
@@ -155,7 +163,7 @@ impl Dialer {
         }
         let under_way = self.dials.len();
         let wanted = self
-            .outbound_target
+            .outbound_target()
             .saturating_sub(present.outbound.len() + under_way)
             .min(DIALS_AT_ONCE_MAX.saturating_sub(under_way));
         if wanted == 0 {

@@ -15,6 +15,7 @@ pub mod identity;
 
 mod behaviour;
 mod book;
+mod budget;
 mod codec;
 mod commands;
 mod dialer;
@@ -177,6 +178,7 @@ pub async fn start(
         commands,
         effects,
         local: local_sender,
+        answer_bytes_max: response_bytes_max(params.max_block_bytes),
     });
     let handle = Handle {
         peer_id: own,

@@ -6,9 +6,11 @@ use std::collections::HashMap;
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use pithead_consensus::BlockHash;
 
 use super::dialer::{Present, providers};
 use super::handle::PeerReport;
+use super::limiter::Source;
 use crate::sync::PeerKey;
 
 /// Characters of what a peer calls itself that are kept.
@@ -37,6 +39,8 @@ pub(super) struct Peer {
     pub(super) connected_at: u64,
     pub(super) agent: String,
     pub(super) height: u64,
+    /// The tip of the status that it last told unasked.
+    pub(super) told: Option<BlockHash>,
     pub(super) latency: Option<std::time::Duration>,
     /// What the core holds against it.
     pub(super) points: u32,
@@ -83,6 +87,7 @@ impl Peers {
             connected_at: unix_secs,
             agent: String::new(),
             height: 0,
+            told: None,
             latency: None,
             points: 0,
             bytes_sent: 0,
@@ -138,6 +143,12 @@ impl Peers {
     pub(super) fn by_key_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
         let id = self.by_key.get(&key)?;
         self.all.get_mut(id)
+    }
+
+    /// Whose limits hold for a peer.
+    pub(super) fn source(&self, id: &PeerId) -> Source {
+        let link = self.all.get(id).and_then(Peer::link);
+        Source::of(id, link.map(|link| &link.address))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {

@@ -18,17 +18,18 @@ use tokio::time::MissedTickBehavior;
 use tracing::{debug, info};
 
 use super::behaviour::{Behaviour, BehaviourEvent};
-use super::codec::{WireRequest, WireResponse, is_breach};
+use super::codec::{WireRequest, WireResponse, is_breach, is_cut_off};
 use super::commands::Adding;
 use super::dialer::Dialer;
-use super::gossip::Verdicts;
+use super::effects::Offenders;
+use super::gossip::Incoming;
 use super::handle::{Command, LocalNode};
 use super::names::Names;
 use super::peers::{Link, Peer, Peers};
 use super::serving::Serving;
 use crate::engine::{Clock, Engine};
 use crate::store::schema;
-use crate::sync::{PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response};
+use crate::sync::{PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response, Status};
 
 /// How often to look whom to dial and whom to let go.
 const TICK: Duration = Duration::from_millis(500);
@@ -36,6 +37,10 @@ const TICK: Duration = Duration::from_millis(500);
 const OUTBOX_MAX: usize = 1_024;
 /// Events for the core beyond which transactions are let go by.
 const OUTBOX_TRANSACTIONS_MAX: usize = 256;
+/// The same for approvals, which nobody can make up at will: only validators sign.
+const OUTBOX_APPROVALS_MAX: usize = 768;
+/// Outbound peers beyond those wanted while the tip stands still.
+const EXTRA_OUTBOUND: usize = 2;
 type SyncEvent = request_response::Event<WireRequest, WireResponse>;
 
 /// What the loop works with.
@@ -48,6 +53,8 @@ pub(super) struct Parts {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) effects: mpsc::Receiver<crate::node::Effect>,
     pub(super) local: watch::Sender<LocalNode>,
+    /// Most bytes of an answer.
+    pub(super) answer_bytes_max: usize,
 }
 
 /// The network shell.
@@ -56,8 +63,9 @@ pub(super) struct Shell {
     pub(super) names: Names,
     pub(super) peers: Peers,
     pub(super) dialer: Dialer,
-    pub(super) verdicts: Verdicts,
+    pub(super) incoming: Incoming,
     pub(super) serving: Serving,
+    pub(super) offenders: Offenders,
     pub(super) recent: RecentBlocks,
     pub(super) engine: Engine,
     pub(super) adding: Vec<Adding>,
@@ -80,8 +88,9 @@ impl Shell {
             names: parts.names,
             peers: Peers::default(),
             dialer: parts.dialer,
-            verdicts: Verdicts::default(),
-            serving: Serving::new(),
+            incoming: Incoming::new(),
+            serving: Serving::new(parts.answer_bytes_max),
+            offenders: Offenders::new(),
             recent: RecentBlocks::default(),
             engine: parts.engine,
             adding: Vec::new(),
@@ -126,7 +135,12 @@ impl Shell {
                 event = self.swarm.select_next_some(), if self.outbox.len() < OUTBOX_MAX => {
                     self.on_event(event);
                 }
-                _ = ticks.tick() => self.tick(),
+                _ = ticks.tick() => {
+                    let still = self.engine.sync().borrow().tip_stands_still;
+                    self.dialer.want_extra(if still { EXTRA_OUTBOUND } else { 0 });
+                    self.tick();
+                    self.serve_waiting();
+                }
             }
         }
         forwarding.abort();
@@ -267,8 +281,10 @@ impl Shell {
             SyncEvent::OutboundFailure {
                 request_id, error, ..
             } => self.on_response(request_id, Err(failure(&error))),
-            SyncEvent::InboundFailure { request_id, .. }
-            | SyncEvent::ResponseSent { request_id, .. } => self.serving.ended(&request_id),
+            SyncEvent::InboundFailure {
+                request_id, error, ..
+            } => self.answer_failed(&request_id, &error),
+            SyncEvent::ResponseSent { request_id, .. } => self.answer_sent(&request_id),
         }
     }
 
@@ -300,6 +316,23 @@ impl Shell {
     /// before it.
     pub(super) fn is_behind(&self) -> bool {
         self.outbox.len() >= OUTBOX_TRANSACTIONS_MAX
+    }
+
+    /// The same of what should wait only in an emergency.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.outbox.len() >= OUTBOX_APPROVALS_MAX
+    }
+
+    /// A peer has told its status unasked: the core hears of it if it is news.
+    pub(super) fn note_status(&mut self, id: &PeerId, status: Status) {
+        self.note_height(id, status.height.0);
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let news = peer.told.replace(status.best_hash) != Some(status.best_hash);
+        if let (true, Some(peer)) = (news, peer.key) {
+            self.tell_core(PeerEvent::Status { peer, status });
+        }
     }
 
     pub(super) fn note_height(&mut self, id: &PeerId, height: u64) {
@@ -371,6 +404,7 @@ fn failure(error: &OutboundFailure) -> RequestFailure {
     match error {
         OutboundFailure::Timeout => RequestFailure::Timeout,
         OutboundFailure::Io(error) if is_breach(error) => RequestFailure::Undecodable,
+        OutboundFailure::Io(error) if is_cut_off(error) => RequestFailure::Disconnected,
         OutboundFailure::DialFailure | OutboundFailure::ConnectionClosed => {
             RequestFailure::Disconnected
         }

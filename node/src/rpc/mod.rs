@@ -263,7 +263,9 @@ async fn follow_sync(
                 .set_serving::<MiningServiceServer<mining::Mining>>()
                 .await;
         }
-        if sync.changed().await.is_err() {
+        // More headers are no news to miners.
+        let changed = sync.wait_for(|status| status.syncing != syncing);
+        if changed.await.is_err() {
             return;
         }
     }

@@ -12,8 +12,11 @@ use crate::store::StoreError;
 
 /// Most announcements that are held back.
 const HELD_MAX: usize = 128;
-/// An announcement whose block is not there by then is not passed on.
-const HOLD_MS: u64 = 20_000;
+/// Blocks announced by one peer that are remembered.
+pub(super) const ANNOUNCED_MAX: usize = 64;
+/// An announcement whose block is not there by then is not passed on: gossip forgets
+/// it after 15 s.
+pub(super) const HOLD_MS: u64 = 12_000;
 
 #[derive(Debug)]
 struct Held {
@@ -123,6 +126,7 @@ impl SyncState {
         self.shows_at_least(view, peer, kept.hash, kept.known.chain_work)?;
         if let Some(state) = self.peers.get_mut(&peer) {
             state.announced_ms = Some(view.ms);
+            state.announced.insert(kept.hash);
         }
         let better = kept.known.chain_work > view.tip.chain_work;
         if kept.known.stored || !better || self.status.syncing {

@@ -39,6 +39,7 @@ impl SyncState {
     /// Decides what to ask of whom.
     pub(crate) fn plan(&mut self, view: &View<'_>) -> Result<(), StoreError> {
         self.drop_stored(view)?;
+        self.seek_orphaned(view);
         self.collect_headers();
         self.choose_target(view)?;
         self.ask_blocks(view);
@@ -55,6 +56,7 @@ impl SyncState {
                 break;
             }
             self.headers.stored(&hash);
+            self.searches.end(&hash);
             self.download.pop(&hash);
             self.settle_announcements(&hash, Verdict::Ignore);
         }
@@ -166,6 +168,7 @@ impl SyncState {
             return self.withheld(view, peer, hashes);
         }
         let mut expected = hashes.iter();
+        let mut lacking = Vec::new();
         for block in blocks {
             let hash = block.header.hash();
             // In the order asked, each once; it lacks those that it skips.
@@ -181,10 +184,12 @@ impl SyncState {
                 let failed = &mut state.failed_bodies;
                 skipped.iter().for_each(|hash| failed.insert(*hash));
             }
+            lacking.extend(skipped);
             if let Some(height) = self.headers.get(&hash).map(|node| node.height.0) {
                 self.download.keep(block, hash, peer, height);
             }
         }
+        self.seek_announced(view, peer, &lacking);
         if let Some(state) = self.peers.get_mut(&peer)
             && took_ms <= QUICK_MS
             && hashes.len() >= state.batch.min(BATCH_START)
@@ -195,6 +200,7 @@ impl SyncState {
 
     /// A peer gave none of the blocks that it showed to have.
     fn withheld(&mut self, view: &View<'_>, peer: PeerKey, hashes: &[BlockHash]) {
+        self.seek_announced(view, peer, hashes);
         if let Some(state) = self.peers.get_mut(&peer) {
             for hash in hashes {
                 state.failed_bodies.insert(*hash);
@@ -227,6 +233,7 @@ impl SyncState {
         match verdict {
             BodyVerdict::Stored => {
                 self.headers.stored(&hash);
+                self.searches.end(&hash);
                 self.download.pop(&hash);
                 // Those accepted have their verdict already.
                 self.settle_announcements(&hash, Verdict::Ignore);
@@ -237,6 +244,7 @@ impl SyncState {
                 }
                 self.download.unbook(&hash);
                 self.offend(view, from, Offence::MutatedBody);
+                self.seek(view, hash, from);
             }
             BodyVerdict::Invalid { bad } => self.condemn(view, hash, bad),
             BodyVerdict::Unusable => {

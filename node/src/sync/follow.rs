@@ -3,25 +3,22 @@
 
 use pithead_consensus::{BlockHash, BlockHeader, Work};
 
-use super::headers::{HEADERS_KEPT_MAX, HeaderNode, Kept, Known, Refusal};
-use super::message::{HEADERS_MAX, Request, Status};
+use super::headers::{HeaderNode, Kept, Known, Refusal};
+use super::message::{HEADERS_MAX, Status};
 use super::peer::{Offence, PeerKey};
-use super::peers::{Peer, Secured};
-use super::requests::Asked;
+use super::peers::Secured;
 use super::{SyncState, View};
 use crate::chain::UNDO_BLOCKS;
 use crate::store::StoreError;
 
 /// How far headers run ahead of the stored chain; more are asked for once
 /// blocks have followed.
-const HEADERS_AHEAD_MAX: u64 = 50_000;
+pub(super) const HEADERS_AHEAD_MAX: u64 = 50_000;
 /// Most headers of one peer in a row that have less work than the chain that
 /// is there, for each block that can be undone: easier blocks may be more.
 const LOW_WORK_HEADERS_RATIO: u64 = 2;
 /// The same, however much can be undone: half of all that are kept.
 const LOW_WORK_HEADERS_MAX: u64 = HEADERS_KEPT_MAX as u64 / 2;
-/// Peers that are asked for headers at a time.
-const HEADER_PEERS_MAX: usize = 3;
 /// Answers in a row that may fall short of a status, as after a race.
 const EMPTY_ANSWERS_MAX: u32 = 1;
 /// A branch that ended this far below the tip is not waited for.
@@ -68,6 +65,19 @@ impl SyncState {
         Ok(())
     }
 
+    /// A peer told its status unasked: gossip may have kept its last block from us.
+    pub(crate) fn told_status(
+        &mut self,
+        view: &View<'_>,
+        peer: PeerKey,
+        status: Status,
+    ) -> Result<(), StoreError> {
+        if !self.peers.contains_key(&peer) {
+            return Ok(());
+        }
+        self.take_status(view, peer, status, view.ms)
+    }
+
     /// A peer has this block and all before it.
     pub(super) fn shows(&mut self, peer: PeerKey, hash: BlockHash) {
         if let Some(state) = self.peers.get_mut(&peer)
@@ -107,6 +117,7 @@ impl SyncState {
     ) -> Result<(), StoreError> {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.headers_wanted = false;
+            state.headers_failed = 0;
         }
         let Some(first) = headers.first() else {
             return self.no_headers(view, peer);
@@ -283,93 +294,9 @@ impl SyncState {
     pub(super) fn collect_headers(&mut self) {
         if std::mem::take(&mut self.collect) || self.headers.is_due_for_collection() {
             let claimed = self.peers.values().filter_map(|state| state.best_known);
-            self.headers.collect(claimed);
+            let sought = self.searches.sought();
+            self.headers.collect(claimed.chain(sought));
         }
-    }
-
-    /// Asks for headers: of those who promise most, a few at a time.
-    pub(super) fn ask_headers(&mut self, view: &View<'_>) -> Result<(), StoreError> {
-        let busy = |state: &&Peer| state.headers_asked && state.quiet_until_ms <= view.ms;
-        let mut free = HEADER_PEERS_MAX.saturating_sub(self.peers.values().filter(busy).count());
-        if free == 0 {
-            return Ok(());
-        }
-        let mut willing: Vec<(Work, PeerKey)> = self
-            .peers
-            .iter()
-            .filter(|(_, state)| {
-                state.headers_wanted
-                    && !state.headers_asked
-                    && state.headers_from_secs <= view.unix_secs
-                    && state.quiet_until_ms <= view.ms
-            })
-            .map(|(peer, state)| {
-                let promised = state.status.map_or(Work::ZERO, |status| status.chain_work);
-                (promised, *peer)
-            })
-            .collect();
-        willing.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (_, peer) in willing {
-            if free == 0 {
-                break;
-            }
-            if self.ask_headers_of(view, peer)? {
-                free -= 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn ask_headers_of(&mut self, view: &View<'_>, peer: PeerKey) -> Result<bool, StoreError> {
-        let Some(state) = self.peers.get(&peer) else {
-            return Ok(false);
-        };
-        // Another peer may have shown the same chain meanwhile.
-        if let Some(status) = state.status
-            && self.headers.locate(view, &status.best_hash)?.is_some()
-            && state.headers_from_secs == 0
-        {
-            self.shows_and_rests(view, peer, status)?;
-            return Ok(false);
-        }
-        // Its own last header, if it is in the middle of showing its chain.
-        let own = state
-            .best_known
-            .and_then(|hash| self.headers.get(&hash).map(|node| (hash, node.height)));
-        let ahead = own.map_or(0, |(_, height)| height.0.saturating_sub(view.tip.height.0));
-        if ahead > HEADERS_AHEAD_MAX || self.headers.len() + HEADERS_MAX > HEADERS_KEPT_MAX {
-            return Ok(false);
-        }
-        let start = own.map_or_else(|| self.locator_start(view), |(hash, _)| hash);
-        let locator = self.headers.locator(view, start)?;
-        let request = Request::Headers {
-            locator: locator.clone(),
-            stop: None,
-        };
-        if self
-            .ask(view, peer, Asked::Headers(locator), request)
-            .is_none()
-        {
-            return Ok(false);
-        }
-        if let Some(state) = self.peers.get_mut(&peer) {
-            state.headers_asked = true;
-            state.headers_wanted = false;
-            state.headers_from_secs = 0;
-        }
-        Ok(true)
-    }
-
-    fn shows_and_rests(
-        &mut self,
-        view: &View<'_>,
-        peer: PeerKey,
-        status: Status,
-    ) -> Result<(), StoreError> {
-        if let Some(state) = self.peers.get_mut(&peer) {
-            state.headers_wanted = false;
-        }
-        self.shows_at_least(view, peer, status.best_hash, status.chain_work)
     }
 
     /// Chooses the best branch that some peer has, if it is better than the
@@ -420,6 +347,18 @@ impl SyncState {
             let better =
                 rank > most || (rank == most && best.is_some() && self.download.aims_at(&hash));
             if enough && better && !self.download.is_shunned(&hash) {
+                best = Some(hash);
+                most = rank;
+            }
+        }
+        // What nobody shows to have comes last: it must not keep out its equals.
+        let sought: Vec<BlockHash> = self.searches.sought().collect();
+        for hash in sought {
+            let Some(node) = self.headers.get(&hash).copied() else {
+                continue;
+            };
+            let rank = (self.secured(view, &hash)?, node.chain_work);
+            if rank > most && !self.download.is_shunned(&hash) {
                 best = Some(hash);
                 most = rank;
             }

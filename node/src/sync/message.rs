@@ -3,6 +3,8 @@
 //! encoding. Every length is held against its limit, and against what is left
 //! of the input, before anything is allocated.
 
+use std::collections::HashSet;
+
 use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
 use pithead_consensus::block::EMPTY_BLOCK_BYTES;
 use pithead_consensus::encoding::Reader;
@@ -31,6 +33,8 @@ const CERTIFICATE_BYTES_MIN: usize = 1 + 80 + 4 + 32 + 256;
 pub const REQUEST_BYTES_MAX: usize = 3 + 32 * IDS_MAX;
 /// Bytes of an encoded [`Status`].
 const STATUS_BYTES: usize = 32 + 8 + 32 + 8 + 32;
+/// Bytes of an encoded header (protocol §4).
+const HEADER_BYTES: usize = 80;
 /// Bytes in front of each block or transaction: its length.
 const LENGTH_BYTES: usize = 4;
 
@@ -114,6 +118,18 @@ const KIND_APPROVALS: u8 = 5;
 const KIND_CERTIFICATES: u8 = 6;
 
 impl Request {
+    /// Most bytes of an encoded answer to it, if one may take up to `max`.
+    #[must_use]
+    pub fn response_bytes_max(&self, max: usize) -> usize {
+        match self {
+            Self::Status(_) => 1 + STATUS_BYTES,
+            Self::Headers { .. } => 3 + HEADER_BYTES * HEADERS_MAX,
+            Self::Mempool => 5 + 32 * MEMPOOL_IDS_MAX,
+            Self::Approvals(_) => 3 + SIGNED_APPROVAL_BYTES * APPROVALS_MAX,
+            Self::Blocks(_) | Self::Transactions(_) | Self::Certificates(_) => max,
+        }
+    }
+
     /// The kind byte.
     #[must_use]
     pub const fn kind(&self) -> u8 {
@@ -247,7 +263,7 @@ impl Decode for Response {
             KIND_STATUS => Self::Status(Status::decode_from(reader)?),
             KIND_HEADERS => {
                 let count = usize::from(reader.u16("header count")?);
-                check_count(reader, "header count", count, HEADERS_MAX, 80)?;
+                check_count(reader, "header count", count, HEADERS_MAX, HEADER_BYTES)?;
                 let headers = (0..count).map(|_| BlockHeader::decode_from(reader));
                 Self::Headers(headers.collect::<Result<_, _>>()?)
             }
@@ -335,9 +351,19 @@ fn hashes(
     (0..count).map(|_| reader.array("hash")).collect()
 }
 
+/// Ids to be answered, each once: a repeated one would only fill the answer.
 fn ids(reader: &mut Reader<'_>) -> Result<Vec<[u8; 32]>, DecodeError> {
     let count = usize::from(reader.u16("id count")?);
-    hashes(reader, "id count", count, IDS_MAX)
+    let ids = hashes(reader, "id count", count, IDS_MAX)?;
+    let distinct: HashSet<&[u8; 32]> = ids.iter().collect();
+    if distinct.len() < ids.len() {
+        return Err(DecodeError::OverLimit {
+            field: "id count",
+            found: ids.len(),
+            max: distinct.len(),
+        });
+    }
+    Ok(ids)
 }
 
 /// Items that each have their length in front, and have to fill it exactly.

@@ -3,16 +3,20 @@
 //! `SyncState` is driven by `crate::node`: it is told what peers do, plans
 //! what to ask of whom, and leaves its `Order`s to be carried out. Judging
 //! blocks and transactions stays with the node. Where to start reading:
-//! `follow` decides whose chain to follow, `download` fetches bodies, `announce`
-//! holds announcements until their block is connected, `relay` and `own` handle
-//! transactions, `peers` keeps offences, `requests` answers and deadlines.
+//! `follow` decides whose chain to follow, `header_peers` whom to ask for headers;
+//! `download` fetches bodies, `announce` holds announcements until their block is
+//! connected, `seek` finds blocks that their announcer does not give; `relay` and
+//! `own` handle transactions; `requests` keeps answers and deadlines, `failures` says
+//! what no answer means, `peers` counts offences.
 //! [`serve()`] answers peers and knows none of this state.
 
 mod announce;
 mod approvals;
 mod bounded;
 mod download;
+mod failures;
 mod follow;
+mod header_peers;
 mod headers;
 mod message;
 mod own;
@@ -21,6 +25,7 @@ mod peer;
 mod peers;
 mod relay;
 mod requests;
+mod seek;
 mod serve;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -55,6 +60,7 @@ use path::Download;
 use peers::Peers;
 use relay::Relay;
 use requests::Requests;
+use seek::Searches;
 
 /// Blocks behind the best headers from which on a node is far behind.
 const FAR_BEHIND_BLOCKS: u64 = 24;
@@ -158,6 +164,7 @@ pub(crate) struct SyncState {
     requests: Requests,
     download: Download,
     announcements: Announcements,
+    searches: Searches,
     relay: Relay,
     approvals: Approvals,
     orders: Vec<Order>,
@@ -167,6 +174,11 @@ pub(crate) struct SyncState {
     astray: bool,
     /// A peer left, or shows another chain: some headers may lead nowhere now.
     collect: bool,
+    /// When deadlines were last looked at.
+    swept_ms: Option<u64>,
+    /// The tip, and since when it is that.
+    tip_since: (BlockHash, u64),
+    tip_stands_still: bool,
 }
 
 impl SyncState {
@@ -178,6 +190,7 @@ impl SyncState {
             requests: Requests::default(),
             download: Download::new(),
             announcements: Announcements::default(),
+            searches: Searches::default(),
             relay: Relay::new(),
             approvals: Approvals::default(),
             orders: Vec::new(),
@@ -186,9 +199,13 @@ impl SyncState {
                 best_header_height: tip.height,
                 best_header_hash: tip.hash(),
                 best_header_work: tip.chain_work,
+                tip_stands_still: false,
             },
             astray: false,
             collect: false,
+            swept_ms: None,
+            tip_since: (tip.hash(), 0),
+            tip_stands_still: false,
         }
     }
 
@@ -232,12 +249,30 @@ impl SyncState {
             FAR_BEHIND_BLOCKS
         };
         let status = SyncStatus {
-            syncing: behind > limit || tip.chain_work < self.settings.minimum_chain_work,
+            syncing: behind > limit
+                || tip.chain_work < self.settings.minimum_chain_work
+                || self.is_told_of_more(tip, limit),
+            tip_stands_still: self.tip_stands_still,
             best_header_height: height,
             best_header_hash: hash,
             best_header_work: work,
         };
         (std::mem::replace(&mut self.status, status) != status).then_some(status)
+    }
+
+    /// Whether a peer that this node chose says that its chain is far longer, and its
+    /// headers are still to be seen. What it has said and not shown counts no more.
+    fn is_told_of_more(&self, tip: &ChainEntry, limit: u64) -> bool {
+        self.peers.values().any(|state| {
+            let due = state.headers_wanted || state.headers_asked;
+            due && !state.inbound
+                && state.headers_failed == 0
+                && state.status.is_some_and(|status| {
+                    status.chain_work > tip.chain_work
+                        && status.height.0.saturating_sub(tip.height.0) > limit
+                        && self.headers.get(&status.best_hash).is_none()
+                })
+        })
     }
 
     fn locator_start(&self, view: &View<'_>) -> BlockHash {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use pithead_consensus::{BlockHash, BlockHeader, Height, SignedApproval, SignedTransaction, Work};
 
-use super::message::Response;
+use super::message::{Response, Status};
 
 /// A connection, given by the shell and never used twice: a peer that comes
 /// back is a stranger.
@@ -85,6 +85,21 @@ pub enum PeerEvent {
         /// Its answer, or why there is none.
         response: Result<Response, RequestFailure>,
     },
+    /// It told how far its chain reaches, without having been asked.
+    Status {
+        /// Who.
+        peer: PeerKey,
+        /// What it told.
+        status: Status,
+    },
+    /// It did something that is wrong whatever the chain says, such as sending bytes
+    /// that are no message.
+    Offended {
+        /// Who.
+        peer: PeerKey,
+        /// What.
+        offence: Offence,
+    },
     /// Gossip came; it is answered by `Effect::Verdict`.
     Gossip {
         /// From whom.
@@ -126,6 +141,8 @@ pub enum Offence {
     UselessHeaders,
     /// Certificates that do not follow from the height asked for, or lead nowhere.
     UselessCertificates,
+    /// It declines whatever it is asked: no offence, but no use either.
+    Declines,
 }
 
 impl Offence {
@@ -143,6 +160,7 @@ impl Offence {
             | Self::Withheld
             | Self::UselessHeaders
             | Self::UselessCertificates => 20,
+            Self::Declines => 0,
         }
     }
 }
@@ -161,6 +179,7 @@ impl fmt::Display for Offence {
             Self::Withheld => "withheld what it announced",
             Self::UselessHeaders => "headers that lead nowhere",
             Self::UselessCertificates => "certificates that lead nowhere",
+            Self::Declines => "declined all requests",
         })
     }
 }
@@ -176,4 +195,7 @@ pub struct SyncStatus {
     pub best_header_hash: BlockHash,
     /// Its work.
     pub best_header_work: Work,
+    /// Whether no block has come for so long that its peers may be keeping them from
+    /// it: a few more are worth a try.
+    pub tip_stands_still: bool,
 }

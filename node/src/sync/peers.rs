@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pithead_consensus::{BlockHash, Height, Txid};
 
+use super::announce::ANNOUNCED_MAX;
 use super::bounded::BoundedSet;
 use super::message::{Request, Status};
 use super::peer::{BAN_POINTS, Offence, PeerKey};
@@ -19,8 +20,12 @@ const FORGIVE_MS: u64 = 10_000;
 const STATUS_INTERVAL_MS: u64 = 60_000;
 /// Spread of that, so that not all are asked at once.
 const STATUS_SPREAD_MS: u64 = 20_000;
-/// Peers asked for their status when an announced block stalls.
-const STATUS_ON_STALL_PEERS: usize = 3;
+/// Between two looks at deadlines lies a second; if it is more than this, the core
+/// itself was busy, and what came in the meantime waits behind.
+const SWEEP_GAP_MS: u64 = 3_000;
+/// Block intervals after which a tip that stays the same is a reason to look for
+/// more peers: one in 20,000 blocks takes so long by chance.
+const STILL_INTERVALS: u64 = 10;
 /// Blocks asked at once of a peer that is new.
 pub(super) const BATCH_START: usize = 16;
 /// Txids and bodies of one peer that it did not give, remembered.
@@ -47,6 +52,8 @@ pub(super) struct Peer {
     pub(super) status_due_ms: u64,
     /// When it last announced a block that could be placed.
     pub(super) announced_ms: Option<u64>,
+    /// Blocks that it announced, the last ones.
+    pub(super) announced: BoundedSet<BlockHash>,
     /// The last block that it showed to have, in the tree or in the store.
     pub(super) best_known: Option<BlockHash>,
     /// What that block's chain contains of what was secured then.
@@ -55,6 +62,10 @@ pub(super) struct Peer {
     pub(super) shared: Option<(u64, Option<u64>)>,
     /// It has headers that are not known here.
     pub(super) headers_wanted: bool,
+    /// Requests for headers in a row that it left unanswered or declined.
+    pub(super) headers_failed: u32,
+    /// It is not asked for headers before this.
+    pub(super) headers_retry_ms: u64,
     /// Its next header may be asked for at this time, Unix seconds.
     pub(super) headers_from_secs: u64,
     pub(super) headers_asked: bool,
@@ -70,8 +81,16 @@ pub(super) struct Peer {
     pub(super) outstanding: usize,
     /// Requests for blocks that still count against its limit.
     pub(super) block_requests: usize,
-    /// Requests in a row that it did not answer.
+    /// How often in a row it did not answer.
     pub(super) silence: u32,
+    /// When that was last counted: what was asked before counts with it.
+    pub(super) silent_ms: Option<u64>,
+    /// When it last answered.
+    pub(super) answered_ms: Option<u64>,
+    /// How often in a row it declined.
+    pub(super) declined: u32,
+    /// When that was last counted.
+    pub(super) declined_ms: Option<u64>,
     pub(super) compared: bool,
     pub(super) to_fetch: VecDeque<Txid>,
     pub(super) fetching: bool,
@@ -98,10 +117,13 @@ impl SyncState {
             status: None,
             status_due_ms: view.ms,
             announced_ms: None,
+            announced: BoundedSet::new(ANNOUNCED_MAX),
             best_known: None,
             secured: None,
             shared: None,
             headers_wanted: false,
+            headers_failed: 0,
+            headers_retry_ms: 0,
             headers_from_secs: 0,
             headers_asked: false,
             low_work_headers: 0,
@@ -111,6 +133,10 @@ impl SyncState {
             outstanding: 0,
             block_requests: 0,
             silence: 0,
+            silent_ms: None,
+            answered_ms: None,
+            declined: 0,
+            declined_ms: None,
             compared: false,
             to_fetch: VecDeque::new(),
             fetching: false,
@@ -141,7 +167,14 @@ impl SyncState {
 
     /// Looks at every deadline; called once a second.
     pub(crate) fn sweep(&mut self, view: &View<'_>) {
+        self.note_tip(view);
+        let before = self.swept_ms.replace(view.ms);
+        let gap = view.ms.saturating_sub(before.unwrap_or(view.ms));
+        if gap > SWEEP_GAP_MS {
+            self.wait_longer(view, gap);
+        }
         self.sweep_requests(view);
+        self.sweep_searches(view);
         let due: Vec<PeerKey> = self
             .peers
             .iter()
@@ -155,25 +188,19 @@ impl SyncState {
         self.sweep_relay(view);
     }
 
-    /// Gossip shows only one of those who have a new block: ask some others
-    /// how far they are.
-    pub(super) fn find_other_holders(&mut self, view: &View<'_>, but: PeerKey) {
-        let target = self.download.target();
-        let mut others: Vec<PeerKey> = self
-            .peers
-            .iter()
-            .filter(|(peer, state)| **peer != but && state.best_known != target)
-            .map(|(peer, _)| *peer)
-            .collect();
-        let seed = self.settings.seed ^ view.ms;
-        others.sort_by_key(|peer| mix(seed, peer.0));
-        for peer in others.into_iter().take(STATUS_ON_STALL_PEERS) {
-            self.ask_status(view, peer);
+    /// Notices a tip that stands still.
+    fn note_tip(&mut self, view: &View<'_>) {
+        let tip = view.tip.hash();
+        if self.tip_since.0 != tip || self.peers.is_empty() {
+            self.tip_since = (tip, view.ms);
         }
+        let still_ms = view.ms.saturating_sub(self.tip_since.1);
+        let interval_ms = u64::from(view.params.block_interval_secs).saturating_mul(1_000);
+        self.tip_stands_still = still_ms >= STILL_INTERVALS.saturating_mul(interval_ms);
     }
 
     /// Holds something against a peer; at [`BAN_POINTS`] it is banned.
-    pub(super) fn offend(&mut self, view: &View<'_>, peer: PeerKey, offence: Offence) {
+    pub(crate) fn offend(&mut self, view: &View<'_>, peer: PeerKey, offence: Offence) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use pithead_consensus::{Address, SignedTransaction, Txid};
 
+use super::announce::HOLD_MS;
 use super::bounded::BoundedSet;
 use super::message::{CONTENT_BYTES_MAX, MEMPOOL_IDS_MAX, Request};
 use super::peer::{Gossip, GossipId, Offence, PeerKey, Verdict};
@@ -30,8 +31,8 @@ const DECLINED_FOR_MS: u64 = 600_000;
 const DECLINED_MAX: usize = 20_000;
 /// Most transactions held that came before what they build on.
 const EARLY_MAX: usize = 256;
-/// Such a transaction is given up then.
-const EARLY_MS: u64 = 20_000;
+/// The same from one peer.
+const EARLY_PER_PEER_MAX: usize = 32;
 
 #[derive(Debug)]
 struct Wanted {
@@ -43,8 +44,10 @@ struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Early {
     pub(crate) transaction: Box<SignedTransaction>,
-    /// Where it came from, if by gossip.
-    pub(crate) gossip: Option<(PeerKey, GossipId)>,
+    /// Who sent it.
+    pub(crate) from: PeerKey,
+    /// The message that waits for a verdict on it, if it came by gossip.
+    pub(crate) gossip: Option<GossipId>,
     /// When it came, monotonic milliseconds.
     pub(crate) since_ms: u64,
 }
@@ -121,19 +124,25 @@ impl SyncState {
         self.relay.declined.insert(txid);
     }
 
-    /// Holds a transaction that came before what it builds on.
+    /// Holds a transaction that came before what it builds on; whoever sends too many
+    /// pushes out its own.
     pub(crate) fn hold_early(&mut self, early: Early) {
-        if self.relay.early.len() >= EARLY_MAX
-            && let Some(oldest) = self.relay.early.pop_front()
-        {
+        let held = &self.relay.early;
+        let of_peer = |other: &&Early| other.from == early.from;
+        let oldest = if held.iter().filter(of_peer).count() >= EARLY_PER_PEER_MAX {
+            held.iter().position(|other| other.from == early.from)
+        } else {
+            (held.len() >= EARLY_MAX).then_some(0)
+        };
+        if let Some(oldest) = oldest.and_then(|place| self.relay.early.remove(place)) {
             self.give_up_early(&oldest);
         }
         self.relay.early.push_back(early);
     }
 
     fn give_up_early(&mut self, early: &Early) {
-        if let Some((peer, id)) = early.gossip {
-            self.verdict(peer, id, Verdict::Ignore);
+        if let Some(id) = early.gossip {
+            self.verdict(early.from, id, Verdict::Ignore);
         }
     }
 
@@ -322,7 +331,7 @@ impl SyncState {
             {
                 if mempool.get(&txid).is_some() {
                     self.relay.wanted.remove(&txid);
-                } else if self.relay.wanted.contains_key(&txid) {
+                } else if self.relay.wanted.contains_key(&txid) && !txids.contains(&txid) {
                     txids.push(txid);
                 }
             }
@@ -344,11 +353,13 @@ impl SyncState {
             self.relay.declined.clear();
             self.relay.declined_until_ms = view.ms.saturating_add(DECLINED_FOR_MS);
         }
-        while let Some(oldest) = self.relay.early.front()
-            && view.ms.saturating_sub(oldest.since_ms) >= EARLY_MS
-            && let Some(oldest) = self.relay.early.pop_front()
-        {
-            self.give_up_early(&oldest);
+        // Not in order of age: those tried again are at the end.
+        let late = |early: &Early| view.ms.saturating_sub(early.since_ms) >= HOLD_MS;
+        if self.relay.early.iter().any(late) {
+            let held = std::mem::take(&mut self.relay.early);
+            let (given_up, kept) = held.into_iter().partition(late);
+            self.relay.early = kept;
+            VecDeque::iter(&given_up).for_each(|early| self.give_up_early(early));
         }
         if view.ms >= self.relay.compare_at_ms && !self.status.syncing {
             self.relay.compare_at_ms = view.ms.saturating_add(COMPARE_INTERVAL_MS);

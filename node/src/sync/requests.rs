@@ -1,5 +1,5 @@
 //! What was asked of peers and what became of it: answers, deadlines, and who
-//! is replaced by whom.
+//! is replaced by whom. What a failure means for the peer is said in `failures`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,6 @@ use pithead_consensus::{BlockHash, Certificate, SignedApproval, SignedTransactio
 
 use super::message::{Request, Response};
 use super::peer::{Offence, PeerKey, RequestFailure, RequestId};
-use super::peers::Peer;
 use super::{Order, SyncState, View};
 use crate::store::StoreError;
 
@@ -24,10 +23,6 @@ pub(super) const STALL_MS: u64 = 10_000;
 const SINGLE_BLOCK_STALL_MS: u64 = 3_000;
 /// Transactions are asked of another peer then.
 const TRANSACTIONS_STALL_MS: u64 = 5_000;
-/// A peer that did not answer is asked for its status after this.
-const AFTER_SILENCE_MS: u64 = 5_000;
-/// Requests given up in a row after which a peer is let go.
-const SILENCE_MAX: u32 = 3;
 
 /// What was asked.
 #[derive(Debug)]
@@ -35,6 +30,8 @@ pub(super) enum Asked {
     Status,
     Headers(Vec<BlockHash>),
     Blocks(Vec<BlockHash>),
+    /// A block that the peer may or may not have.
+    Sought(BlockHash),
     Transactions(Vec<Txid>),
     Mempool,
     Approvals,
@@ -42,12 +39,14 @@ pub(super) enum Asked {
 }
 
 #[derive(Debug)]
-struct InFlight {
+pub(super) struct InFlight {
     peer: PeerKey,
-    asked: Asked,
-    sent_ms: u64,
-    stalled: bool,
-    given_up: bool,
+    pub(super) asked: Asked,
+    pub(super) sent_ms: u64,
+    /// What it was to bring has been asked of others.
+    pub(super) stalled: bool,
+    /// It has been counted as not answered.
+    pub(super) given_up: bool,
 }
 
 /// Requests without an answer.
@@ -55,11 +54,21 @@ struct InFlight {
 pub(super) struct Requests {
     last: u64,
     in_flight: BTreeMap<RequestId, InFlight>,
+    /// When most peers fell silent together, and until when they were, milliseconds.
+    pub(super) own_line: Option<(u64, u64)>,
 }
 
 impl Requests {
     pub(super) fn len(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Peers that have left something unanswered for longer than others are waited for.
+    pub(super) fn slow_peers(&self, now_ms: u64) -> impl Iterator<Item = PeerKey> {
+        let requests = self.in_flight.values();
+        requests
+            .filter(move |request| now_ms.saturating_sub(request.sent_ms) >= STALL_MS)
+            .map(|request| request.peer)
     }
 }
 
@@ -125,6 +134,8 @@ impl SyncState {
             state.outstanding = state.outstanding.saturating_sub(1);
             if response.is_ok() {
                 state.silence = 0;
+                state.declined = 0;
+                state.answered_ms = Some(view.ms);
             }
         }
         if !in_flight.given_up {
@@ -144,6 +155,12 @@ impl SyncState {
                 let took_ms = view.ms.saturating_sub(in_flight.sent_ms);
                 self.take_blocks(view, peer, &hashes, blocks, took_ms);
             }
+            (Ok(Response::Blocks(blocks)), Asked::Sought(hash)) => {
+                self.take_sought(view, peer, hash, blocks)?;
+                if !in_flight.stalled {
+                    self.sought_ended(view, hash);
+                }
+            }
             (Ok(Response::Transactions(transactions)), Asked::Transactions(txids)) => {
                 let (wanted, missed) = self.take_transactions(view, peer, &txids, transactions);
                 if !in_flight.stalled {
@@ -162,43 +179,25 @@ impl SyncState {
                     return Ok(Delivered::Certificates(certificates));
                 }
             }
-            (Ok(_), _) => self.offend(view, peer, Offence::Malformed),
+            (Ok(_), asked) => {
+                self.offend(view, peer, Offence::Malformed);
+                self.ask_others(view, peer, &asked, in_flight.stalled);
+            }
             (Err(failure), asked) => {
-                if let Asked::Transactions(txids) = &asked
-                    && !in_flight.stalled
-                {
-                    self.retry_elsewhere(peer, txids);
-                }
                 if let Asked::Certificates = asked {
                     self.approvals.failed(peer);
                 }
-                self.failed(view, peer, failure, in_flight.given_up);
+                let failed = InFlight { asked, ..in_flight };
+                self.failed(view, peer, failure, &failed);
             }
         }
         Ok(Delivered::Nothing)
     }
 
-    fn failed(&mut self, view: &View<'_>, peer: PeerKey, failure: RequestFailure, given_up: bool) {
-        let quiet = |state: &mut Peer| state.quiet_until_ms = view.ms.saturating_add(STALL_MS);
-        self.peers.get_mut(&peer).map(quiet);
-        match failure {
-            RequestFailure::Timeout if !given_up => self.timed_out(view, peer),
-            RequestFailure::Undecodable => self.offend(view, peer, Offence::Malformed),
-            // Declining is no offence, and a lost connection is told of anyway.
-            RequestFailure::Timeout | RequestFailure::Refused | RequestFailure::Disconnected => {}
-        }
-    }
-
-    fn timed_out(&mut self, view: &View<'_>, peer: PeerKey) {
-        let silence = self.peers.get_mut(&peer).map_or(0, |state| {
-            state.silence += 1;
-            // Find out soon whether it is still there.
-            state.status_due_ms = view.ms.saturating_add(AFTER_SILENCE_MS);
-            state.silence
-        });
-        self.offend(view, peer, Offence::Timeout);
-        if silence >= SILENCE_MAX && self.peers.contains_key(&peer) {
-            self.let_go(peer, Offence::Timeout);
+    /// The core itself was busy for a while: answers may wait behind this.
+    pub(super) fn wait_longer(&mut self, view: &View<'_>, gap_ms: u64) {
+        for request in self.requests.in_flight.values_mut() {
+            request.sent_ms = request.sent_ms.saturating_add(gap_ms).min(view.ms);
         }
     }
 
@@ -212,7 +211,7 @@ impl SyncState {
                 Asked::Headers(_) => state.headers_asked = false,
                 Asked::Transactions(_) => state.fetching = false,
                 Asked::Certificates => self.approvals.unbook(peer),
-                Asked::Status | Asked::Mempool | Asked::Approvals => {}
+                Asked::Status | Asked::Mempool | Asked::Approvals | Asked::Sought(_) => {}
             }
         }
     }
@@ -230,6 +229,7 @@ impl SyncState {
             let age = view.ms.saturating_sub(request.sent_ms);
             let patience = match &request.asked {
                 Asked::Blocks(hashes) if hashes.len() == 1 => SINGLE_BLOCK_STALL_MS,
+                Asked::Sought(_) => SINGLE_BLOCK_STALL_MS,
                 Asked::Transactions(_) => TRANSACTIONS_STALL_MS,
                 _ => STALL_MS,
             };
@@ -250,9 +250,13 @@ impl SyncState {
             // that a late answer is known from an unrequested one.
             if let Some(request) = self.requests.in_flight.remove(&id) {
                 self.unbook(request.peer, &request.asked);
-                let peer = request.peer;
+                let (peer, sent_ms) = (request.peer, request.sent_ms);
+                let headers = matches!(request.asked, Asked::Headers(_));
                 self.requests.in_flight.insert(id, request);
-                self.timed_out(view, peer);
+                if headers {
+                    self.headers_failed(view, peer);
+                }
+                self.timed_out(view, peer, sent_ms);
             }
         }
         self.forget_lost_requests(view);
@@ -285,11 +289,7 @@ impl SyncState {
                 _ => {}
             }
         }
-        match &request.asked {
-            Asked::Blocks(hashes) if hashes.len() == 1 => self.find_other_holders(view, peer),
-            Asked::Transactions(txids) => self.retry_elsewhere(peer, txids),
-            _ => {}
-        }
+        self.ask_others(view, peer, &request.asked, false);
         self.requests.in_flight.insert(id, request);
     }
 
@@ -305,10 +305,12 @@ impl SyncState {
         for id in ids {
             if let Some(request) = self.requests.in_flight.remove(&id) {
                 self.release(id, &request);
-                if let Asked::Transactions(txids) = &request.asked
-                    && !request.stalled
-                {
-                    self.retry_elsewhere(peer, txids);
+                match &request.asked {
+                    _ if request.stalled => {}
+                    Asked::Transactions(txids) => self.retry_elsewhere(peer, txids),
+                    Asked::Blocks(hashes) => self.searches.orphan(hashes, peer),
+                    Asked::Sought(hash) => self.searches.lost(hash),
+                    _ => {}
                 }
             }
         }

@@ -2,10 +2,10 @@
 //! blocks that are being committed. It never enters the core.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pithead_consensus::check::CheckedBlock;
-use pithead_consensus::{Block, BlockHash, BlockHeader, Decode, Height, Txid};
+use pithead_consensus::{Block, BlockHash, BlockHeader, Decode, Encode as _, Height, Txid};
 
 use super::message::{
     APPROVALS_MAX, CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX, Request,
@@ -24,7 +24,15 @@ const LENGTH_BYTES: usize = 4;
 /// The last validated blocks. Peers ask for a block as soon as it is announced,
 /// which may be before its commit has ended.
 #[derive(Debug, Clone, Default)]
-pub struct RecentBlocks(VecDeque<Arc<CheckedBlock>>);
+pub struct RecentBlocks(VecDeque<Arc<Recent>>);
+
+#[derive(Debug)]
+struct Recent {
+    block: Arc<CheckedBlock>,
+    /// The answer that consists of it, made when first asked for: all peers ask at
+    /// once, and share its bytes.
+    answer: OnceLock<Arc<[u8]>>,
+}
 
 impl RecentBlocks {
     /// Keeps a block that `Effect::BlockValidated` told of.
@@ -32,16 +40,49 @@ impl RecentBlocks {
         if self.0.len() >= RECENT_BLOCKS_MAX {
             self.0.pop_front();
         }
-        self.0.push_back(block);
+        let answer = OnceLock::new();
+        self.0.push_back(Arc::new(Recent { block, answer }));
     }
 
-    fn get(&self, hash: &BlockHash) -> Option<&Arc<CheckedBlock>> {
-        self.0.iter().rev().find(|block| block.hash() == *hash)
+    /// Whether these are one block, and it is at hand.
+    #[must_use]
+    pub fn holds(&self, hashes: &[BlockHash]) -> bool {
+        matches!(hashes, [hash] if self.get(hash).is_some())
     }
 
-    fn child_of(&self, parent: &BlockHash) -> Option<&Arc<CheckedBlock>> {
+    /// The encoded answer to a request for one block, if it is at hand: the same
+    /// bytes for everyone.
+    #[must_use]
+    pub fn answer(&self, request: &Request) -> Option<Arc<[u8]>> {
+        let Request::Blocks(hashes) = request else {
+            return None;
+        };
+        let [hash] = hashes[..] else {
+            return None;
+        };
+        let recent = self.find(|block| block.hash() == hash)?;
+        let encode = || {
+            let block = recent.block.block().clone();
+            Arc::from(Response::Blocks(vec![block]).encode())
+        };
+        Some(Arc::clone(recent.answer.get_or_init(encode)))
+    }
+
+    fn find(&self, is_it: impl Fn(&CheckedBlock) -> bool) -> Option<&Recent> {
         let mut newest_first = self.0.iter().rev();
-        newest_first.find(|block| block.block().header.prev == *parent)
+        newest_first
+            .find(|recent| is_it(&recent.block))
+            .map(|recent| &**recent)
+    }
+
+    fn get(&self, hash: &BlockHash) -> Option<&CheckedBlock> {
+        let recent = self.find(|block| block.hash() == *hash)?;
+        Some(&recent.block)
+    }
+
+    fn child_of(&self, parent: &BlockHash) -> Option<&CheckedBlock> {
+        let recent = self.find(|block| block.block().header.prev == *parent)?;
+        Some(&recent.block)
     }
 }
 

@@ -503,6 +503,55 @@ impl TestNode {
             .into_inner()
     }
 
+    /// Waits until something holds that no stream tells of; `what` says what, if it
+    /// never does.
+    pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{what}: {}", self.log());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Follows the chain until a step of it is the awaited one.
+    async fn until_step(&self, what: &str, is_it: impl Fn(&v1::BlockHeader) -> bool) {
+        use v1::subscribe_chain_response::Event;
+        let request = v1::SubscribeChainRequest::default();
+        let stream = self.chain().subscribe_chain(request).await;
+        let mut stream = stream.unwrap().into_inner();
+        let following = async {
+            loop {
+                let step = stream.message().await.unwrap().expect("it goes on");
+                let header = match step.event.unwrap() {
+                    Event::Start(header) => header,
+                    Event::Connected(block) => block.header.unwrap(),
+                    _ => continue,
+                };
+                if is_it(&header) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, following).await.is_err() {
+            panic!("{what}: {}", self.log());
+        }
+    }
+
+    /// Waits until a block is the tip, or was meanwhile.
+    pub async fn until_tip(&self, hash: &str) {
+        self.until_step(&format!("the tip is {hash}"), |tip| tip.hash == hash)
+            .await;
+    }
+
+    /// Waits until the chain has so many blocks.
+    pub async fn until_height(&self, height: u64) {
+        self.until_step(&format!("{height} blocks"), |tip| tip.height >= height)
+            .await;
+    }
+
     /// ListPeers, its first page.
     pub async fn peers(&self) -> Vec<v1::Peer> {
         let request = v1::ListPeersRequest::default();

@@ -14,7 +14,7 @@ use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, Now, Transac
 use pithead_node::store::Store;
 use pithead_node::sync::{
     Gossip, GossipId, Offence, PeerEvent, PeerKey, RecentBlocks, Request, RequestFailure,
-    RequestId, Response, SyncUsage, Verdict, serve,
+    RequestId, Response, Status, SyncUsage, Verdict, serve,
 };
 
 use super::common::chain::mine;
@@ -25,7 +25,7 @@ const LATENCY_MS: u64 = 20;
 /// The shell's own limit for a request, milliseconds.
 const SHELL_TIMEOUT_MS: u64 = 20_000;
 /// How long gossip is remembered, milliseconds.
-const SEEN_MS: u64 = 120_000;
+const SEEN_MS: u64 = 60_000;
 
 /// How a member answers, other than honestly.
 pub type Manner = Box<dyn FnMut(&Request, Response) -> Reply>;
@@ -47,6 +47,8 @@ pub struct Member {
     recent: RecentBlocks,
     links: BTreeMap<PeerKey, (usize, PeerKey)>,
     manner: Option<Manner>,
+    /// The tip that each peer last told unasked.
+    told: BTreeMap<PeerKey, BlockHash>,
     seen: BTreeMap<Vec<u8>, u64>,
     gossiped: BTreeMap<GossipId, (PeerKey, Gossip)>,
     /// Disconnections that it ordered: who, why, whether with a ban.
@@ -190,6 +192,7 @@ impl World {
             recent: RecentBlocks::default(),
             links: BTreeMap::new(),
             manner: None,
+            told: BTreeMap::new(),
             seen: BTreeMap::new(),
             gossiped: BTreeMap::new(),
             dropped: Vec::new(),
@@ -335,6 +338,13 @@ impl World {
         self.after(LATENCY_MS, Delivery::Event(to, event));
     }
 
+    /// The same, and the other's gossip remembers it.
+    pub fn spread_to(&mut self, from: usize, to: usize, gossip: Gossip) {
+        let now_ms = self.now_ms;
+        self.members[to].seen.insert(name_of(&gossip), now_ms);
+        self.gossip_to(from, to, gossip);
+    }
+
     /// Lets one member send another an answer that nobody asked for.
     pub fn answer_unasked(&mut self, from: usize, to: usize, response: Response) {
         let event = PeerEvent::Response {
@@ -393,7 +403,14 @@ impl World {
             Effect::Publish(gossip) => {
                 self.members[index].trace.push("publish");
                 self.members[index].published.push(gossip.clone());
-                self.spread(index, &gossip, None);
+                let before = self.members[index].seen.get(&name_of(&gossip)).copied();
+                let fresh = self.now_ms.saturating_sub(SEEN_MS);
+                // Gossip carries nothing twice; of blocks, peers are told directly.
+                if !before.is_some_and(|when| when > fresh) {
+                    self.spread(index, &gossip, None);
+                } else if matches!(gossip, Gossip::Block(_)) {
+                    self.tell_status(index);
+                }
             }
             Effect::BlockValidated(block) => {
                 self.members[index].trace.push("validated");
@@ -447,6 +464,26 @@ impl World {
         }
     }
 
+    /// Tells every peer how far a member's chain reaches.
+    fn tell_status(&mut self, index: usize) {
+        let status = {
+            let node = self.node(index);
+            let tip = node.chain().tip();
+            let finality = node.finality().read().unwrap();
+            Status {
+                best_hash: tip.hash(),
+                height: tip.height,
+                chain_work: tip.chain_work,
+                approved: finality.status().approved.height,
+            }
+        };
+        let links: Vec<_> = self.members[index].links.values().copied().collect();
+        for (other, peer) in links {
+            let event = PeerEvent::Status { peer, status };
+            self.after(LATENCY_MS, Delivery::Event(other, event));
+        }
+    }
+
     fn deliver(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Tick(index) => {
@@ -477,9 +514,20 @@ impl World {
     }
 
     fn answer(&mut self, asker: usize, peer: PeerKey, id: RequestId, request: &Request) {
-        let Some((other, _)) = self.members[asker].links.get(&peer).copied() else {
+        let Some((other, key)) = self.members[asker].links.get(&peer).copied() else {
             return;
         };
+        if self.members[other].node.is_none() {
+            return;
+        }
+        // What odd ones say of themselves is for their manner to say.
+        if let (Request::Status(status), None) = (request, &self.members[asker].manner) {
+            let told = &mut self.members[other].told;
+            if told.insert(key, status.best_hash) != Some(status.best_hash) {
+                let (peer, status) = (key, *status);
+                self.handle(other, Event::Peer(PeerEvent::Status { peer, status }));
+            }
+        }
         let member = &mut self.members[other];
         let Some(node) = &member.node else {
             return;
