@@ -5,7 +5,7 @@ use libp2p::multiaddr::Multiaddr;
 use tracing::{debug, info};
 
 use super::address::ip_of;
-use super::bans::Subject;
+use super::bans::{By, Subject};
 use super::codec::WireRequest;
 use super::swarm::Shell;
 use crate::node::Effect;
@@ -26,7 +26,10 @@ impl Shell {
             Effect::Request { peer, id, request } => self.ask(peer, id, request),
             Effect::Verdict { id, verdict, .. } => self.on_verdict(id, verdict),
             Effect::Publish(gossip) => self.publish(&gossip),
-            Effect::BlockValidated(block) => self.recent.push(block),
+            Effect::BlockValidated(block) => {
+                self.last_block_ms = self.now_ms();
+                self.recent.push(block);
+            }
             Effect::Disconnect { peer, reason, ban } => {
                 if let Some(id) = self.peers.id(peer) {
                     self.punish(&id, reason, ban);
@@ -70,9 +73,9 @@ impl Shell {
                 .flat_map(|peer| peer.links.iter().map(|link| link.address.clone()))
                 .collect();
             let bans = self.swarm.behaviour_mut().gate.bans();
-            bans.ban(Subject::Peer(*id), now + PEER_BAN_SECS, now);
+            bans.ban(Subject::Peer(*id), now + PEER_BAN_SECS, now, By::Node);
             for host in addresses.iter().filter_map(ip_of).filter_map(Subject::host) {
-                bans.ban(host, now + HOST_BAN_SECS, now);
+                bans.ban(host, now + HOST_BAN_SECS, now, By::Node);
             }
             self.dialer.book.forget(id);
             self.swarm.behaviour_mut().kad.remove_peer(id);

@@ -7,11 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use libp2p::core::ConnectedPoint;
 use libp2p::futures::StreamExt as _;
 use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{PeerId, Swarm};
 use pithead_consensus::{BlockHash, Height};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -21,10 +20,13 @@ use super::behaviour::{Behaviour, BehaviourEvent};
 use super::codec::{WireRequest, WireResponse, is_breach};
 use super::commands::Adding;
 use super::dialer::Dialer;
+use super::discovery::Relaying;
 use super::gossip::Verdicts;
 use super::handle::{Command, LocalNode};
+use super::limiter::RateLimiter;
 use super::names::Names;
-use super::peers::{Link, Peer, Peers};
+use super::peers::Peers;
+use super::reach::Reach;
 use super::serving::Serving;
 use crate::engine::{Clock, Engine};
 use crate::store::schema;
@@ -36,11 +38,22 @@ const TICK: Duration = Duration::from_millis(500);
 const OUTBOX_MAX: usize = 1_024;
 /// Events for the core beyond which transactions are let go by.
 const OUTBOX_TRANSACTIONS_MAX: usize = 256;
+/// How often a minute a peer may say who it is and where; it has reason to when its
+/// addresses change.
+const IDENTIFICATIONS_PER_MINUTE: u32 = 12;
+/// The same at once: on each connection, and for each address that it finds out.
+const IDENTIFICATIONS_BURST: u32 = 40;
+
 type SyncEvent = request_response::Event<WireRequest, WireResponse>;
 
 /// What the loop works with.
 pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
+    /// What happened before the loop began.
+    pub(super) early: Vec<SwarmEvent<BehaviourEvent>>,
+    pub(super) reach: Reach,
+    /// How long a block takes on average.
+    pub(super) block_interval_ms: u64,
     pub(super) names: Names,
     pub(super) dialer: Dialer,
     pub(super) engine: Engine,
@@ -53,6 +66,7 @@ pub(super) struct Parts {
 /// The network shell.
 pub(super) struct Shell {
     pub(super) swarm: Swarm<Behaviour>,
+    pub(super) reach: Reach,
     pub(super) names: Names,
     pub(super) peers: Peers,
     pub(super) dialer: Dialer,
@@ -65,6 +79,13 @@ pub(super) struct Shell {
     /// Requests to peers, until answered.
     pub(super) requests: HashMap<OutboundRequestId, (PeerKey, RequestId)>,
     pub(super) next_lookup_ms: u64,
+    /// How often each peer may say who it is.
+    pub(super) identifications: RateLimiter,
+    pub(super) relaying: Relaying,
+    pub(super) block_interval_ms: u64,
+    /// When the core found the last block sound, monotonic milliseconds.
+    pub(super) last_block_ms: u64,
+    early: Vec<SwarmEvent<BehaviourEvent>>,
     outbox: VecDeque<PeerEvent>,
     clock: Clock,
     started: Instant,
@@ -77,6 +98,11 @@ impl Shell {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             swarm: parts.swarm,
+            relaying: Relaying::default(),
+            block_interval_ms: parts.block_interval_ms,
+            last_block_ms: 0,
+            early: parts.early,
+            reach: parts.reach,
             names: parts.names,
             peers: Peers::default(),
             dialer: parts.dialer,
@@ -88,6 +114,7 @@ impl Shell {
             local: parts.local,
             requests: HashMap::new(),
             next_lookup_ms: 0,
+            identifications: RateLimiter::new(IDENTIFICATIONS_PER_MINUTE, IDENTIFICATIONS_BURST),
             outbox: VecDeque::new(),
             clock: parts.clock,
             started: Instant::now(),
@@ -102,6 +129,9 @@ impl Shell {
         let (to_core, forwarding) = forward_to_core(&self.engine);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for event in std::mem::take(&mut self.early) {
+            self.on_event(event);
+        }
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -159,9 +189,12 @@ impl Shell {
                 error,
                 ..
             } => self.on_dial_failure(connection_id, &error),
+            SwarmEvent::ListenerClosed { listener_id, .. } => {
+                self.on_listener_closed(listener_id);
+                self.refresh_local();
+            }
             SwarmEvent::NewListenAddr { .. }
             | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. }
             | SwarmEvent::ExternalAddrConfirmed { .. }
             | SwarmEvent::ExternalAddrExpired { .. } => self.refresh_local(),
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -179,68 +212,9 @@ impl Shell {
                 message,
             }) => self.on_gossip(propagation_source, message_id, &message),
             BehaviourEvent::Sync(event) => self.on_sync(event),
-            BehaviourEvent::Ping(event) => {
-                if let (Some(peer), Ok(latency)) = (self.peers.get_mut(&event.peer), event.result) {
-                    peer.latency = Some(latency);
-                }
-            }
+            BehaviourEvent::Ping(event) => self.on_ping(event),
             other => self.on_discovery(other),
         }
-    }
-
-    fn on_connected(&mut self, id: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let wanted = self.dialer.connected(connection, id);
-        let link = Link {
-            id: connection,
-            address: endpoint.get_remote_address().clone(),
-            inbound: endpoint.is_listener(),
-            wanted,
-        };
-        debug!(peer = %id, address = %link.address, inbound = link.inbound, "connected");
-        let (now_ms, now) = (self.now_ms(), self.now());
-        self.peers.connected(id, link, now_ms, now);
-        self.dialled(connection, id);
-    }
-
-    /// The peer is on our network: tells the core.
-    pub(super) fn admit(&mut self, id: PeerId) {
-        let Some(key) = self.peers.admit(&id) else {
-            return;
-        };
-        let now = self.now();
-        let Some(peer) = self.peers.get(&id) else {
-            return;
-        };
-        let inbound = peer.is_inbound();
-        if let Some(link) = peer.link().filter(|link| !link.inbound) {
-            self.dialer.book.succeeded(id, plain(&link.address), now);
-        }
-        self.dialer.useful(id);
-        self.tell_core(PeerEvent::Connected { peer: key, inbound });
-        self.added(&id);
-        self.refresh_local();
-        info!(peer = %id, inbound, peers = self.peers.admitted(), "new peer");
-    }
-
-    fn on_gone(&mut self, id: PeerId, peer: &Peer) {
-        if let Some(key) = peer.key {
-            self.requests.retain(|_, (asked, _)| *asked != key);
-            self.tell_core(PeerEvent::Disconnected { peer: key });
-            self.refresh_local();
-            info!(peer = %id, peers = self.peers.admitted(), "a peer has left");
-        } else {
-            self.dialer.useless(&id, self.now_ms());
-            self.not_added(&id, "it does not show that it is on this network");
-        }
-    }
-
-    fn on_dial_failure(&mut self, connection: ConnectionId, error: &DialError) {
-        if let DialError::LocalPeerId { address } = error {
-            self.dialer.is_us(address);
-        }
-        debug!(%error, "a dial failed");
-        self.dialer.failed(connection, self.now_ms());
-        self.not_dialled(connection, error);
     }
 
     fn on_sync(&mut self, event: SyncEvent) {
@@ -281,6 +255,7 @@ impl Shell {
     /// Dials; a dial that can't even begin has failed.
     pub(super) fn dial(&mut self, dial: libp2p::swarm::dial_opts::DialOpts) {
         let connection = dial.connection_id();
+        self.swarm.behaviour_mut().gate.announce(connection);
         if let Err(error) = self.swarm.dial(dial) {
             self.on_dial_failure(connection, &error);
         }
@@ -318,9 +293,12 @@ impl Shell {
             _ => None,
         };
         let height = height(block).or_else(|| height(parent).map(Height::next));
+        let now_ms = self.now_ms();
         if let (Some(height), Some(peer)) = (height, self.peers.get_mut(id)) {
             peer.height = peer.height.max(height.0);
+            peer.block_at_ms = Some(now_ms);
         }
+        self.swarm.behaviour_mut().gate.note_block(id);
     }
 
     pub(super) fn refresh_local(&mut self) {
@@ -359,11 +337,6 @@ fn forward_to_core(engine: &Engine) -> (mpsc::Sender<PeerEvent>, tokio::task::Jo
         }
     });
     (sender, task)
-}
-
-/// An address without `/p2p/ID`.
-fn plain(address: &Multiaddr) -> Multiaddr {
-    super::address::PeerAddress::split(address.clone()).address
 }
 
 /// What a failed request means to the core.
