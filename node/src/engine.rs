@@ -1,7 +1,8 @@
 //! Runs the core on a thread of its own behind a bounded queue, and tells the
 //! rest of the process what it did.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ const QUEUE_PEER_EVENTS_MAX: usize = 512;
 /// Effects that the network shell may be behind; what exceeds them is lost, as
 /// on a bad line, and made up for by time-outs.
 const NETWORK_EFFECTS_MAX: usize = 16_384;
+/// Disconnects that are kept for it all the same.
+const MISSED_MAX: usize = 4_096;
 /// Mempool changes that a follower may be behind.
 const PENDING_CHANGES_MAX: usize = 4_096;
 
@@ -93,9 +96,14 @@ pub struct Engine {
     finality: watch::Receiver<FinalityStatus>,
     approvals: watch::Receiver<u64>,
     network: Arc<OnceLock<mpsc::Sender<Effect>>>,
+    missed: Missed,
     peer_places: Arc<Semaphore>,
     clock: Clock,
 }
+
+/// Disconnects that found no room among the effects: the core has put those peers
+/// away, so unlike all else they are not made up for by time-outs.
+type Missed = Arc<Mutex<VecDeque<Effect>>>;
 
 /// Where the network shell puts what peers tell: bounded, so that peers who
 /// talk faster than the core listens have to wait.
@@ -172,6 +180,7 @@ impl Engine {
         let (finality_sender, finality) = watch::channel(status);
         let (approvals_sender, approvals) = watch::channel(0);
         let network = Arc::new(OnceLock::new());
+        let missed = Missed::default();
         let engine = Self {
             commands,
             store: Arc::clone(node.chain().store()),
@@ -186,6 +195,7 @@ impl Engine {
             finality,
             approvals,
             network: Arc::clone(&network),
+            missed: Missed::clone(&missed),
             peer_places: Arc::new(Semaphore::new(QUEUE_PEER_EVENTS_MAX)),
             clock: Arc::clone(&clock),
         };
@@ -201,6 +211,7 @@ impl Engine {
                 finality: finality_sender,
                 approvals: approvals_sender,
                 network,
+                missed,
             },
         };
         let thread = std::thread::Builder::new()
@@ -348,6 +359,13 @@ impl Engine {
         self.network.set(sender).ok().map(|()| receiver)
     }
 
+    /// Disconnects that found no room among the effects, each once.
+    #[must_use]
+    pub fn missed_disconnects(&self) -> VecDeque<Effect> {
+        let missed = self.missed.lock();
+        std::mem::take(&mut *missed.unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Waits until the core had to stop; returns why.
     pub async fn fatal(&self) -> String {
         let mut fatal = self.fatal.clone();
@@ -451,6 +469,7 @@ struct Outlets {
     /// Counts approvals, for those who wait for one.
     approvals: watch::Sender<u64>,
     network: Arc<OnceLock<mpsc::Sender<Effect>>>,
+    missed: Missed,
 }
 
 impl Outlets {
@@ -500,10 +519,19 @@ impl Outlets {
 
     /// Never waits for the shell: it may itself be waiting for the core.
     fn carry_out_on_network(&self, effect: Effect) {
-        if let Some(network) = self.network.get()
-            && let Err(mpsc::error::TrySendError::Full(_)) = network.try_send(effect)
-        {
+        let Some(network) = self.network.get() else {
+            return;
+        };
+        if let Err(mpsc::error::TrySendError::Full(effect)) = network.try_send(effect) {
             warn!("the network is too far behind: dropped");
+            if matches!(effect, Effect::Disconnect { .. }) {
+                let missed = self.missed.lock();
+                let mut missed = missed.unwrap_or_else(PoisonError::into_inner);
+                // Each peer is disconnected once, and there are few.
+                if missed.len() < MISSED_MAX {
+                    missed.push_back(effect);
+                }
+            }
         }
     }
 }

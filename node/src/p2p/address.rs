@@ -135,18 +135,97 @@ pub fn is_loopback(address: &Multiaddr) -> bool {
     ip_of(address).is_some_and(|ip| ip.is_loopback())
 }
 
-/// Whether peers on other machines can use an address: not loopback, not "any",
-/// not one of a link.
+/// The relay that a multiaddress goes through.
 #[must_use]
-pub fn is_shareable(address: &Multiaddr) -> bool {
-    match ip_of(address) {
-        Some(IpAddr::V4(ip)) => {
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_link_local() || ip.is_broadcast())
+pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut before = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => before = Some(peer),
+            Protocol::P2pCircuit => return before,
+            _ => {}
         }
-        Some(IpAddr::V6(ip)) => {
-            !(ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local())
+    }
+    None
+}
+
+/// From how far away an address makes sense, the nearest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// From this machine only.
+    Machine,
+    /// From the same private network.
+    Local,
+    /// From everywhere.
+    Open,
+}
+
+impl Scope {
+    /// Of an address; none for those that lead to no single host.
+    #[must_use]
+    pub fn of_ip(ip: IpAddr) -> Option<Self> {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [first, second, ..] = ip.octets();
+                // Link-local ones mean something else on each link, and hold the
+                // doors to what clouds tell their machines.
+                if first == 0 || first >= 224 || ip.is_link_local() {
+                    None
+                } else if ip.is_loopback() {
+                    Some(Self::Machine)
+                } else if ip.is_private() || (first == 100 && (64..128).contains(&second)) {
+                    Some(Self::Local)
+                } else {
+                    Some(Self::Open)
+                }
+            }
+            IpAddr::V6(ip) => {
+                if ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local() {
+                    None
+                } else if ip.is_loopback() {
+                    Some(Self::Machine)
+                } else if ip.is_unique_local() {
+                    Some(Self::Local)
+                } else {
+                    Some(Self::Open)
+                }
+            }
         }
-        None => true,
+    }
+
+    /// Of a multiaddress; of its relay, if it goes through one. None for names:
+    /// they lead wherever their owner wants, past every limit that is counted by
+    /// address, so only the operator may use them.
+    #[must_use]
+    pub fn of(address: &Multiaddr) -> Option<Self> {
+        match address.iter().next()? {
+            Protocol::Ip4(ip) => Self::of_ip(IpAddr::V4(ip)),
+            Protocol::Ip6(ip) => Self::of_ip(IpAddr::V6(ip)),
+            _ => None,
+        }
+    }
+
+    /// Whether one who is this near may tell of an address: nobody has us knock
+    /// at doors nearer to us than itself.
+    #[must_use]
+    pub fn may_tell(self, address: &Multiaddr) -> bool {
+        Self::of(address).is_some_and(|scope| scope >= self)
+    }
+}
+
+/// The provider of an address, or of its relay: an IPv4 /16 or an IPv6 /32, all
+/// private networks together; none for this machine.
+#[must_use]
+pub fn provider_of(address: &Multiaddr) -> Option<Network> {
+    let ip = match address.iter().next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip).to_canonical(),
+        _ => return None,
+    };
+    match Scope::of_ip(ip) {
+        Some(Scope::Machine) => None,
+        Some(Scope::Open) => Some(Network::provider(ip)),
+        Some(Scope::Local) | None => Some(Network::private()),
     }
 }
 
@@ -191,6 +270,14 @@ impl Network {
     #[must_use]
     pub fn site(ip: IpAddr) -> Self {
         Self::of(ip, 24, 48)
+    }
+
+    /// What stands for all private networks.
+    fn private() -> Self {
+        Self {
+            base: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)),
+            bits: 8,
+        }
     }
 
     /// One provider: an IPv4 /16, or the IPv6 /32 that providers get.
@@ -295,6 +382,65 @@ mod tests {
             .parse()
             .unwrap();
         assert_eq!(ip_of(&address), None);
-        assert!(!is_loopback(&address));
+        assert!(is_relayed(&address));
+    }
+
+    #[test]
+    fn nobody_tells_of_what_is_nearer_than_himself() {
+        let relay = PeerId::random();
+        let scope = |text: &str| Scope::of(&text.parse().unwrap());
+        for text in ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"] {
+            assert_eq!(scope(text), Some(Scope::Machine), "{text}");
+        }
+        for text in [
+            "/ip4/10.1.2.3/tcp/1",
+            "/ip4/192.168.1.1/tcp/1",
+            "/ip4/100.64.0.1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+            "/ip6/::ffff:10.1.2.3/tcp/1",
+        ] {
+            assert_eq!(scope(text), Some(Scope::Local), "{text}");
+        }
+        let relayed = format!("/ip4/203.0.113.1/tcp/1/p2p/{relay}/p2p-circuit");
+        for text in [
+            "/ip4/203.0.113.1/tcp/1",
+            "/ip6/2001:db8::1/tcp/1",
+            relayed.as_str(),
+        ] {
+            assert_eq!(scope(text), Some(Scope::Open), "{text}");
+        }
+        for text in [
+            "/dns/localhost/tcp/1",
+            "/dns4/example.org/tcp/1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/169.254.169.254/tcp/80",
+            "/ip4/255.255.255.255/tcp/1",
+            "/ip4/224.0.0.1/tcp/1",
+            "/ip6/::/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/ff02::1/tcp/1",
+        ] {
+            assert_eq!(scope(text), None, "{text}");
+        }
+        let near: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
+        assert!(!Scope::Open.may_tell(&near));
+        assert!(Scope::Local.may_tell(&near) && Scope::Machine.may_tell(&near));
+        assert_eq!(relay_of(&relayed.parse().unwrap()), Some(relay));
+        assert_eq!(relay_of(&near), None);
+    }
+
+    #[test]
+    fn private_networks_are_one_provider_together() {
+        let provider = |text: &str| provider_of(&text.parse().unwrap());
+        assert_eq!(
+            provider("/ip4/10.1.2.3/tcp/1"),
+            provider("/ip4/192.168.0.1/tcp/1")
+        );
+        assert_eq!(provider("/ip4/127.0.0.1/tcp/1"), None);
+        let relay = PeerId::random();
+        assert_eq!(
+            provider(&format!("/ip4/203.0.113.1/tcp/1/p2p/{relay}/p2p-circuit")),
+            provider("/ip4/203.0.9.9/tcp/1")
+        );
     }
 }

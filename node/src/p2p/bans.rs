@@ -1,6 +1,8 @@
 //! Who may not connect, and until when: peers by their identity, hosts by their
-//! address. Bounded, kept across restarts.
+//! address. Bounded, kept across restarts. What the operator bans is kept apart from
+//! what the node bans by itself: peers can make the latter many.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -16,7 +18,8 @@ use tracing::warn;
 use super::address::Network;
 use super::files;
 
-/// Bans that are kept; the least recently met goes first (protocol §12).
+/// Bans that are kept, by the operator and by the node each; the least recently met
+/// goes first (protocol §12).
 pub const BANS_MAX: usize = 20_000;
 /// The file within the data directory.
 pub const FILE_NAME: &str = "bans.toml";
@@ -30,6 +33,15 @@ pub enum Subject {
     Peer(PeerId),
     /// A host by its address; an IPv6 host is its /64.
     Host(Network),
+}
+
+/// Who bans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The operator.
+    Operator,
+    /// The node, for what a peer did.
+    Node,
 }
 
 /// Why nobody can be banned under a name.
@@ -86,11 +98,14 @@ struct BanFile {
 struct BanRecord {
     who: String,
     until: u64,
+    #[serde(default)]
+    by_operator: bool,
 }
 
 /// All bans.
 pub struct Bans {
-    until: LruCache<Subject, u64>,
+    by_operator: LruCache<Subject, u64>,
+    by_node: LruCache<Subject, u64>,
     path: PathBuf,
     changed: bool,
 }
@@ -102,15 +117,22 @@ impl Bans {
     pub fn open(data_dir: &Path, now: u64) -> Self {
         let path = data_dir.join(FILE_NAME);
         let file: BanFile = files::read_or_default(&path);
+        let most = NonZeroUsize::new(BANS_MAX).unwrap_or(NonZeroUsize::MIN);
         let mut bans = Self {
-            until: LruCache::new(NonZeroUsize::new(BANS_MAX).unwrap_or(NonZeroUsize::MIN)),
+            by_operator: LruCache::new(most),
+            by_node: LruCache::new(most),
             path,
             changed: false,
         };
         for record in file.ban {
             match record.who.parse() {
                 Ok(subject) if record.until > now => {
-                    bans.until.put(subject, record.until);
+                    let by = if record.by_operator {
+                        By::Operator
+                    } else {
+                        By::Node
+                    };
+                    bans.of(by).put(subject, record.until);
                 }
                 Ok(_) => {}
                 Err(error) => warn!(%error, "a stored ban is left out"),
@@ -119,45 +141,56 @@ impl Bans {
         bans
     }
 
+    fn of(&mut self, by: By) -> &mut LruCache<Subject, u64> {
+        match by {
+            By::Operator => &mut self.by_operator,
+            By::Node => &mut self.by_node,
+        }
+    }
+
     /// Bans until a time, Unix seconds, at most [`BAN_SECS_MAX`] ahead. A longer
     /// ban is never shortened.
-    pub fn ban(&mut self, subject: Subject, until: u64, now: u64) {
+    pub fn ban(&mut self, subject: Subject, until: u64, now: u64, by: By) {
         let until = until.min(now.saturating_add(BAN_SECS_MAX));
-        let longest = self.until.get(&subject).copied().unwrap_or_default();
-        self.until.put(subject, until.max(longest));
+        let bans = self.of(by);
+        let longest = bans.get(&subject).copied().unwrap_or_default();
+        bans.put(subject, until.max(longest));
         self.changed = true;
     }
 
-    /// Ends a ban; whether there was one.
+    /// Ends a ban, whoever banned; whether there was one.
     pub fn unban(&mut self, subject: &Subject, now: u64) -> bool {
-        let held = self.until.pop(subject).is_some_and(|until| until > now);
+        let ended = [By::Operator, By::Node].map(|by| self.of(by).pop(subject));
         self.changed = true;
-        held
+        ended.into_iter().flatten().any(|until| until > now)
     }
 
     /// Whether someone is banned at `now`, Unix seconds.
     pub fn is_banned(&mut self, subject: &Subject, now: u64) -> bool {
-        match self.until.get(subject) {
-            Some(until) if *until > now => true,
-            Some(_) => {
-                self.until.pop(subject);
-                false
+        [By::Operator, By::Node].into_iter().any(|by| {
+            let bans = self.of(by);
+            match bans.get(subject) {
+                Some(until) if *until > now => true,
+                Some(_) => {
+                    bans.pop(subject);
+                    false
+                }
+                None => false,
             }
-            None => false,
-        }
+        })
     }
 
     /// The bans that hold at `now` and when they end, by name.
     #[must_use]
     pub fn list(&self, now: u64) -> Vec<(String, u64)> {
-        let mut bans: Vec<_> = self
-            .until
-            .iter()
-            .filter(|(_, until)| **until > now)
-            .map(|(subject, until)| (subject.to_string(), *until))
-            .collect();
-        bans.sort_unstable();
-        bans
+        let mut bans = BTreeMap::new();
+        for (subject, until) in self.by_operator.iter().chain(&self.by_node) {
+            if *until > now {
+                let longest = bans.entry(subject.to_string()).or_insert(*until);
+                *longest = (*longest).max(*until);
+            }
+        }
+        bans.into_iter().collect()
     }
 
     /// What writes the bans to disk, if they changed since the last call: to be
@@ -167,17 +200,17 @@ impl Bans {
             return None;
         }
         // The least recently met first, so that reading keeps the order.
-        let file = BanFile {
-            ban: self
-                .until
-                .iter()
-                .rev()
-                .map(|(subject, until)| BanRecord {
-                    who: subject.to_string(),
-                    until: *until,
-                })
-                .collect(),
+        let records = |bans: &LruCache<Subject, u64>, by_operator| {
+            let record = |(subject, until): (&Subject, &u64)| BanRecord {
+                who: subject.to_string(),
+                until: *until,
+                by_operator,
+            };
+            bans.iter().rev().map(record).collect::<Vec<_>>()
         };
+        let mut ban = records(&self.by_operator, true);
+        ban.extend(records(&self.by_node, false));
+        let file = BanFile { ban };
         let path = self.path.clone();
         Some(move || {
             if let Err(error) = files::write(&path, &file) {
@@ -208,10 +241,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let peer = Subject::Peer(PeerId::random());
         let mut bans = Bans::open(dir.path(), NOW);
-        bans.ban(peer, NOW + 10, NOW);
-        bans.ban(subject("192.0.2.1"), NOW + 20, NOW);
+        bans.ban(peer, NOW + 10, NOW, By::Node);
+        bans.ban(subject("192.0.2.1"), NOW + 20, NOW, By::Operator);
         // A shorter ban does not shorten.
-        bans.ban(subject("192.0.2.1"), NOW + 1, NOW);
+        bans.ban(subject("192.0.2.1"), NOW + 1, NOW, By::Operator);
+        bans.ban(subject("192.0.2.1"), NOW + 2, NOW, By::Node);
+        assert_eq!(bans.list(NOW).len(), 2);
         save(&mut bans);
         let mut bans = Bans::open(dir.path(), NOW + 5);
         assert!(bans.is_banned(&peer, NOW + 9));
@@ -248,15 +283,16 @@ mod tests {
             assert_eq!(std::fs::read(aside).unwrap(), garbage);
         }
         let mut bans = Bans::open(dir.path(), NOW);
+        bans.ban(subject("192.0.2.1"), u64::MAX, NOW, By::Operator);
+        // However many the node bans, the operator's stay.
         for number in 0..BANS_MAX + 10 {
             let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(number).unwrap());
-            bans.until.put(Subject::host(ip.into()).unwrap(), NOW + 1);
+            bans.ban(Subject::host(ip.into()).unwrap(), NOW + 1, NOW, By::Node);
         }
-        assert_eq!(bans.list(NOW).len(), BANS_MAX);
-        bans.ban(subject("192.0.2.1"), u64::MAX, NOW);
+        assert_eq!(bans.list(NOW).len(), BANS_MAX + 1);
         save(&mut bans);
         let read = Bans::open(dir.path(), NOW).list(NOW);
-        assert_eq!(read.len(), BANS_MAX);
+        assert_eq!(read.len(), BANS_MAX + 1);
         assert!(read.contains(&("192.0.2.1".to_owned(), NOW + BAN_SECS_MAX)));
     }
 }

@@ -15,7 +15,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
     PeerId, Swarm, autonat, dcutr, gossipsub, identify, kad, mdns, memory_connection_limits, noise,
-    ping, relay, request_response, tcp, upnp, yamux,
+    ping, relay, request_response, upnp,
 };
 use pithead_consensus::hash::sha256;
 use thiserror::Error;
@@ -23,20 +23,14 @@ use thiserror::Error;
 use super::codec::SyncCodec;
 use super::gate::Gate;
 use super::names::Names;
+use super::reach::Reach;
 
 /// A peer has so long to answer a request (protocol §12).
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// A connection has so long to be set up: the handshake of protocol §12 on
-/// each side, and the way there.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Requests under way on one connection, both ways together.
 const STREAMS_PER_CONNECTION_MAX: usize = 32;
-/// Streams of one connection in all.
-const MUXED_STREAMS_MAX: usize = 128;
 /// Streams of one connection whose protocol is not settled yet.
 const NEGOTIATING_STREAMS_MAX: usize = 32;
-/// Bytes under way on one QUIC connection: one response.
-const QUIC_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Longest gossip frame: control messages with many ids, or a few transactions.
 const GOSSIP_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Longest message about a block: an 80-byte header and its wrapping.
@@ -54,6 +48,12 @@ pub(super) const GOSSIP_MEMORY_SECS: usize = 15;
 const MEMORY_SHARE_MAX: f64 = 0.8;
 /// How often a connection's round trip is measured.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// How long the answer may take; two in a row without end the connection.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Peers for which it is found out in [`PROBES_PERIOD`] whether they can be reached.
+const PROBES_PER_PERIOD_MAX: usize = 8;
+/// Longer than the connection to such a peer lasts, with the time to set it up.
+const PROBES_PERIOD: Duration = Duration::from_secs(15);
 /// How often Kademlia looks for nodes near us.
 const KAD_BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(120);
 
@@ -115,32 +115,15 @@ pub(super) fn build(
     agent: &str,
     names: &Names,
     gate: Gate,
+    reach: Reach,
     options: Options,
 ) -> Result<Swarm<Behaviour>, BuildError> {
     let transport = |error: &dyn std::fmt::Display| BuildError::Transport(error.to_string());
-    let muxer = || {
-        let mut config = yamux::Config::default();
-        config.set_max_num_streams(MUXED_STREAMS_MAX);
-        config
-    };
     let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            noise::Config::new,
-            muxer,
-        )
+        .with_other_transport(|key| super::transport::build(key, reach))
         .map_err(|error| transport(&error))?
-        .with_quic_config(|mut config| {
-            config.max_concurrent_stream_limit = MUXED_STREAMS_MAX as u32;
-            config.max_stream_data = QUIC_WINDOW_BYTES;
-            config.max_connection_data = QUIC_WINDOW_BYTES;
-            config.max_idle_timeout = 30_000;
-            config
-        })
-        .with_dns()
-        .map_err(|error| transport(&error))?
-        .with_relay_client(noise::Config::new, muxer)
+        .with_relay_client(noise::Config::new, super::transport::muxer)
         .map_err(|error| transport(&error))?
         .with_behaviour(|key, relay_client| {
             behaviour(key, relay_client, agent, names, gate, options)
@@ -152,7 +135,7 @@ pub(super) fn build(
                 // Who stays is decided by the shell alone.
                 .with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX)))
         })
-        .with_connection_timeout(CONNECTION_TIMEOUT)
+        .with_connection_timeout(super::transport::CONNECTION_TIMEOUT)
         .build();
     Ok(swarm)
 }
@@ -185,7 +168,7 @@ fn behaviour(
         ping: ping::Behaviour::new(
             ping::Config::new()
                 .with_interval(PING_INTERVAL)
-                .with_timeout(REQUEST_TIMEOUT),
+                .with_timeout(PING_TIMEOUT),
         ),
         gossip: gossip(names)?,
         sync: request_response::Behaviour::with_codec(
@@ -198,7 +181,17 @@ fn behaviour(
         kad: kademlia(own, names),
         mdns: mdns.into(),
         upnp: options.upnp.then(upnp::tokio::Behaviour::default).into(),
-        autonat: autonat::Behaviour::new(own, autonat::Config::default()),
+        autonat: autonat::Behaviour::new(
+            own,
+            autonat::Config {
+                // Fewer than the gate lets through at once: what it refused would be
+                // told to the peer as its own fault.
+                throttle_clients_global_max: PROBES_PER_PERIOD_MAX,
+                throttle_clients_peer_max: 1,
+                throttle_clients_period: PROBES_PERIOD,
+                ..autonat::Config::default()
+            },
+        ),
         relay_client,
         relay_server: options
             .relay

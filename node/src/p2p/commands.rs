@@ -4,15 +4,16 @@ use libp2p::PeerId;
 use libp2p::swarm::{ConnectionId, DialError};
 
 use super::address::{PeerAddress, ip_of};
-use super::bans::Subject;
+use super::bans::{By, Subject};
 use super::dialer::ADDED_MAX;
 use super::handle::{AddPeerError, Command, Reply};
+use super::peers::Peer;
 use super::swarm::Shell;
 
 /// A peer that was removed is not dialled for so long.
 const REMOVED_MS: u64 = 600_000;
 /// Operators who may wait for a peer at the same time.
-const ADDING_MAX: usize = ADDED_MAX;
+const ADDING_MAX: usize = 64;
 
 /// Someone who waits for a peer that was added.
 pub(super) struct Adding {
@@ -58,9 +59,18 @@ impl Shell {
     }
 
     fn add_peer(&mut self, address: &PeerAddress, reply: Reply<Result<PeerId, AddPeerError>>) {
-        if self.adding.len() >= ADDING_MAX || !self.dialer.add(address.clone()) {
+        if self.adding.len() >= ADDING_MAX {
+            let _ = reply.send(Err(AddPeerError::Busy { max: ADDING_MAX }));
+            return;
+        }
+        if !self.dialer.add(address.clone()) {
             let _ = reply.send(Err(AddPeerError::Full { max: ADDED_MAX }));
             return;
+        }
+        if let Some(peer) = address.peer
+            && self.peers.get(&peer).is_some_and(Peer::is_unwanted)
+        {
+            self.adopt(peer);
         }
         if let Some(peer) = address.peer
             && self.peers.key(&peer).is_some()
@@ -123,7 +133,7 @@ impl Shell {
     fn ban(&mut self, subject: Subject, secs: u64) {
         let now = self.now();
         let bans = self.swarm.behaviour_mut().gate.bans();
-        bans.ban(subject, now.saturating_add(secs), now);
+        bans.ban(subject, now.saturating_add(secs), now, By::Operator);
         let banned: Vec<PeerId> = self
             .peers
             .iter()

@@ -2,23 +2,28 @@
 //! spread over providers, with anchors first; pauses after failures.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU8, NonZeroUsize};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId};
 use lru::LruCache;
 
-use super::address::{Network, PeerAddress};
-use super::book::{Book, Candidate, backoff_ms, provider_of};
+use super::address::{Network, PeerAddress, is_relayed, provider_of};
+use super::book::{Book, Candidate, backoff_ms};
+use super::reach::Reach;
 
 /// Dials that may be under way to fill up the outbound connections.
 const DIALS_AT_ONCE_MAX: usize = 8;
 /// Peers that may be added by hand.
 pub(super) const ADDED_MAX: usize = 64;
+/// Outbound connections beyond the target while no blocks come.
+const STALE_EXTRA: usize = 2;
 /// Without any outbound connection for so long, bootnodes are asked although
 /// other peers are known.
 const LONELY_MS: u64 = 5_000;
+/// Pause after a dial that this node itself did not begin.
+const NOT_BEGUN_MS: u64 = 5_000;
 /// Peers that are not to be dialled for now; the oldest goes first.
 const AVOIDED_MAX: NonZeroUsize = NonZeroUsize::new(1_000).expect("it is not zero");
 
@@ -49,21 +54,33 @@ struct Dial {
 /// The peers that the dialer need not dial, or count on.
 #[derive(Debug, Default)]
 pub(super) struct Present {
-    /// All that are connected.
+    /// All that are connected, because they came or because we chose them.
     pub(super) connected: HashSet<PeerId>,
+    /// Those that are connected because a protocol asked them the way.
+    pub(super) unwanted: HashSet<PeerId>,
     /// Those that we connected to and work with.
     pub(super) outbound: HashSet<PeerId>,
     /// The providers of those.
     pub(super) providers: HashSet<Network>,
 }
 
+/// What the dialer wants.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// To be dialled.
+    pub(super) dials: Vec<DialOpts>,
+    /// Connected already, by a protocol: to be kept.
+    pub(super) adopt: Vec<PeerId>,
+}
+
 /// The dialer.
 pub(super) struct Dialer {
     /// Known peers.
     pub(super) book: Book,
+    reach: Reach,
     outbound_target: usize,
-    /// How many more for the time being.
-    extra: usize,
+    /// Whether it takes more than that, since those there are bring nothing new.
+    stale: bool,
     fixed: Vec<Fixed>,
     dials: HashMap<ConnectionId, Dial>,
     avoided: LruCache<PeerId, u64>,
@@ -73,7 +90,15 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Keeps `outbound_target` outbound connections.
     #[must_use]
-    pub(super) fn new(book: Book, outbound_target: usize, bootnodes: &[PeerAddress]) -> Self {
+    pub(super) fn new(
+        book: Book,
+        outbound_target: usize,
+        bootnodes: &[PeerAddress],
+        reach: Reach,
+    ) -> Self {
+        for address in bootnodes {
+            reach.named(address);
+        }
         let fixed = bootnodes.iter().map(|address| Fixed {
             address: address.clone(),
             known_as: None,
@@ -83,8 +108,9 @@ impl Dialer {
         });
         Self {
             book,
+            reach,
             outbound_target,
-            extra: 0,
+            stale: false,
             fixed: fixed.collect(),
             dials: HashMap::new(),
             avoided: LruCache::new(AVOIDED_MAX),
@@ -95,12 +121,13 @@ impl Dialer {
     /// How many outbound connections it wants.
     #[must_use]
     pub(super) fn outbound_target(&self) -> usize {
-        self.outbound_target + self.extra
+        self.outbound_target + if self.stale { STALE_EXTRA } else { 0 }
     }
 
-    /// How many more it wants for the time being.
-    pub(super) fn want_extra(&mut self, extra: usize) {
-        self.extra = extra;
+    /// Whether no block has come for so long that perhaps the peers keep them back:
+    /// then others are asked as well.
+    pub(super) fn set_stale(&mut self, stale: bool) {
+        self.stale = stale;
     }
 
     /// Adds a peer to keep; false if there are too many.
@@ -118,6 +145,7 @@ impl Dialer {
         if self.fixed.iter().filter(|one| one.added).count() >= ADDED_MAX {
             return false;
         }
+        self.reach.named(&address);
         self.fixed.push(Fixed {
             address,
             known_as: None,
@@ -147,18 +175,17 @@ impl Dialer {
 
     /// Whether a peer was added by hand.
     #[must_use]
-    #[cfg(test)]
     pub(super) fn is_added(&self, peer: &PeerId) -> bool {
         let mut fixed = self.fixed.iter();
         fixed.any(|one| one.added && one.peer() == Some(*peer))
     }
 
-    /// What to dial at `now_ms`, monotonic milliseconds.
-    pub(super) fn due(&mut self, now_ms: u64, present: &Present) -> Vec<DialOpts> {
-        let mut due = Vec::new();
+    /// Whom to connect to at `now_ms`, monotonic milliseconds.
+    pub(super) fn due(&mut self, now_ms: u64, present: &Present) -> Due {
+        let mut due = Due::default();
         for index in 0..self.fixed.len() {
             if self.fixed.get(index).is_some_and(|one| one.added) {
-                due.extend(self.dial_fixed(index, now_ms, present));
+                self.want_fixed(index, now_ms, present, &mut due);
             }
         }
         let under_way = self.dials.len();
@@ -171,10 +198,16 @@ impl Dialer {
         }
         let chosen = self.choose(now_ms, present, wanted);
         let none_known = chosen.is_empty() && under_way == 0;
-        due.extend(chosen.into_iter().map(|one| self.dial_candidate(one)));
+        for one in chosen {
+            if present.unwanted.contains(&one.peer) {
+                due.adopt.push(one.peer);
+            } else {
+                due.dials.push(self.dial_candidate(one));
+            }
+        }
         if none_known || self.is_lonely(now_ms, present) {
             for index in 0..self.fixed.len() {
-                due.extend(self.dial_fixed(index, now_ms, present));
+                self.want_fixed(index, now_ms, present, &mut due);
             }
         }
         due
@@ -221,14 +254,9 @@ impl Dialer {
             if chosen.len() == wanted {
                 return chosen;
             }
-            if candidate
-                .providers()
-                .any(|provider| taken.contains(&provider))
-            {
-                spare.push(candidate);
-            } else {
-                taken.extend(candidate.providers());
-                chosen.push(candidate);
+            match candidate.provider {
+                Some(provider) if !taken.insert(provider) => spare.push(candidate),
+                _ => chosen.push(candidate),
             }
         }
         if chosen.is_empty() && present.outbound.len() < self.outbound_target / 2 {
@@ -238,10 +266,18 @@ impl Dialer {
     }
 
     fn dial_candidate(&mut self, candidate: Candidate) -> DialOpts {
-        let options = DialOpts::peer_id(candidate.peer)
+        for address in &candidate.addresses {
+            self.reach.permit(address);
+        }
+        let through_relay = candidate.addresses.iter().any(is_relayed);
+        let mut options = DialOpts::peer_id(candidate.peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(candidate.addresses)
-            .build();
+            .addresses(candidate.addresses);
+        if through_relay {
+            // Relays are the last resort, not one of several ways at once.
+            options = options.override_dial_concurrency_factor(NonZeroU8::MIN);
+        }
+        let options = options.build();
         let dial = Dial {
             peer: Some(candidate.peer),
             address: None,
@@ -250,29 +286,32 @@ impl Dialer {
         options
     }
 
-    fn dial_fixed(&mut self, index: usize, now_ms: u64, present: &Present) -> Option<DialOpts> {
-        let one = self.fixed.get(index)?;
-        let connected = one
-            .peer()
-            .is_some_and(|peer| present.connected.contains(&peer));
+    fn want_fixed(&mut self, index: usize, now_ms: u64, present: &Present, due: &mut Due) {
+        let Some(one) = self.fixed.get(index) else {
+            return;
+        };
         let under_way = self
             .dials
             .values()
             .any(|dial| dial.address.as_ref() == Some(&one.address.address));
-        if connected || under_way || one.next_ms > now_ms {
-            return None;
+        if under_way || one.next_ms > now_ms {
+            return;
         }
         let address = one.address.clone();
-        if let Some(peer) = one.peer()
-            && self.is_avoided(&peer, now_ms)
-        {
-            return None;
+        if let Some(peer) = one.peer() {
+            if present.connected.contains(&peer) || self.is_avoided(&peer, now_ms) {
+                return;
+            }
+            if present.unwanted.contains(&peer) {
+                return due.adopt.push(peer);
+            }
         }
-        Some(self.dial(&address))
+        due.dials.push(self.dial(&address));
     }
 
     /// The dial of an address that was named by the operator.
     pub(super) fn dial(&mut self, address: &PeerAddress) -> DialOpts {
+        self.reach.permit(&address.address);
         let options = match address.peer {
             Some(peer) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -326,6 +365,23 @@ impl Dialer {
         }
     }
 
+    /// A dial of ours was not begun, for reasons of this node: nothing is held
+    /// against the peer, but it is not tried again at once.
+    pub(super) fn not_begun(&mut self, connection: ConnectionId, now_ms: u64) {
+        let Some(dial) = self.dials.remove(&connection) else {
+            return;
+        };
+        let later_ms = now_ms.saturating_add(NOT_BEGUN_MS);
+        if let Some(peer) = &dial.peer {
+            self.book.put_off(peer, later_ms);
+        }
+        for one in &mut self.fixed {
+            if dial.address.as_ref() == Some(&one.address.address) {
+                one.next_ms = later_ms;
+            }
+        }
+    }
+
     /// A peer turned out to be of no use, such as one of another network.
     pub(super) fn useless(&mut self, peer: &PeerId, now_ms: u64) {
         self.book.failed(peer, now_ms);
@@ -363,13 +419,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let book = Book::open(dir.path(), PeerId::random());
         let bootnodes: Vec<_> = bootnodes.iter().map(|text| text.parse().unwrap()).collect();
-        (Dialer::new(book, target, &bootnodes), dir)
+        let reach = Reach::new(&[]);
+        (Dialer::new(book, target, &bootnodes, reach), dir)
     }
 
     fn know(dialer: &mut Dialer, ip: &str) -> PeerId {
         let peer = PeerId::random();
         let address = format!("/ip4/{ip}/tcp/1").parse().unwrap();
-        dialer.book.learn(peer, [address]);
+        dialer.book.hear(peer, vec![address]);
         peer
     }
 
@@ -377,16 +434,16 @@ mod tests {
     fn bootnodes_come_in_when_nobody_is_known_or_answers() {
         let (mut dialer, _dir) = dialer(10, &["203.0.113.1:1", "203.0.113.2:1"]);
         let nobody = Present::default();
-        assert_eq!(dialer.due(0, &nobody).len(), 2);
+        assert_eq!(dialer.due(0, &nobody).dials.len(), 2);
         // Under way: not again.
-        assert_eq!(dialer.due(1, &nobody).len(), 0);
+        assert_eq!(dialer.due(1, &nobody).dials.len(), 0);
         let (mut dialer, _dir) = self::dialer(10, &["203.0.113.1:1"]);
         let known = know(&mut dialer, "198.51.100.1");
-        let dials = dialer.due(0, &nobody);
+        let dials = dialer.due(0, &nobody).dials;
         assert_eq!(dials.len(), 1);
         assert_eq!(dials[0].get_peer_id(), Some(known));
-        assert_eq!(dialer.due(LONELY_MS - 1, &nobody).len(), 0);
-        assert_eq!(dialer.due(LONELY_MS, &nobody).len(), 1);
+        assert_eq!(dialer.due(LONELY_MS - 1, &nobody).dials.len(), 0);
+        assert_eq!(dialer.due(LONELY_MS, &nobody).dials.len(), 1);
     }
 
     #[test]
@@ -395,7 +452,7 @@ mod tests {
         for ip in ["203.0.113.1", "203.0.114.1", "198.51.100.1", "192.0.2.1"] {
             know(&mut dialer, ip);
         }
-        assert_eq!(dialer.due(0, &Present::default()).len(), 3);
+        assert_eq!(dialer.due(0, &Present::default()).dials.len(), 3);
         // Somebody of a provider that is taken is better than nobody at all.
         let (mut dialer, _dir) = self::dialer(4, &[]);
         let other = know(&mut dialer, "203.0.113.9");
@@ -403,19 +460,19 @@ mod tests {
         let mut present = Present {
             providers: providers([&address].into_iter()),
             outbound: HashSet::from([PeerId::random()]),
-            connected: HashSet::new(),
+            ..Present::default()
         };
-        let dials = dialer.due(0, &present);
+        let dials = dialer.due(0, &present).dials;
         assert_eq!(dials[0].get_peer_id(), Some(other));
         dialer.failed(dials[0].connection_id(), 0);
         present.outbound.insert(PeerId::random());
-        assert_eq!(dialer.due(1_000_000, &present).len(), 0);
-        // Private networks do not count as providers.
+        assert_eq!(dialer.due(1_000_000, &present).dials.len(), 0);
+        // This machine is no provider; private networks are one.
         let (mut dialer, _dir) = self::dialer(4, &[]);
-        for ip in ["127.0.0.1", "127.0.0.1", "192.168.1.4", "192.168.1.5"] {
+        for ip in ["127.0.0.1", "127.0.0.1", "192.168.1.4", "10.1.1.5"] {
             know(&mut dialer, ip);
         }
-        assert_eq!(dialer.due(0, &Present::default()).len(), 4);
+        assert_eq!(dialer.due(0, &Present::default()).dials.len(), 3);
     }
 
     #[test]
@@ -425,12 +482,12 @@ mod tests {
             know(&mut dialer, &format!("127.0.0.{last}"));
         }
         let nobody = Present::default();
-        let dials = dialer.due(0, &nobody);
+        let dials = dialer.due(0, &nobody).dials;
         assert_eq!(dials.len(), 2);
         for dial in &dials {
             dialer.failed(dial.connection_id(), 0);
         }
-        let again: Vec<_> = dialer.due(1, &nobody);
+        let again: Vec<_> = dialer.due(1, &nobody).dials;
         assert_eq!(again.len(), 2);
         for dial in &again {
             assert!(
@@ -446,7 +503,7 @@ mod tests {
         for dial in &again {
             dialer.connected(dial.connection_id(), dial.get_peer_id().unwrap());
         }
-        assert_eq!(dialer.due(2, &full).len(), 0);
+        assert_eq!(dialer.due(2, &full).dials.len(), 0);
     }
 
     #[test]
@@ -463,15 +520,65 @@ mod tests {
             connected: HashSet::from([peer]),
             ..Present::default()
         };
-        assert_eq!(dialer.due(1, &here).len(), 0);
+        assert_eq!(dialer.due(1, &here).dials.len(), 0);
         let gone = Present::default();
-        assert_eq!(dialer.due(2, &gone).len(), 1);
+        assert_eq!(dialer.due(2, &gone).dials.len(), 1);
         assert!(dialer.remove(&peer, 1_000));
         assert!(!dialer.is_added(&peer));
-        assert_eq!(dialer.due(3, &gone).len(), 0);
+        assert_eq!(dialer.due(3, &gone).dials.len(), 0);
         for port in 1..=ADDED_MAX {
             assert!(dialer.add(format!("203.0.113.1:{port}").parse().unwrap()));
         }
         assert!(!dialer.add("203.0.113.1:999".parse().unwrap()));
+    }
+
+    #[test]
+    fn whom_a_protocol_connected_to_is_kept_if_chosen() {
+        let (mut dialer, _dir) = dialer(4, &[]);
+        let known = know(&mut dialer, "203.0.113.1");
+        let present = Present {
+            unwanted: HashSet::from([known, PeerId::random()]),
+            ..Present::default()
+        };
+        let due = dialer.due(0, &present);
+        assert_eq!((due.dials.len(), due.adopt), (0, vec![known]));
+        // Not one that is to be avoided.
+        dialer.avoid(known, 1_000);
+        assert!(dialer.due(1, &present).adopt.is_empty());
+    }
+
+    #[test]
+    fn what_this_node_did_not_begin_is_nobody_elses_failure() {
+        let (mut dialer, _dir) = dialer(4, &[]);
+        let known = know(&mut dialer, "203.0.113.1");
+        let nobody = Present::default();
+        let mut now_ms = 0;
+        for _ in 0..100 {
+            let dials = dialer.due(now_ms, &nobody).dials;
+            let [dial] = &dials[..] else {
+                panic!("it is forgotten");
+            };
+            assert_eq!(dial.get_peer_id(), Some(known));
+            dialer.not_begun(dial.connection_id(), now_ms);
+            assert!(dialer.due(now_ms + 1, &nobody).dials.is_empty());
+            now_ms += NOT_BEGUN_MS;
+        }
+    }
+
+    #[test]
+    fn others_are_asked_while_no_blocks_come() {
+        let (mut dialer, _dir) = dialer(1, &[]);
+        for ip in ["203.0.113.1", "198.51.100.1", "192.0.2.1", "11.0.0.1"] {
+            know(&mut dialer, ip);
+        }
+        let present = Present {
+            outbound: HashSet::from([PeerId::random()]),
+            ..Present::default()
+        };
+        assert_eq!(dialer.due(0, &present).dials.len(), 0);
+        dialer.set_stale(true);
+        assert_eq!(dialer.due(1, &present).dials.len(), STALE_EXTRA);
+        dialer.set_stale(false);
+        assert_eq!(dialer.outbound_target(), 1);
     }
 }

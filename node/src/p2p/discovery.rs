@@ -2,14 +2,19 @@
 //! book of known peers, from which the dialer chooses; and how a node behind a
 //! router becomes reachable.
 
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+
 use libp2p::autonat::NatStatus;
+use libp2p::core::transport::ListenerId;
 use libp2p::kad::{self, GetClosestPeersError, GetClosestPeersOk, QueryResult};
 use libp2p::multiaddr::Protocol;
 use libp2p::relay::HOP_PROTOCOL_NAME;
 use libp2p::{Multiaddr, PeerId, autonat, identify, mdns, upnp};
+use lru::LruCache;
 use tracing::{debug, info};
 
-use super::address::{is_loopback, is_relayed, is_shareable};
+use super::address::{PeerAddress, Scope, is_relayed};
 use super::behaviour::BehaviourEvent;
 use super::book::usable;
 use super::dialer::Present;
@@ -24,6 +29,12 @@ const LOOKUP_IDLE_INTERVAL_MS: u64 = 300_000;
 const LOOKUP_NEW_PEER_MS: u64 = 200;
 /// Relays that are asked to pass on connections.
 const RELAYS_MAX: usize = 2;
+/// Pause before another relay is asked.
+const RELAY_INTERVAL_MS: u64 = 5_000;
+/// Pause before one is asked again that would not, or no longer.
+const RELAY_REFUSED_MS: u64 = 600_000;
+/// Relays of which that is remembered; the oldest goes first.
+const RELAYS_REFUSED_MAX: NonZeroUsize = NonZeroUsize::new(100).expect("it is not zero");
 
 impl Shell {
     pub(super) fn on_discovery(&mut self, event: BehaviourEvent) {
@@ -38,12 +49,12 @@ impl Shell {
                 let (Ok(GetClosestPeersOk { peers, .. })
                 | Err(GetClosestPeersError::Timeout { peers, .. })) = found;
                 for peer in peers {
-                    self.learn(peer.peer_id, peer.addrs);
+                    self.hear(peer.peer_id, peer.addrs, Scope::Open);
                 }
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
-                    self.learn(peer, vec![address]);
+                    self.hear(peer, vec![address], Scope::Local);
                 }
             }
             BehaviourEvent::Autonat(autonat::Event::StatusChanged { new, .. }) => {
@@ -57,6 +68,11 @@ impl Shell {
     }
 
     fn on_identified(&mut self, id: PeerId, info: identify::Info) {
+        if !self.identifications.take(&id, self.now_ms()) {
+            debug!(peer = %id, "it says who it is again and again");
+            self.dialer.useless(&id, self.now_ms());
+            return self.disconnect(&id);
+        }
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -74,14 +90,12 @@ impl Shell {
             return;
         }
         let addresses = usable(info.listen_addrs, &remote);
-        let kad = &mut self.swarm.behaviour_mut().kad;
+        let mut routed = Vec::new();
         if info.protocols.contains(&self.names.kad) {
-            for address in addresses.iter().filter(|address| !is_relayed(address)) {
-                kad.add_address(&id, address.clone());
-            }
-        } else {
-            kad.remove_peer(&id);
+            let direct = addresses.iter().filter(|address| !is_relayed(address));
+            routed.extend(direct.cloned());
         }
+        self.route(id, routed);
         self.dialer.book.learn(id, addresses);
         if self.peers.key(&id).is_none() {
             let soon = self.now_ms().saturating_add(LOOKUP_NEW_PEER_MS);
@@ -90,17 +104,31 @@ impl Shell {
         self.admit(id);
     }
 
-    /// Takes note of where others say that a peer is. Addresses of this machine
-    /// count only while peers on this machine are connected: no stranger should
-    /// have this node knock at its own doors.
-    fn learn(&mut self, id: PeerId, addresses: Vec<Multiaddr>) {
-        let mut links = self.peers.iter().flat_map(|(_, peer)| &peer.links);
-        let local = links.any(|link| is_loopback(&link.address));
+    /// Has Kademlia know a peer by these addresses only: by itself it would keep
+    /// all that it ever heard.
+    fn route(&mut self, id: PeerId, addresses: Vec<Multiaddr>) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if !addresses.is_empty() && peer.routed == addresses {
+            return;
+        }
+        peer.routed.clone_from(&addresses);
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        kad.remove_peer(&id);
+        for address in addresses {
+            kad.add_address(&id, address);
+        }
+    }
+
+    /// Takes note of where others say that a peer is, as far as they may.
+    fn hear(&mut self, id: PeerId, addresses: Vec<Multiaddr>, from: Scope) {
+        let from = from.min(self.reach.home());
         let addresses = addresses
             .into_iter()
-            .map(|address| super::address::PeerAddress::split(address).address)
-            .filter(|address| is_shareable(address) || (local && is_loopback(address)));
-        self.dialer.book.learn(id, addresses);
+            .map(|address| PeerAddress::split(address).address)
+            .filter(|address| from.may_tell(address));
+        self.dialer.book.hear(id, addresses.collect());
     }
 
     /// Walks through the network for more peers, now and then.
@@ -127,34 +155,93 @@ impl Shell {
             NatStatus::Public(address) => {
                 info!(%address, "reachable from outside");
                 kad.set_mode(Some(kad::Mode::Server));
+                self.relaying.wanted = false;
+                for (listener, _) in self.relaying.listeners.drain() {
+                    self.swarm.remove_listener(listener);
+                }
             }
             NatStatus::Private => {
-                info!("not reachable from outside");
+                info!("not reachable from outside: asking for relays");
                 // Nobody should be sent here in vain.
                 kad.set_mode(Some(kad::Mode::Client));
-                self.ask_relays();
+                self.relaying.wanted = true;
             }
             NatStatus::Unknown => {}
         }
     }
 
-    /// Asks peers to pass connections on to this node; those that come so are
-    /// then made direct, if the routers on both sides allow it.
-    fn ask_relays(&mut self) {
-        let mut relays = Vec::new();
-        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.relays) {
-            let Some(link) = peer.link().filter(|link| !link.inbound) else {
-                continue;
-            };
-            let base = super::address::PeerAddress::split(link.address.clone()).address;
-            if is_shareable(&base) && !is_relayed(&base) {
-                relays.push(base.with(Protocol::P2p(*id)).with(Protocol::P2pCircuit));
+    /// While nobody can reach this node, has peers pass connections on to it; those
+    /// that come so are then made direct, if the routers on both sides allow it.
+    pub(super) fn keep_relays(&mut self, now_ms: u64) {
+        let relaying = &self.relaying;
+        if !relaying.wanted || relaying.listeners.len() >= RELAYS_MAX || now_ms < relaying.next_ms {
+            return;
+        }
+        let relay = self.peers.iter().find_map(|(id, peer)| {
+            // Where a peer that came to us can be reached, others may not know.
+            let link = peer
+                .link()
+                .filter(|link| !link.inbound && link.relay.is_none())?;
+            let base = PeerAddress::split(link.address.clone()).address;
+            let asked = relaying.listeners.values().any(|other| other == id);
+            let refused = relaying
+                .refused
+                .peek(id)
+                .is_some_and(|until| *until > now_ms);
+            (peer.relays && !asked && !refused && Scope::of(&base).is_some()).then_some((*id, base))
+        });
+        let Some((id, base)) = relay else {
+            return;
+        };
+        self.relaying.next_ms = now_ms.saturating_add(RELAY_INTERVAL_MS);
+        match self
+            .swarm
+            .listen_on(base.with(Protocol::P2p(id)).with(Protocol::P2pCircuit))
+        {
+            Ok(listener) => {
+                self.relaying.listeners.insert(listener, id);
+            }
+            Err(error) => {
+                debug!(relay = %id, %error, "no relay");
+                self.relaying.refuse(id, now_ms);
             }
         }
-        for address in relays.into_iter().take(RELAYS_MAX) {
-            if let Err(error) = self.swarm.listen_on(address) {
-                debug!(%error, "no relay");
-            }
+    }
+
+    /// A listener has ended; if it was with a relay, another is asked.
+    pub(super) fn on_listener_closed(&mut self, listener: ListenerId) {
+        let now_ms = self.now_ms();
+        if let Some(relay) = self.relaying.listeners.remove(&listener) {
+            debug!(%relay, "it passes nothing on any longer");
+            self.relaying.refuse(relay, now_ms);
         }
+    }
+}
+
+/// The relays of this node.
+pub(super) struct Relaying {
+    /// Whether it needs any.
+    wanted: bool,
+    listeners: HashMap<ListenerId, PeerId>,
+    /// When to ask those again that would not, monotonic milliseconds.
+    refused: LruCache<PeerId, u64>,
+    next_ms: u64,
+}
+
+impl Default for Relaying {
+    fn default() -> Self {
+        Self {
+            wanted: false,
+            listeners: HashMap::new(),
+            refused: LruCache::new(RELAYS_REFUSED_MAX),
+            next_ms: 0,
+        }
+    }
+}
+
+impl Relaying {
+    fn refuse(&mut self, relay: PeerId, now_ms: u64) {
+        self.refused
+            .put(relay, now_ms.saturating_add(RELAY_REFUSED_MS));
     }
 }

@@ -9,7 +9,7 @@ use lru::LruCache;
 use tracing::{debug, info};
 
 use super::address::ip_of;
-use super::bans::Subject;
+use super::bans::{By, Subject};
 use super::codec::WireRequest;
 use super::swarm::Shell;
 use crate::node::Effect;
@@ -96,11 +96,11 @@ impl Shell {
                 .flat_map(|peer| peer.links.iter().map(|link| link.address.clone()))
                 .collect();
             let bans = self.swarm.behaviour_mut().gate.bans();
-            bans.ban(Subject::Peer(*id), now + PEER_BAN_SECS, now);
+            bans.ban(Subject::Peer(*id), now + PEER_BAN_SECS, now, By::Node);
             let hosts = addresses.iter().filter_map(ip_of).filter_map(Subject::host);
             for host in hosts.collect::<HashSet<_>>() {
                 if self.offenders.is_repeated(host, now) {
-                    bans.ban(host, now + HOST_BAN_SECS, now);
+                    bans.ban(host, now + HOST_BAN_SECS, now, By::Node);
                 }
             }
             self.dialer.book.forget(id);

@@ -1,46 +1,69 @@
-//! Who may connect: bans, and limits on connections in all, per peer, per host
-//! and per site. A behaviour of the swarm, asked before anything else is set up
-//! for a connection.
+//! Who may connect: bans, and limits on peers in all, per host, per site and per
+//! relay. A behaviour of the swarm, asked before anything else is set up for a
+//! connection.
+//!
+//! What is limited is peers. A peer has one connection, and another for a moment:
+//! `upkeep` closes what is not needed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
+use std::hash::RandomState;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure, NetworkBehaviour,
-    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
+    CloseConnection, ConnectionDenied, ConnectionId, DialFailure, FromSwarm, ListenFailure,
+    NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
 
-use super::address::{Network, ip_of};
+use super::address::{Network, Scope, ip_of, provider_of, relay_of};
 use super::bans::{Bans, Subject};
+use super::eviction::{self, Candidate};
 use crate::engine::Clock;
 
-/// Connections to one peer: a direct one that replaces a relayed one, and two
-/// that cross each other.
+/// Connections to one peer: the one, one that crosses or replaces it, and one by
+/// which it is found out whether the peer can be reached.
 const PER_PEER_MAX: usize = 3;
 /// Inbound connections that have not shown who they are yet, in all.
 const PENDING_INBOUND_MAX: usize = 64;
 /// The same from one host.
 const PENDING_PER_HOST_MAX: usize = 4;
+/// The same from one site.
+const PENDING_PER_SITE_MAX: usize = 16;
 /// Outbound connections under way.
 const PENDING_OUTBOUND_MAX: usize = 64;
+/// Connections that protocols may open on their own to ask the way.
+const LOOKUPS_MAX: usize = 16;
+/// Connections that protocols may open on their own to peers that are connected
+/// already: to see whether they can be reached, or to do without a relay.
+const PROBES_MAX: usize = 16;
+/// Inbound peers through one relay: nobody knows where they come from.
+const PER_RELAY_MAX: usize = 2;
+/// The same through all relays.
+const RELAYED_MAX: usize = 8;
 
-/// How many connections there may be.
+/// Of so many inbound places one is for guests: those who ask the way and go again,
+/// and newcomers until they have stayed for [`GUEST_SECS`].
+const PLACES_PER_GUEST: usize = 8;
+/// Longer than a lookup lasts.
+const GUEST_SECS: u64 = 15;
+
+/// How many peers there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct GateLimits {
+    /// In all.
+    pub(super) peers_max: usize,
     /// Inbound ones in all.
     pub(super) inbound_max: usize,
-    /// Outbound ones in all.
-    pub(super) outbound_max: usize,
-    /// Inbound peers from one host.
+    /// Inbound ones from one host.
     pub(super) per_host_max: usize,
-    /// Inbound peers from one site.
+    /// Inbound ones from one site.
     pub(super) per_site_max: usize,
     /// Whether the last two hold for this machine's own addresses, too.
     pub(super) count_loopback: bool,
@@ -52,12 +75,15 @@ pub(super) enum Refused {
     /// The peer or its host is banned.
     #[error("banned")]
     Banned,
-    /// Too many inbound connections.
+    /// Too many inbound peers, each of which deserves its place.
     #[error("no inbound connection is free")]
     InboundFull,
-    /// Too many outbound connections.
+    /// Too many peers, or dials under way.
     #[error("no outbound connection is free")]
     OutboundFull,
+    /// Protocols have opened enough connections on their own.
+    #[error("enough lookups are under way")]
+    LookupsFull,
     /// Too many connections with that peer.
     #[error("enough connections to that peer")]
     PeerFull,
@@ -67,12 +93,62 @@ pub(super) enum Refused {
     /// Too many peers on that site.
     #[error("enough peers of that part of the network")]
     SiteFull,
+    /// Too many peers through relays.
+    #[error("enough peers through relays")]
+    RelayFull,
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The peer came to us.
+    Inbound,
+    /// The dialer chose the peer.
+    Chosen,
+    /// A protocol asks the way.
+    Lookup,
+    /// A protocol tries another way to a connected peer.
+    Probe,
+}
+
+/// Where an inbound connection comes from.
+#[derive(Debug, Clone, Copy, Default)]
+struct Origin {
+    ip: Option<IpAddr>,
+    relay: Option<PeerId>,
+}
+
+impl Origin {
+    fn new(local: &Multiaddr, remote: &Multiaddr) -> Self {
+        // An address behind a relay shows nothing of the peer.
+        match relay_of(local) {
+            Some(relay) => Self {
+                ip: None,
+                relay: Some(relay),
+            },
+            None => Self {
+                ip: ip_of(remote),
+                relay: None,
+            },
+        }
+    }
 }
 
 struct Connection {
     peer: PeerId,
-    inbound: bool,
-    ip: Option<IpAddr>,
+    purpose: Purpose,
+    origin: Origin,
+    provider: Option<Network>,
+    arrival: u64,
+    /// Unix seconds.
+    since: u64,
+}
+
+/// What speaks for a connected peer.
+#[derive(Debug, Clone, Copy, Default)]
+struct Merit {
+    latency: Option<Duration>,
+    block_at: u64,
 }
 
 /// The behaviour.
@@ -80,9 +156,17 @@ pub(super) struct Gate {
     limits: GateLimits,
     bans: Bans,
     clock: Clock,
+    secret: RandomState,
     connections: HashMap<ConnectionId, Connection>,
+    merits: HashMap<PeerId, Merit>,
+    arrivals: u64,
+    /// Peers that are on their way out, and count no longer.
+    leaving: HashSet<PeerId>,
+    evicted: VecDeque<PeerId>,
     pending_inbound: HashMap<ConnectionId, Option<IpAddr>>,
-    pending_outbound: HashSet<ConnectionId>,
+    /// Dials of the dialer that are about to begin.
+    chosen: HashSet<ConnectionId>,
+    pending_outbound: HashMap<ConnectionId, Purpose>,
 }
 
 impl Gate {
@@ -93,15 +177,56 @@ impl Gate {
             limits,
             bans,
             clock,
+            secret: RandomState::new(),
             connections: HashMap::new(),
+            merits: HashMap::new(),
+            arrivals: 0,
+            leaving: HashSet::new(),
+            evicted: VecDeque::new(),
             pending_inbound: HashMap::new(),
-            pending_outbound: HashSet::new(),
+            chosen: HashSet::new(),
+            pending_outbound: HashMap::new(),
         }
     }
 
     /// The bans.
     pub(super) fn bans(&mut self) -> &mut Bans {
         &mut self.bans
+    }
+
+    /// The dialer is about to dial: what is not announced so is a protocol's.
+    pub(super) fn announce(&mut self, connection: ConnectionId) {
+        self.chosen.insert(connection);
+    }
+
+    /// The dialer would have chosen a peer that a protocol has connected to; false
+    /// if there are too many peers.
+    pub(super) fn adopt(&mut self, peer: PeerId, connection: ConnectionId) -> bool {
+        if self.check_total(peer).is_err() {
+            return false;
+        }
+        let Some(adopted) = self.connections.get_mut(&connection) else {
+            return false;
+        };
+        adopted.purpose = Purpose::Chosen;
+        true
+    }
+
+    /// A round trip was measured.
+    pub(super) fn note_latency(&mut self, peer: PeerId, latency: Duration) {
+        if let Some(merit) = self.merits.get_mut(&peer) {
+            // The best says how near it is; the rest how busy.
+            let best = merit.latency.map_or(latency, |known| known.min(latency));
+            merit.latency = Some(best);
+        }
+    }
+
+    /// A peer was the first to announce a block that turned out sound.
+    pub(super) fn note_block(&mut self, peer: &PeerId) {
+        if let Some(merit) = self.merits.get_mut(peer) {
+            self.arrivals += 1;
+            merit.block_at = self.arrivals;
+        }
     }
 
     /// Whether the peer, or the host at `ip`, is banned.
@@ -129,25 +254,35 @@ impl Gate {
         Ok(())
     }
 
-    fn count(&self, inbound: bool) -> usize {
-        let connections = self.connections.values();
-        connections.filter(|one| one.inbound == inbound).count()
+    /// Peers that have a connection of this kind, without those on their way out.
+    fn peers(&self, which: impl Fn(&Connection) -> bool) -> HashSet<PeerId> {
+        let connections = self.connections.values().filter(|one| which(one));
+        let peers = connections.map(|one| one.peer);
+        peers.filter(|peer| !self.leaving.contains(peer)).collect()
+    }
+
+    fn inbound(&self) -> HashSet<PeerId> {
+        let chosen = self.chosen_peers();
+        let mut inbound = self.peers(|one| one.purpose == Purpose::Inbound);
+        inbound.retain(|peer| !chosen.contains(peer));
+        inbound
+    }
+
+    fn chosen_peers(&self) -> HashSet<PeerId> {
+        self.peers(|one| one.purpose == Purpose::Chosen)
     }
 
     /// The address if the limits of hosts and sites hold for it.
     fn counted(&self, ip: Option<IpAddr>) -> Option<IpAddr> {
-        ip.filter(|ip| self.limits.count_loopback || !ip.is_loopback())
+        let own = |ip: &IpAddr| Scope::of_ip(*ip) == Some(Scope::Machine);
+        ip.filter(|ip| self.limits.count_loopback || !own(ip))
     }
 
-    /// Other peers that are connected inbound from the same network.
-    fn neighbours(&self, peer: PeerId, same: impl Fn(IpAddr) -> bool) -> usize {
-        let neighbours: HashSet<PeerId> = self
-            .connections
-            .values()
-            .filter(|one| one.inbound && one.peer != peer && one.ip.is_some_and(&same))
-            .map(|one| one.peer)
-            .collect();
-        neighbours.len()
+    /// Other peers that are connected inbound from the same place.
+    fn neighbours(&self, peer: PeerId, same: impl Fn(&Origin) -> bool) -> usize {
+        let inbound = |one: &Connection| one.purpose == Purpose::Inbound;
+        let all = self.peers(|one| inbound(one) && one.peer != peer && same(&one.origin));
+        all.len()
     }
 
     fn check_inbound_pending(&mut self, ip: Option<IpAddr>) -> Result<(), Refused> {
@@ -156,40 +291,223 @@ impl Gate {
             return Err(Refused::InboundFull);
         }
         if let Some(ip) = self.counted(ip) {
-            let host = Network::host(ip);
-            let same = |other: &&Option<IpAddr>| other.is_some_and(|ip| Network::host(ip) == host);
-            if self.pending_inbound.values().filter(same).count() >= PENDING_PER_HOST_MAX {
+            let pending = |of: fn(IpAddr) -> Network| {
+                let others = self.pending_inbound.values().flatten();
+                others.filter(|other| of(**other) == of(ip)).count()
+            };
+            if pending(Network::host) >= PENDING_PER_HOST_MAX {
                 return Err(Refused::HostFull);
             }
-        }
-        Ok(())
-    }
-
-    fn check_inbound(&mut self, peer: PeerId, ip: Option<IpAddr>) -> Result<(), Refused> {
-        self.check_ban(Some(peer), ip)?;
-        self.check_peer(peer)?;
-        if self.count(true) >= self.limits.inbound_max {
-            return Err(Refused::InboundFull);
-        }
-        if let Some(ip) = self.counted(ip) {
-            let (host, site) = (Network::host(ip), Network::site(ip));
-            if self.neighbours(peer, |ip| Network::host(ip) == host) >= self.limits.per_host_max {
-                return Err(Refused::HostFull);
-            }
-            if self.neighbours(peer, |ip| Network::site(ip) == site) >= self.limits.per_site_max {
+            if pending(Network::site) >= PENDING_PER_SITE_MAX {
                 return Err(Refused::SiteFull);
             }
         }
         Ok(())
     }
 
-    fn check_outbound(&mut self, peer: PeerId, ip: Option<IpAddr>) -> Result<(), Refused> {
-        self.check_ban(Some(peer), ip)?;
+    fn check_inbound(&mut self, peer: PeerId, origin: Origin) -> Result<(), Refused> {
+        self.check_ban(Some(peer), origin.ip)?;
         self.check_peer(peer)?;
-        if self.count(false) >= self.limits.outbound_max {
+        if self.inbound().contains(&peer) || self.chosen_peers().contains(&peer) {
+            return Ok(());
+        }
+        if let Some(relay) = origin.relay
+            && (self.neighbours(peer, |other| other.relay == Some(relay)) >= PER_RELAY_MAX
+                || self.neighbours(peer, |other| other.relay.is_some()) >= RELAYED_MAX)
+        {
+            return Err(Refused::RelayFull);
+        }
+        if let Some(ip) = self.counted(origin.ip) {
+            let neighbours = |of: fn(IpAddr) -> Network| {
+                let same = |other: &Origin| other.ip.is_some_and(|other| of(other) == of(ip));
+                self.neighbours(peer, same)
+            };
+            if neighbours(Network::host) >= self.limits.per_host_max {
+                return Err(Refused::HostFull);
+            }
+            if neighbours(Network::site) >= self.limits.per_site_max {
+                return Err(Refused::SiteFull);
+            }
+        }
+        let inbound = self.inbound();
+        if inbound.len() < self.places() {
+            return Ok(());
+        }
+        // Nobody is put out for one of whom nothing can be known.
+        if origin.relay.is_some() {
+            return Err(Refused::InboundFull);
+        }
+        let made = if self.guests_max() == 0 {
+            self.make_room(&inbound, eviction::choose)
+        } else {
+            // Who perhaps only asks the way puts out nobody who stays.
+            let settled = self.settled();
+            let guests = inbound.difference(&settled).copied().collect();
+            self.make_room(&guests, |guests, _| eviction::newest_of_crowd(&guests))
+        };
+        if !made {
+            return Err(Refused::InboundFull);
+        }
+        Ok(())
+    }
+
+    /// Inbound places that there are at present.
+    fn places(&self) -> usize {
+        let rest = self.limits.peers_max;
+        let rest = rest.saturating_sub(self.chosen_peers().len());
+        self.limits.inbound_max.min(rest)
+    }
+
+    fn guests_max(&self) -> usize {
+        self.limits.inbound_max / PLACES_PER_GUEST
+    }
+
+    /// Inbound peers that are guests no longer.
+    fn settled(&self) -> HashSet<PeerId> {
+        let now = (self.clock)();
+        let long = |one: &Connection| now.saturating_sub(one.since) >= GUEST_SECS;
+        let inbound = |one: &Connection| one.purpose == Purpose::Inbound;
+        let stayed = self.peers(|one| inbound(one) && long(one));
+        self.inbound().intersection(&stayed).copied().collect()
+    }
+
+    /// Newcomers become peers like others: whoever is then one too many leaves.
+    pub(super) fn settle(&mut self) {
+        let most = self.places().saturating_sub(self.guests_max());
+        loop {
+            let settled = self.settled();
+            if settled.len() <= most || !self.make_room(&settled, eviction::choose) {
+                return;
+            }
+        }
+    }
+
+    /// Puts one of these inbound peers out, if one of them is found to be the one.
+    fn make_room(
+        &mut self,
+        inbound: &HashSet<PeerId>,
+        choose: impl Fn(Vec<Candidate>, &RandomState) -> Option<PeerId>,
+    ) -> bool {
+        let mut candidates: HashMap<PeerId, Candidate> = HashMap::new();
+        for one in self.connections.values() {
+            if !inbound.contains(&one.peer) || one.purpose != Purpose::Inbound {
+                continue;
+            }
+            let merit = self.merits.get(&one.peer).copied().unwrap_or_default();
+            let candidate = candidates.entry(one.peer).or_insert(Candidate {
+                peer: one.peer,
+                arrival: one.arrival,
+                latency: merit.latency,
+                block_at: merit.block_at,
+                provider: one.provider,
+            });
+            candidate.arrival = candidate.arrival.min(one.arrival);
+        }
+        let Some(peer) = choose(candidates.into_values().collect(), &self.secret) else {
+            return false;
+        };
+        self.leaving.insert(peer);
+        self.evicted.push_back(peer);
+        true
+    }
+
+    /// Whether one more peer may be had.
+    fn check_total(&mut self, peer: PeerId) -> Result<(), Refused> {
+        let (inbound, chosen) = (self.inbound(), self.chosen_peers());
+        if chosen.contains(&peer) || inbound.contains(&peer) {
+            return Ok(());
+        }
+        if chosen.len() >= self.limits.peers_max
+            || (chosen.len() + inbound.len() >= self.limits.peers_max
+                && !self.make_room(&inbound, eviction::choose))
+        {
             return Err(Refused::OutboundFull);
         }
         Ok(())
+    }
+
+    /// Whether a dial may begin, and what it is for.
+    fn check_outbound_pending(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+    ) -> Result<Purpose, Refused> {
+        if self.pending_outbound.len() >= PENDING_OUTBOUND_MAX {
+            return Err(Refused::OutboundFull);
+        }
+        if self.chosen.remove(&connection) {
+            return Ok(Purpose::Chosen);
+        }
+        let connected = peer.is_some_and(|peer| self.merits.contains_key(&peer));
+        let (purpose, most) = if connected {
+            (Purpose::Probe, PROBES_MAX)
+        } else {
+            (Purpose::Lookup, LOOKUPS_MAX)
+        };
+        let held = self.connections.values().map(|one| one.purpose);
+        let all = held.chain(self.pending_outbound.values().copied());
+        if all.filter(|other| *other == purpose).count() >= most {
+            return Err(Refused::LookupsFull);
+        }
+        Ok(purpose)
+    }
+
+    fn check_outbound(
+        &mut self,
+        peer: PeerId,
+        ip: Option<IpAddr>,
+        purpose: Purpose,
+    ) -> Result<(), Refused> {
+        self.check_ban(Some(peer), ip)?;
+        self.check_peer(peer)?;
+        if purpose == Purpose::Chosen {
+            self.check_total(peer)?;
+        }
+        Ok(())
+    }
+
+    fn forget_pending(&mut self, connection: ConnectionId) {
+        self.chosen.remove(&connection);
+        self.pending_outbound.remove(&connection);
+        self.pending_inbound.remove(&connection);
+    }
+
+    fn established(&mut self, event: &ConnectionEstablished<'_>) {
+        let purpose = self.pending_outbound.remove(&event.connection_id);
+        self.pending_inbound.remove(&event.connection_id);
+        let remote = event.endpoint.get_remote_address();
+        // Whom we met halfway, as its part of getting rid of a relay, came to us.
+        let (purpose, origin) = match event.endpoint {
+            ConnectedPoint::Listener { local_addr, .. } => {
+                (Purpose::Inbound, Origin::new(local_addr, remote))
+            }
+            ConnectedPoint::Dialer {
+                role_override: Endpoint::Listener,
+                ..
+            } => (Purpose::Inbound, Origin::new(remote, remote)),
+            ConnectedPoint::Dialer { .. } => {
+                (purpose.unwrap_or(Purpose::Lookup), Origin::default())
+            }
+        };
+        self.arrivals += 1;
+        let connection = Connection {
+            peer: event.peer_id,
+            purpose,
+            origin,
+            provider: provider_of(remote),
+            arrival: self.arrivals,
+            since: (self.clock)(),
+        };
+        self.connections.insert(event.connection_id, connection);
+        self.merits.entry(event.peer_id).or_default();
+    }
+
+    fn closed(&mut self, event: &ConnectionClosed<'_>) {
+        self.connections.remove(&event.connection_id);
+        if event.remaining_established == 0 {
+            self.merits.remove(&event.peer_id);
+            self.leaving.remove(&event.peer_id);
+        }
     }
 }
 
@@ -200,10 +518,10 @@ impl NetworkBehaviour for Gate {
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let ip = ip_of(remote);
+        let ip = Origin::new(local, remote).ip;
         self.check_inbound_pending(ip)
             .map_err(ConnectionDenied::new)?;
         self.pending_inbound.insert(connection, ip);
@@ -214,11 +532,11 @@ impl NetworkBehaviour for Gate {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending_inbound.remove(&connection);
-        self.check_inbound(peer, ip_of(remote))
+        self.check_inbound(peer, Origin::new(local, remote))
             .map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
@@ -234,11 +552,11 @@ impl NetworkBehaviour for Gate {
             [only] => ip_of(only),
             _ => None,
         };
-        self.check_ban(peer, only).map_err(ConnectionDenied::new)?;
-        if self.pending_outbound.len() >= PENDING_OUTBOUND_MAX {
-            return Err(ConnectionDenied::new(Refused::OutboundFull));
-        }
-        self.pending_outbound.insert(connection);
+        let banned = self.check_ban(peer, only);
+        let purpose = banned
+            .and_then(|()| self.check_outbound_pending(connection, peer))
+            .map_err(ConnectionDenied::new)?;
+        self.pending_outbound.insert(connection, purpose);
         Ok(Vec::new())
     }
 
@@ -250,35 +568,24 @@ impl NetworkBehaviour for Gate {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.pending_outbound.remove(&connection);
-        self.check_outbound(peer, ip_of(address))
-            .map_err(ConnectionDenied::new)?;
+        // It stays pending until the swarm counts it.
+        let pending = self.pending_outbound.get(&connection);
+        let purpose = pending.copied().unwrap_or(Purpose::Lookup);
+        self.check_outbound(peer, ip_of(address), purpose)
+            .map_err(|refused| {
+                self.pending_outbound.remove(&connection);
+                ConnectionDenied::new(refused)
+            })?;
         Ok(dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint,
-                ..
-            }) => {
-                let connection = Connection {
-                    peer: peer_id,
-                    inbound: endpoint.is_listener(),
-                    ip: ip_of(endpoint.get_remote_address()),
-                };
-                self.connections.insert(connection_id, connection);
-            }
-            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
-                self.connections.remove(&connection_id);
-            }
-            FromSwarm::DialFailure(DialFailure { connection_id, .. }) => {
-                self.pending_outbound.remove(&connection_id);
-            }
-            FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
-                self.pending_inbound.remove(&connection_id);
+            FromSwarm::ConnectionEstablished(event) => self.established(&event),
+            FromSwarm::ConnectionClosed(event) => self.closed(&event),
+            FromSwarm::DialFailure(DialFailure { connection_id, .. })
+            | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.forget_pending(connection_id);
             }
             _ => {}
         }
@@ -294,142 +601,15 @@ impl NetworkBehaviour for Gate {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
+        match self.evicted.pop_front() {
+            Some(peer_id) => Poll::Ready(ToSwarm::CloseConnection {
+                peer_id,
+                connection: CloseConnection::All,
+            }),
+            None => Poll::Pending,
+        }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::sync::Arc;
-
-    use libp2p::core::ConnectedPoint;
-
-    use super::*;
-
-    const LIMITS: GateLimits = GateLimits {
-        inbound_max: 20,
-        outbound_max: 3,
-        per_host_max: 2,
-        per_site_max: 8,
-        count_loopback: false,
-    };
-    const NOW: u64 = 1_700_000_000;
-
-    fn gate(limits: GateLimits) -> (Gate, tempfile::TempDir) {
-        let dir = tempfile::tempdir().unwrap();
-        let bans = Bans::open(dir.path(), NOW);
-        (Gate::new(limits, bans, Arc::new(|| NOW)), dir)
-    }
-
-    /// Goes through what the swarm does with an inbound connection.
-    fn arrive(gate: &mut Gate, peer: PeerId, ip: &str) -> Result<ConnectionId, Refused> {
-        let kind = if ip.contains(':') { "ip6" } else { "ip4" };
-        let remote: Multiaddr = format!("/{kind}/{ip}/tcp/5000").parse().unwrap();
-        let local: Multiaddr = "/ip4/192.0.2.200/tcp/7311".parse().unwrap();
-        let id = ConnectionId::new_unchecked(gate.connections.len() + 1_000);
-        let refused = |denied: ConnectionDenied| *denied.downcast_ref::<Refused>().unwrap();
-        gate.handle_pending_inbound_connection(id, &local, &remote)
-            .map_err(refused)?;
-        gate.handle_established_inbound_connection(id, peer, &local, &remote)
-            .map_err(refused)?;
-        gate.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-            peer_id: peer,
-            connection_id: id,
-            endpoint: &ConnectedPoint::Listener {
-                local_addr: local,
-                send_back_addr: remote,
-            },
-            failed_addresses: &[],
-            other_established: 0,
-        }));
-        Ok(id)
-    }
-
-    #[test]
-    fn two_peers_of_a_host_and_eight_of_a_site() {
-        let (mut gate, _dir) = gate(LIMITS);
-        for ip in ["203.0.113.1", "::ffff:203.0.113.1"] {
-            arrive(&mut gate, PeerId::random(), ip).unwrap();
-        }
-        let third = arrive(&mut gate, PeerId::random(), "203.0.113.1");
-        assert_eq!(third.unwrap_err(), Refused::HostFull);
-        for last in 2..8 {
-            arrive(&mut gate, PeerId::random(), &format!("203.0.113.{last}")).unwrap();
-        }
-        let ninth = arrive(&mut gate, PeerId::random(), "203.0.113.99");
-        assert_eq!(ninth.unwrap_err(), Refused::SiteFull);
-        arrive(&mut gate, PeerId::random(), "203.0.114.1").unwrap();
-        // IPv6 hosts are whole /64s.
-        for last in 1..3 {
-            arrive(&mut gate, PeerId::random(), &format!("2001:db8::{last}")).unwrap();
-        }
-        let third = arrive(&mut gate, PeerId::random(), "2001:db8::ffff");
-        assert_eq!(third.unwrap_err(), Refused::HostFull);
-    }
-
-    #[test]
-    fn this_machine_is_exempt_unless_told() {
-        let (mut open, _dir) = gate(LIMITS);
-        for _ in 0..LIMITS.inbound_max {
-            arrive(&mut open, PeerId::random(), "127.0.0.1").unwrap();
-        }
-        let over = arrive(&mut open, PeerId::random(), "127.0.0.1");
-        assert_eq!(over.unwrap_err(), Refused::InboundFull);
-        let (mut strict, _dir) = gate(GateLimits {
-            count_loopback: true,
-            ..LIMITS
-        });
-        for _ in 0..2 {
-            arrive(&mut strict, PeerId::random(), "127.0.0.1").unwrap();
-        }
-        let third = arrive(&mut strict, PeerId::random(), "127.0.0.1");
-        assert_eq!(third.unwrap_err(), Refused::HostFull);
-    }
-
-    #[test]
-    fn a_place_is_free_again_once_its_connection_closes() {
-        let (mut gate, _dir) = gate(LIMITS);
-        let peer = PeerId::random();
-        let first = arrive(&mut gate, peer, "203.0.113.1").unwrap();
-        arrive(&mut gate, PeerId::random(), "203.0.113.1").unwrap();
-        assert!(arrive(&mut gate, PeerId::random(), "203.0.113.1").is_err());
-        let endpoint = ConnectedPoint::Listener {
-            local_addr: Multiaddr::empty(),
-            send_back_addr: Multiaddr::empty(),
-        };
-        gate.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
-            peer_id: peer,
-            connection_id: first,
-            endpoint: &endpoint,
-            cause: None,
-            remaining_established: 0,
-        }));
-        arrive(&mut gate, PeerId::random(), "203.0.113.1").unwrap();
-    }
-
-    #[test]
-    fn the_banned_are_refused_by_identity_and_by_host() {
-        let (mut gate, _dir) = gate(LIMITS);
-        let peer = PeerId::random();
-        gate.bans().ban(Subject::Peer(peer), NOW + 10, NOW);
-        let refused = arrive(&mut gate, peer, "127.0.0.1");
-        assert_eq!(refused.unwrap_err(), Refused::Banned);
-        let host = Subject::host("203.0.113.7".parse().unwrap()).unwrap();
-        gate.bans().ban(host, NOW + 10, NOW);
-        let refused = arrive(&mut gate, PeerId::random(), "203.0.113.7");
-        assert_eq!(refused.unwrap_err(), Refused::Banned);
-        arrive(&mut gate, PeerId::random(), "203.0.113.8").unwrap();
-    }
-
-    #[test]
-    fn a_peer_gets_three_connections() {
-        let (mut gate, _dir) = gate(LIMITS);
-        let peer = PeerId::random();
-        for _ in 0..PER_PEER_MAX {
-            arrive(&mut gate, peer, "203.0.113.1").unwrap();
-        }
-        let over = arrive(&mut gate, peer, "203.0.113.1");
-        assert_eq!(over.unwrap_err(), Refused::PeerFull);
-    }
-}
+mod tests;

@@ -60,6 +60,12 @@ pub enum AddPeerError {
         /// How many may be.
         max: usize,
     },
+    /// Too many are being connected to.
+    #[error("{max} peers are being added at this moment: try again once they are, or are not")]
+    Busy {
+        /// How many may be.
+        max: usize,
+    },
     /// It can't be connected to, or is of no use. It is tried again from time
     /// to time.
     #[error("{0}")]

@@ -21,14 +21,18 @@ mod commands;
 mod dialer;
 mod discovery;
 mod effects;
+mod eviction;
 mod files;
 mod gate;
 mod gossip;
 mod limiter;
+mod links;
 mod names;
 mod peers;
+mod reach;
 mod serving;
 mod swarm;
+mod transport;
 mod upkeep;
 
 use std::io;
@@ -54,11 +58,12 @@ pub use identity::IdentityError;
 use crate::engine::{Clock, Engine};
 use crate::sync::response_bytes_max;
 use bans::Bans;
-use behaviour::Behaviour;
+use behaviour::{Behaviour, BehaviourEvent};
 use book::Book;
 use dialer::Dialer;
 use gate::{Gate, GateLimits};
 use names::Names;
+use reach::Reach;
 use swarm::{Parts, Shell};
 
 /// Peers in all, if nothing else is said: 10 that we connect to and 64 that
@@ -66,9 +71,6 @@ use swarm::{Parts, Shell};
 pub const PEERS_MAX_DEFAULT: usize = OUTBOUND_MAX + 64;
 /// Peers that a node connects to by itself (protocol §12).
 const OUTBOUND_MAX: usize = 10;
-/// Outbound connections beyond that: those added by hand, and short ones that ask
-/// the way.
-const OUTBOUND_SLACK: usize = dialer::ADDED_MAX + 16;
 /// Inbound peers from one host (protocol §12).
 const PER_HOST_MAX: usize = 2;
 /// Inbound peers from one site (protocol §12).
@@ -139,8 +141,8 @@ pub async fn start(
     let names = Names::of(&params.genesis_hash);
     let outbound = OUTBOUND_MAX.min(options.peers_max.div_ceil(2));
     let limits = GateLimits {
+        peers_max: options.peers_max,
         inbound_max: options.peers_max.saturating_sub(outbound),
-        outbound_max: outbound + OUTBOUND_SLACK,
         per_host_max: PER_HOST_MAX,
         per_site_max: PER_SITE_MAX,
         count_loopback: false,
@@ -153,8 +155,9 @@ pub async fn start(
         relay: options.relay,
         response_bytes_max: response_bytes_max(params.max_block_bytes),
     };
-    let mut swarm = behaviour::build(key, &options.agent, &names, gate, protocols)?;
-    let listening = listen(&mut swarm, &options.listen).await?;
+    let reach = Reach::new(&options.listen);
+    let mut swarm = behaviour::build(key, &options.agent, &names, gate, reach.clone(), protocols)?;
+    let (listening, early) = listen(&mut swarm, &options.listen).await?;
     for address in &options.external {
         swarm.add_external_address(address.clone());
     }
@@ -171,8 +174,10 @@ pub async fn start(
     let book = Book::open(&options.data_dir, own);
     let shell = Shell::new(Parts {
         swarm,
+        early,
+        reach: reach.clone(),
         names,
-        dialer: Dialer::new(book, outbound, &options.bootnodes),
+        dialer: Dialer::new(book, outbound, &options.bootnodes, reach),
         engine: engine.clone(),
         clock,
         commands,
@@ -189,11 +194,12 @@ pub async fn start(
 }
 
 /// Listens on each address and waits until the system has said where that is:
-/// ports may be left to it.
+/// ports may be left to it. What else happens meanwhile, such as the first peers
+/// that connect, is returned for the shell.
 async fn listen(
     swarm: &mut Swarm<Behaviour>,
     addresses: &[Multiaddr],
-) -> Result<Vec<Multiaddr>, StartError> {
+) -> Result<(Vec<Multiaddr>, Vec<SwarmEvent<BehaviourEvent>>), StartError> {
     let refused = |address: &Multiaddr, reason: String| StartError::Listen {
         address: address.clone(),
         reason,
@@ -217,7 +223,7 @@ async fn listen(
             Err(reason) => return Err(refused(address, reason)),
         }
     }
-    let mut listening = Vec::new();
+    let (mut listening, mut early) = (Vec::new(), Vec::new());
     let deadline = tokio::time::Instant::now() + LISTEN_TIMEOUT;
     while !waiting.is_empty() {
         let event = tokio::time::timeout_at(deadline, swarm.select_next_some()).await;
@@ -238,12 +244,13 @@ async fn listen(
                     return Err(refused(address, error.to_string()));
                 }
             }
-            Ok(_) => {}
+            // Bounded by the gate's limits and the time.
+            Ok(other) => early.push(other),
             // An interface without an address may get one later.
             Err(_) => break,
         }
     }
-    Ok(listening)
+    Ok((listening, early))
 }
 
 fn is_any_v6(address: &Multiaddr) -> bool {

@@ -22,9 +22,20 @@ pub(super) struct Link {
     pub(super) id: ConnectionId,
     pub(super) address: Multiaddr,
     pub(super) inbound: bool,
-    /// Whether the dialer asked for it or adopted it: protocols open connections on
-    /// their own, to peers of others' choosing.
+    /// Whether the dialer chose it: protocols open connections on their own, to
+    /// peers of others' choosing.
     pub(super) wanted: bool,
+    /// The relay that it goes through.
+    pub(super) relay: Option<PeerId>,
+    /// Monotonic milliseconds.
+    pub(super) since_ms: u64,
+}
+
+impl Link {
+    /// Whether a protocol opened it on its own.
+    pub(super) fn is_unwanted(&self) -> bool {
+        !self.inbound && !self.wanted
+    }
 }
 
 /// A connected peer.
@@ -32,6 +43,8 @@ pub(super) struct Link {
 pub(super) struct Peer {
     /// Given on admission.
     pub(super) key: Option<PeerKey>,
+    /// Whether it has shown that it is on our network.
+    pub(super) identified: bool,
     pub(super) links: Vec<Link>,
     /// Monotonic milliseconds.
     pub(super) since_ms: u64,
@@ -48,24 +61,33 @@ pub(super) struct Peer {
     pub(super) bytes_received: u64,
     /// Whether it passes on connections for others.
     pub(super) relays: bool,
+    /// When it last announced a sound block, monotonic milliseconds.
+    pub(super) block_at_ms: Option<u64>,
+    /// The addresses that Kademlia has of it.
+    pub(super) routed: Vec<Multiaddr>,
 }
 
 impl Peer {
-    /// The connection that counts: a direct one before a relayed one, the first
-    /// among equals.
+    /// The connection that counts: one that is wanted before one that is not, a
+    /// direct one before a relayed one, the first among equals.
     pub(super) fn link(&self) -> Option<&Link> {
-        let mut links = self.links.iter();
-        let direct = links.find(|link| !super::address::is_relayed(&link.address));
-        direct.or_else(|| self.links.first())
+        let links = self.links.iter();
+        links.min_by_key(|link| (link.is_unwanted(), link.relay.is_some()))
     }
 
     pub(super) fn is_inbound(&self) -> bool {
         self.link().is_none_or(|link| link.inbound)
     }
 
+    /// Whether the dialer chose it, and it is on our network. One that came, and of
+    /// whose connections only a protocol's is left, is not.
+    pub(super) fn is_outbound(&self) -> bool {
+        self.key.is_some() && !self.is_inbound() && !self.is_unwanted()
+    }
+
     /// Whether a protocol opened all its connections on its own.
     pub(super) fn is_unwanted(&self) -> bool {
-        !self.links.iter().any(|link| link.inbound || link.wanted)
+        self.links.iter().all(Link::is_unwanted)
     }
 }
 
@@ -82,6 +104,7 @@ impl Peers {
     pub(super) fn connected(&mut self, id: PeerId, link: Link, now_ms: u64, unix_secs: u64) {
         let peer = self.all.entry(id).or_insert_with(|| Peer {
             key: None,
+            identified: false,
             links: Vec::new(),
             since_ms: now_ms,
             connected_at: unix_secs,
@@ -93,6 +116,8 @@ impl Peers {
             bytes_sent: 0,
             bytes_received: 0,
             relays: false,
+            block_at_ms: None,
+            routed: Vec::new(),
         });
         peer.links.push(link);
     }
@@ -111,10 +136,12 @@ impl Peers {
         Some(peer)
     }
 
-    /// Admits a peer; its new key, or `None` if it has one or is not there.
+    /// Admits a peer; its new key, or `None` if it has one, is not there, or if
+    /// only a protocol wanted it.
     pub(super) fn admit(&mut self, id: &PeerId) -> Option<PeerKey> {
         let peer = self.all.get_mut(id)?;
-        if peer.key.is_some() {
+        peer.identified = true;
+        if peer.key.is_some() || peer.is_unwanted() {
             return None;
         }
         let key = PeerKey(self.next_key);
@@ -173,11 +200,15 @@ impl Peers {
     pub(super) fn present(&self) -> Present {
         let outbound = || {
             let all = self.all.iter();
-            all.filter(|(_, peer)| peer.key.is_some() && !peer.is_inbound() && !peer.is_unwanted())
+            all.filter(|(_, peer)| peer.is_outbound())
         };
         let links = outbound().filter_map(|(_, peer)| peer.link());
+        let unwanted = self.all.iter().filter(|(_, peer)| peer.is_unwanted());
+        let unwanted: std::collections::HashSet<_> = unwanted.map(|(id, _)| *id).collect();
+        let all = self.all.keys().copied();
         Present {
-            connected: self.all.keys().copied().collect(),
+            connected: all.filter(|id| !unwanted.contains(id)).collect(),
+            unwanted,
             outbound: outbound().map(|(id, _)| *id).collect(),
             providers: providers(links.map(|link| &link.address)),
         }
@@ -231,6 +262,8 @@ mod tests {
             address: "/ip4/203.0.113.1/tcp/1".parse().unwrap(),
             inbound,
             wanted: !inbound,
+            relay: None,
+            since_ms: 0,
         }
     }
 
@@ -272,13 +305,29 @@ mod tests {
             ..link(4, false)
         };
         let unwanted = PeerId::random();
-        peers.connected(unwanted, by_a_protocol, 0, 0);
-        peers.admit(&unwanted);
+        peers.connected(unwanted, by_a_protocol.clone(), 0, 0);
+        // Nobody hears of whom only a protocol wanted.
+        assert_eq!(peers.admit(&unwanted), None);
         let present = peers.present();
-        assert_eq!(present.connected.len(), 4);
+        assert_eq!(present.connected, ids.iter().copied().collect());
+        assert_eq!(present.unwanted, [unwanted].into());
         assert_eq!(present.outbound, [ids[1]].into());
         assert_eq!(present.providers.len(), 1);
-        assert_eq!(peers.report(|_| 0.0).len(), 3);
+        assert_eq!(peers.report(|_| 0.0).len(), 2);
+        // Nor does one count that came, if that connection has ended since.
+        peers.connected(
+            ids[2],
+            Link {
+                id: ConnectionId::new_unchecked(5),
+                ..by_a_protocol.clone()
+            },
+            0,
+            0,
+        );
+        peers.disconnected(&ids[2], ConnectionId::new_unchecked(3));
+        assert_eq!(peers.present().outbound, [ids[1]].into());
+        peers.get_mut(&unwanted).unwrap().links[0].wanted = true;
+        assert!(peers.admit(&unwanted).is_some());
     }
 
     #[test]

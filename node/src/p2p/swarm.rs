@@ -7,11 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use libp2p::core::ConnectedPoint;
 use libp2p::futures::StreamExt as _;
 use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{PeerId, Swarm};
 use pithead_consensus::{BlockHash, Height};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -21,11 +20,14 @@ use super::behaviour::{Behaviour, BehaviourEvent};
 use super::codec::{WireRequest, WireResponse, is_breach, is_cut_off};
 use super::commands::Adding;
 use super::dialer::Dialer;
+use super::discovery::Relaying;
 use super::effects::Offenders;
 use super::gossip::Incoming;
 use super::handle::{Command, LocalNode};
+use super::limiter::RateLimiter;
 use super::names::Names;
-use super::peers::{Link, Peer, Peers};
+use super::peers::Peers;
+use super::reach::Reach;
 use super::serving::Serving;
 use crate::engine::{Clock, Engine};
 use crate::store::schema;
@@ -39,13 +41,20 @@ const OUTBOX_MAX: usize = 1_024;
 const OUTBOX_TRANSACTIONS_MAX: usize = 256;
 /// The same for approvals, which nobody can make up at will: only validators sign.
 const OUTBOX_APPROVALS_MAX: usize = 768;
-/// Outbound peers beyond those wanted while the tip stands still.
-const EXTRA_OUTBOUND: usize = 2;
+/// How often a minute a peer may say who it is and where; it has reason to when its
+/// addresses change.
+const IDENTIFICATIONS_PER_MINUTE: u32 = 12;
+/// The same at once: on each connection, and for each address that it finds out.
+const IDENTIFICATIONS_BURST: u32 = 40;
+
 type SyncEvent = request_response::Event<WireRequest, WireResponse>;
 
 /// What the loop works with.
 pub(super) struct Parts {
     pub(super) swarm: Swarm<Behaviour>,
+    /// What happened before the loop began.
+    pub(super) early: Vec<SwarmEvent<BehaviourEvent>>,
+    pub(super) reach: Reach,
     pub(super) names: Names,
     pub(super) dialer: Dialer,
     pub(super) engine: Engine,
@@ -60,6 +69,7 @@ pub(super) struct Parts {
 /// The network shell.
 pub(super) struct Shell {
     pub(super) swarm: Swarm<Behaviour>,
+    pub(super) reach: Reach,
     pub(super) names: Names,
     pub(super) peers: Peers,
     pub(super) dialer: Dialer,
@@ -73,6 +83,10 @@ pub(super) struct Shell {
     /// Requests to peers, until answered.
     pub(super) requests: HashMap<OutboundRequestId, (PeerKey, RequestId)>,
     pub(super) next_lookup_ms: u64,
+    /// How often each peer may say who it is.
+    pub(super) identifications: RateLimiter,
+    pub(super) relaying: Relaying,
+    early: Vec<SwarmEvent<BehaviourEvent>>,
     outbox: VecDeque<PeerEvent>,
     clock: Clock,
     started: Instant,
@@ -85,6 +99,9 @@ impl Shell {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             swarm: parts.swarm,
+            relaying: Relaying::default(),
+            early: parts.early,
+            reach: parts.reach,
             names: parts.names,
             peers: Peers::default(),
             dialer: parts.dialer,
@@ -97,6 +114,7 @@ impl Shell {
             local: parts.local,
             requests: HashMap::new(),
             next_lookup_ms: 0,
+            identifications: RateLimiter::new(IDENTIFICATIONS_PER_MINUTE, IDENTIFICATIONS_BURST),
             outbox: VecDeque::new(),
             clock: parts.clock,
             started: Instant::now(),
@@ -111,6 +129,9 @@ impl Shell {
         let (to_core, forwarding) = forward_to_core(&self.engine);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for event in std::mem::take(&mut self.early) {
+            self.on_event(event);
+        }
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
@@ -136,8 +157,6 @@ impl Shell {
                     self.on_event(event);
                 }
                 _ = ticks.tick() => {
-                    let still = self.engine.sync().borrow().tip_stands_still;
-                    self.dialer.want_extra(if still { EXTRA_OUTBOUND } else { 0 });
                     self.tick();
                     self.serve_waiting();
                 }
@@ -173,9 +192,12 @@ impl Shell {
                 error,
                 ..
             } => self.on_dial_failure(connection_id, &error),
+            SwarmEvent::ListenerClosed { listener_id, .. } => {
+                self.on_listener_closed(listener_id);
+                self.refresh_local();
+            }
             SwarmEvent::NewListenAddr { .. }
             | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. }
             | SwarmEvent::ExternalAddrConfirmed { .. }
             | SwarmEvent::ExternalAddrExpired { .. } => self.refresh_local(),
             SwarmEvent::IncomingConnectionError { error, .. } => {
@@ -193,68 +215,9 @@ impl Shell {
                 message,
             }) => self.on_gossip(propagation_source, message_id, &message),
             BehaviourEvent::Sync(event) => self.on_sync(event),
-            BehaviourEvent::Ping(event) => {
-                if let (Some(peer), Ok(latency)) = (self.peers.get_mut(&event.peer), event.result) {
-                    peer.latency = Some(latency);
-                }
-            }
+            BehaviourEvent::Ping(event) => self.on_ping(event),
             other => self.on_discovery(other),
         }
-    }
-
-    fn on_connected(&mut self, id: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint) {
-        let wanted = self.dialer.connected(connection, id);
-        let link = Link {
-            id: connection,
-            address: endpoint.get_remote_address().clone(),
-            inbound: endpoint.is_listener(),
-            wanted,
-        };
-        debug!(peer = %id, address = %link.address, inbound = link.inbound, "connected");
-        let (now_ms, now) = (self.now_ms(), self.now());
-        self.peers.connected(id, link, now_ms, now);
-        self.dialled(connection, id);
-    }
-
-    /// The peer is on our network: tells the core.
-    pub(super) fn admit(&mut self, id: PeerId) {
-        let Some(key) = self.peers.admit(&id) else {
-            return;
-        };
-        let now = self.now();
-        let Some(peer) = self.peers.get(&id) else {
-            return;
-        };
-        let inbound = peer.is_inbound();
-        if let Some(link) = peer.link().filter(|link| !link.inbound) {
-            self.dialer.book.succeeded(id, plain(&link.address), now);
-        }
-        self.dialer.useful(id);
-        self.tell_core(PeerEvent::Connected { peer: key, inbound });
-        self.added(&id);
-        self.refresh_local();
-        info!(peer = %id, inbound, peers = self.peers.admitted(), "new peer");
-    }
-
-    fn on_gone(&mut self, id: PeerId, peer: &Peer) {
-        if let Some(key) = peer.key {
-            self.requests.retain(|_, (asked, _)| *asked != key);
-            self.tell_core(PeerEvent::Disconnected { peer: key });
-            self.refresh_local();
-            info!(peer = %id, peers = self.peers.admitted(), "a peer has left");
-        } else {
-            self.dialer.useless(&id, self.now_ms());
-            self.not_added(&id, "it does not show that it is on this network");
-        }
-    }
-
-    fn on_dial_failure(&mut self, connection: ConnectionId, error: &DialError) {
-        if let DialError::LocalPeerId { address } = error {
-            self.dialer.is_us(address);
-        }
-        debug!(%error, "a dial failed");
-        self.dialer.failed(connection, self.now_ms());
-        self.not_dialled(connection, error);
     }
 
     fn on_sync(&mut self, event: SyncEvent) {
@@ -297,6 +260,7 @@ impl Shell {
     /// Dials; a dial that can't even begin has failed.
     pub(super) fn dial(&mut self, dial: libp2p::swarm::dial_opts::DialOpts) {
         let connection = dial.connection_id();
+        self.swarm.behaviour_mut().gate.announce(connection);
         if let Err(error) = self.swarm.dial(dial) {
             self.on_dial_failure(connection, &error);
         }
@@ -351,9 +315,12 @@ impl Shell {
             _ => None,
         };
         let height = height(block).or_else(|| height(parent).map(Height::next));
+        let now_ms = self.now_ms();
         if let (Some(height), Some(peer)) = (height, self.peers.get_mut(id)) {
             peer.height = peer.height.max(height.0);
+            peer.block_at_ms = Some(now_ms);
         }
+        self.swarm.behaviour_mut().gate.note_block(id);
     }
 
     pub(super) fn refresh_local(&mut self) {
@@ -392,11 +359,6 @@ fn forward_to_core(engine: &Engine) -> (mpsc::Sender<PeerEvent>, tokio::task::Jo
         }
     });
     (sender, task)
-}
-
-/// An address without `/p2p/ID`.
-fn plain(address: &Multiaddr) -> Multiaddr {
-    super::address::PeerAddress::split(address.clone()).address
 }
 
 /// What a failed request means to the core.

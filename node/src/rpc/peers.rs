@@ -62,6 +62,10 @@ pub(super) async fn add(
             "TOO_MANY_ADDED_PEERS",
             error.to_string(),
         )),
+        Err(error @ AddPeerError::Busy { .. }) => Err(status::resource_exhausted(
+            "TOO_MANY_PEERS_BEING_ADDED",
+            error.to_string(),
+        )),
         Err(error @ AddPeerError::Failed(_)) => Err(status::failed_precondition(
             "PEER_NOT_REACHED",
             format!("not connected yet, and tried again from time to time: {error}"),
