@@ -364,7 +364,10 @@ mod tests {
             best_hash: pithead_consensus::BlockHash::ZERO,
             height: pithead_consensus::Height(0),
             chain_work: pithead_consensus::Work::ZERO,
-            approved: pithead_consensus::Height(0),
+            approved: pithead_consensus::Checkpoint {
+                height: pithead_consensus::Height(0),
+                hash: pithead_consensus::BlockHash::ZERO,
+            },
         };
         let mut codec = asked(Request::Status(status)).await;
         let answer = Response::Status(status).encode();

@@ -18,6 +18,7 @@ use super::address::{PeerAddress, Scope, is_relayed};
 use super::behaviour::BehaviourEvent;
 use super::book::usable;
 use super::dialer::Present;
+use super::limiter::Source;
 use super::peers::printable;
 use super::swarm::Shell;
 
@@ -68,7 +69,7 @@ impl Shell {
     }
 
     fn on_identified(&mut self, id: PeerId, info: identify::Info) {
-        if !self.identifications.take(&id, self.now_ms()) {
+        if !self.identifications.take(&Source::Peer(id), self.now_ms()) {
             debug!(peer = %id, "it says who it is again and again");
             self.dialer.useless(&id, self.now_ms());
             return self.disconnect(&id);

@@ -268,7 +268,7 @@ impl Shell {
             best_hash,
             height: parent.height.next(),
             chain_work: parent.chain_work.saturating_add(work),
-            approved: self.engine.finality().borrow().approved.height,
+            approved: self.engine.finality().borrow().approved,
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use pithead_consensus::{BlockHash, BlockHeader, Work};
 
-use super::headers::{HeaderNode, Kept, Known, Refusal};
+use super::headers::{HEADERS_KEPT_MAX, HeaderNode, Kept, Known, Refusal};
 use super::message::{HEADERS_MAX, Status};
 use super::peer::{Offence, PeerKey};
 use super::peers::Secured;

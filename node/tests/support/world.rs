@@ -474,7 +474,7 @@ impl World {
                 best_hash: tip.hash(),
                 height: tip.height,
                 chain_work: tip.chain_work,
-                approved: finality.status().approved.height,
+                approved: finality.status().approved,
             }
         };
         let links: Vec<_> = self.members[index].links.values().copied().collect();
