@@ -54,7 +54,8 @@ pub struct Node {
     chain: Chain,
     mempool: Arc<RwLock<Mempool>>,
     finality: Arc<RwLock<FinalityState>>,
-    /// Certificates that peers gave and that wait to be judged.
+    /// Certificates that peers gave and that wait to be judged: one answer at most of each
+    /// peer that sync goes through.
     certificates: VecDeque<(PeerKey, VecDeque<Certificate>)>,
     voter: Option<Voter>,
     template: Option<Arc<BlockTemplate>>,

@@ -64,7 +64,7 @@ fn split(shared: u64, ours: u64, theirs: u64) -> (World, [usize; 2]) {
 #[test]
 fn both_sides_of_a_split_by_liars_find_out() {
     // At equal heights, and with one side ahead; just below the tip, and far below it.
-    for (shared, ours, theirs) in [(4, 8, 8), (4, 12, 8), (0, 6, 8), (10, 100, 90)] {
+    for (shared, ours, theirs) in [(4, 8, 8), (4, 12, 8), (0, 6, 8), (10, 400, 390)] {
         let (mut world, [a, b]) = split(shared, ours, theirs);
         let before = [a, b].map(|side| world.secured(side));
         assert_eq!(before.map(|(approved, _)| approved), [ours, theirs]);
@@ -168,7 +168,8 @@ fn peers_that_are_slow_keep_certificates_from_nobody() {
     world.run_for(1_000);
     let honest = add_with(&mut world, &blocks, &all);
     world.connect(late, honest);
-    world.run_until(15_000, |world| world.secured(late) == (12, 10));
+    // Before the first of them counts as stalled.
+    world.run_until(8_000, |world| world.secured(late) == (12, 10));
 }
 
 #[test]
@@ -210,6 +211,19 @@ fn a_claim_that_is_not_kept_costs_points() {
     world.run_for(5_000);
     assert_eq!(world.members[other].scored, [(liar, 20)]);
     assert_eq!(world.secured(other), (0, 0));
+    // Nor are those that hang in the air; they are not looked into any further.
+    let high = certificates(&genesis, 0, &blocks, 6, 8);
+    let claim = at(&genesis, &blocks, 8);
+    let approved = move |status| Status {
+        approved: claim,
+        ..status
+    };
+    let third = add_with(&mut world, &blocks, &some);
+    let liar = world.add_odd(&blocks, claiming(approved, high));
+    world.connect(third, liar);
+    world.run_for(5_000);
+    assert_eq!(world.members[third].scored, [(liar, 20)]);
+    assert_eq!(certificates_asked(&world, third), 1);
 }
 
 #[test]

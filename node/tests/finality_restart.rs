@@ -226,10 +226,18 @@ fn the_alarm_is_raised_once_and_at_each_start() {
         source: genesis_checkpoint(&world),
         target: at(&genesis, &theirs, 2),
     };
+    let another = branch(&world.file, &[], &key(5).address, &empty(2));
+    let another = Link {
+        target: at(&genesis, &another, 2),
+        ..link
+    };
     let alarms = |log: &str| log.matches("two certificates conflict").count();
     let log = Log::of(|| {
-        // A quorum, and two more.
-        for validator in 0..VALIDATORS {
+        // A quorum and two more, and then all of it for another branch.
+        for (link, validator) in [link, another]
+            .into_iter()
+            .flat_map(|link| (0..VALIDATORS).map(move |validator| (link, validator)))
+        {
             let signed = approve(&world, validator, link);
             world.gossip_to(peer, node, gossip(&signed));
         }
@@ -244,7 +252,7 @@ fn the_alarm_is_raised_once_and_at_each_start() {
             .filter(|kept| matches!(kept.proof, Proof::Certificates(..)))
             .count()
     };
-    assert_eq!(pairs(&world), 1);
+    assert_eq!(pairs(&world), 2);
     let log = Log::of(|| world.restart(node));
     assert_eq!(alarms(&log), 1, "{log}");
     assert!(in_conflict(&world, node));

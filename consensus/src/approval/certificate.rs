@@ -24,6 +24,9 @@ pub struct Certificate {
     approvals: Vec<(Address, Signature)>,
 }
 
+/// Who signed, with which key, and the signature.
+type Signer<'a> = (Address, (&'a PublicKey, &'a Signature));
+
 /// A certificate that approves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CertificateError {
@@ -142,7 +145,7 @@ impl Certificate {
     fn signers<'a>(
         &'a self,
         validators: &'a Validators,
-    ) -> Result<Vec<(Address, (&'a PublicKey, &'a Signature))>, CertificateError> {
+    ) -> Result<Vec<Signer<'a>>, CertificateError> {
         // # Consensus: §9 "No validators: the rule is off".
         if validators.is_empty() {
             return Err(CertificateError::NoValidators);

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_highest_that_a_chain_holds_is_found() {
-        let path: Vec<u64> = vec![0, 10, 20, 50, 60, 90];
+        let path = [0_u64, 10, 20, 50, 60, 90];
         let at = |height: Height| Checkpoint {
             height: Height(*path.iter().rev().find(|at| **at <= height.0).unwrap()),
             hash: BlockHash([0; 32]),
