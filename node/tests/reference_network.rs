@@ -180,6 +180,15 @@ impl Reference {
         if !apart {
             return;
         }
+        // Some may have known nobody but the others; those on the side of the
+        // bootnode have that.
+        for index in at + 1..VALIDATORS {
+            let request = v1::AddPeerRequest {
+                address: self.address(at).await,
+            };
+            // Whether it helped is seen below.
+            let _ = self.node(index).admin().add_peer(request).await;
+        }
         for index in 0..VALIDATORS {
             let own = if index < at { &ids[..at] } else { &ids[at..] };
             self.until(index, "it is cut off from the other half", async |node| {
