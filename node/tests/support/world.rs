@@ -406,7 +406,7 @@ impl World {
                 let before = self.members[index].seen.get(&name_of(&gossip)).copied();
                 let fresh = self.now_ms.saturating_sub(SEEN_MS);
                 // Gossip carries nothing twice; of blocks, peers are told directly.
-                if !before.is_some_and(|when| when > fresh) {
+                if before.is_none_or(|when| when <= fresh) {
                     self.spread(index, &gossip, None);
                 } else if matches!(gossip, Gossip::Block(_)) {
                     self.tell_status(index);
