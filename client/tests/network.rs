@@ -149,14 +149,16 @@ impl Place {
             .arg("--data-dir")
             .arg(self.path("node"))
             .args(["--rpc-listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--rpc-requests-per-minute", "0", "--offline"])
+            .args(["--rpc-requests-per-minute", "0"])
             .stdin(Stdio::null());
         command
     }
 
     /// Starts the node and waits until it serves.
     fn start_node(&self) -> Running {
-        self.start(self.node_command())
+        let mut command = self.node_command();
+        command.arg("--offline");
+        self.start(command)
     }
 
     fn start(&self, mut command: Command) -> Running {
@@ -347,6 +349,7 @@ async fn a_key_from_the_command_makes_payments_final() {
 
     let voting = || {
         let mut command = place.node_command();
+        command.arg("--offline");
         command.args([
             "--validator-key",
             &key,
@@ -490,6 +493,38 @@ fn a_devnet_that_can_not_be_is_refused_before_anything_is_made() {
         }
         assert!(output.stdout.is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_are_shown_to_people_and_to_programs() {
+    let place = Place::new();
+    place.write_genesis(&place.wallet("alice"));
+    let mut node = place.start_node();
+    let shown = |place: &Place| {
+        let output = place.pithead(&["peers"]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(shown(&place).contains("--offline"));
+    assert_eq!(place.json(&["peers"])["offline"], true);
+    node.signal("TERM");
+    assert!(node.ended_well());
+
+    let mut command = place.node_command();
+    command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+    let _node = place.start(command);
+    assert!(shown(&place).contains("pithead peers add"));
+    assert_eq!(place.json(&["peers"])["offline"], false);
+    let token = place.path("node/admin.token");
+    let token = ["--token-file", token.to_str().unwrap()];
+    let ban = [&token[..], &["peers", "ban", "192.0.2.1", "--secs", "60"]].concat();
+    let banned = place.json(&ban);
+    assert_eq!(banned["action"], "ban");
+    assert_eq!(banned["peer"], "192.0.2.1");
+    assert_eq!(banned["secs"], 60);
+    let bans = place.json(&[&token[..], &["peers", "bans"]].concat());
+    assert_eq!(bans["bans"][0]["peer"], "192.0.2.1");
+    let unban = place.json(&[&token[..], &["peers", "unban", "192.0.2.1"]].concat());
+    assert_eq!(unban["action"], "unban");
 }
 
 #[tokio::test(flavor = "multi_thread")]

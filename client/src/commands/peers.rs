@@ -4,6 +4,7 @@
 use clap::{Args, Subcommand};
 use pithead_api::v1;
 use pithead_client::Client;
+use serde_json::json;
 
 use super::context::{Context, Role};
 use crate::output::{Column, table};
@@ -63,13 +64,19 @@ pub(crate) async fn run(context: &Context, args: PeersArgs) -> anyhow::Result<()
         PeersCommand::Add { address } => {
             let request = v1::AddPeerRequest { address };
             let added = client.call(admin.add_peer(request)).await?;
-            format!("connected to {}", added.peer_id)
+            Done {
+                text: format!("connected to {}", added.peer_id),
+                json: json!({ "action": "add", "peer_id": added.peer_id }),
+            }
         }
         PeersCommand::Remove { peer } => {
             let peer_id = peer.clone();
             let request = v1::RemovePeerRequest { peer_id };
             client.call(admin.remove_peer(request)).await?;
-            format!("removed {peer}")
+            Done {
+                text: format!("removed {peer}"),
+                json: json!({ "action": "remove", "peer_id": peer }),
+            }
         }
         PeersCommand::Ban { peer, secs } => {
             let request = v1::BanPeerRequest {
@@ -80,19 +87,43 @@ pub(crate) async fn run(context: &Context, args: PeersArgs) -> anyhow::Result<()
                 }),
             };
             client.call(admin.ban_peer(request)).await?;
-            format!("banned {peer}")
+            Done {
+                text: format!("banned {peer}"),
+                json: json!({ "action": "ban", "peer": peer, "secs": secs }),
+            }
         }
         PeersCommand::Unban { peer } => {
             let request = v1::UnbanPeerRequest { peer: peer.clone() };
             client.call(admin.unban_peer(request)).await?;
-            format!("{peer} is banned no longer")
+            Done {
+                text: format!("{peer} is banned no longer"),
+                json: json!({ "action": "unban", "peer": peer }),
+            }
         }
         PeersCommand::Bans => return list_bans(context, &client).await,
     };
     if context.json() {
-        return context.out.json(&serde_json::json!({ "done": done }));
+        return context.out.json(&done.json);
     }
-    Ok(context.out.line(done)?)
+    Ok(context.out.line(done.text)?)
+}
+
+/// What has been done, for people and for programs.
+struct Done {
+    text: String,
+    json: serde_json::Value,
+}
+
+/// Whether a node has nothing to do with others: then it has no identity among
+/// them.
+async fn is_offline(client: &Client) -> anyhow::Result<bool> {
+    let info = client
+        .read(|| {
+            let mut network = client.network();
+            async move { network.get_node_info(v1::GetNodeInfoRequest {}).await }
+        })
+        .await?;
+    Ok(info.peer_id.is_empty())
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
@@ -116,9 +147,17 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             break;
         }
     }
+    let offline = peers.is_empty() && is_offline(&client).await?;
     if context.json() {
         let peers: Vec<_> = peers.iter().map(peer_json).collect();
-        return context.out.json(&serde_json::json!({ "peers": peers }));
+        return context
+            .out
+            .json(&json!({ "offline": offline, "peers": peers }));
+    }
+    if offline {
+        return Ok(context
+            .out
+            .line("no peers: the node keeps to itself, since it was started with --offline")?);
     }
     if peers.is_empty() {
         return Ok(context
@@ -172,9 +211,9 @@ async fn list_bans(context: &Context, client: &Client) -> anyhow::Result<()> {
     if context.json() {
         let bans: Vec<_> = bans
             .iter()
-            .map(|ban| serde_json::json!({ "peer": ban.peer, "end_time": iso(ban.end_time.as_ref()) }))
+            .map(|ban| json!({ "peer": ban.peer, "end_time": iso(ban.end_time.as_ref()) }))
             .collect();
-        return context.out.json(&serde_json::json!({ "bans": bans }));
+        return context.out.json(&json!({ "bans": bans }));
     }
     if bans.is_empty() {
         return Ok(context.out.line("nobody is banned")?);
@@ -192,7 +231,7 @@ fn direction(peer: &v1::Peer) -> &'static str {
 
 fn peer_json(peer: &v1::Peer) -> serde_json::Value {
     let latency = peer.latency.as_ref();
-    serde_json::json!({
+    json!({
         "peer_id": peer.peer_id,
         "address": peer.address,
         "agent": peer.agent,
