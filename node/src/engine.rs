@@ -130,6 +130,7 @@ impl PeerEvents {
     ///
     /// # Errors
     /// The event, if the queue is full or the node is stopping.
+    #[allow(clippy::result_large_err, reason = "the event itself comes back")]
     pub fn try_send(&self, event: PeerEvent) -> Result<(), PeerEvent> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Err(event);

@@ -250,10 +250,9 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     assert_eq!(reason(&ended), "SYNCING");
     second.until_tip(&hash).await;
     // In step again, its first work is on the tip.
-    let mut work = second.until("it gives work again", async || {
-        subscribe().await.ok()
-    })
-    .await;
+    let mut work = second
+        .until("it gives work again", async || subscribe().await.ok())
+        .await;
     assert_eq!(next(&mut work).await.height, 402);
 }
 
@@ -302,22 +301,25 @@ async fn a_real_miner_mines_for_the_node_that_is_in_step() {
     assert!(node_info(&behind).await.syncing);
     let nodes = format!("{},{}", behind.address(), in_step.address());
     let _miner = Miner::start(&nodes, &network.address(7));
-    in_step.until("the miner finds a block", async || {
-        worker(&in_step).await.filter(|one| one.accepted_blocks > 0)
-    })
-    .await;
-    behind.until("it comes into step", async || {
-        (!node_info(&behind).await.syncing).then_some(())
-    })
-    .await;
+    in_step
+        .until("the miner finds a block", async || {
+            worker(&in_step).await.filter(|one| one.accepted_blocks > 0)
+        })
+        .await;
+    behind
+        .until("it comes into step", async || {
+            (!node_info(&behind).await.syncing).then_some(())
+        })
+        .await;
     assert_eq!(worker(&behind).await, None, "it never gave work");
     // The other way round, the miner comes back.
     in_step.kill();
     let before = behind.height().await;
-    let one = behind.until("the miner finds a block", async || {
-        worker(&behind).await.filter(|one| one.accepted_blocks > 0)
-    })
-    .await;
+    let one = behind
+        .until("the miner finds a block", async || {
+            worker(&behind).await.filter(|one| one.accepted_blocks > 0)
+        })
+        .await;
     assert_eq!((one.name.as_str(), one.connected), ("rig", true));
     assert!(behind.height().await > before);
 }
