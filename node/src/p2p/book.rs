@@ -536,7 +536,7 @@ mod tests {
         let [wrong, own, proven] = ["192.0.2.1", "198.51.100.1", "203.0.113.1"]
             .map(|ip| address(&format!("/ip4/{ip}/tcp/1")));
         let known = |book: &Book| book.candidates(0).remove(0);
-        book.hear(peer, vec!std::slice::from_ref(&wrong));
+        book.hear(peer, vec![wrong.clone()]);
         assert_eq!(known(&book).addresses, std::slice::from_ref(&wrong));
         book.learn(peer, vec!std::slice::from_ref(&own));
         book.hear(peer, vec!std::slice::from_ref(&wrong));
