@@ -1,65 +1,149 @@
 #!/usr/bin/env python3
 """Compares pithead-miner's kernels with other CPU miners on one core.
 
-All programs take turns on the same pinned core, several rounds, and hashes are
-divided by the CPU time that they took: what else runs on the machine matters as
-little as it can. The medians and their ratios are printed as a Markdown table.
+All programs take turns on the same pinned core, several rounds, and of each the
+hashes of a window are divided by the CPU time that it took in that window, its
+first moments left out: what else runs on the machine matters as little as it can.
+The medians and their ratios are printed as two Markdown tables: with one version
+for each header, as the other miners work, and with as many as the kernels like.
 
-    miner/benches/compare.py --miner target/release/pithead-miner \
-        --minerd PATH --cpuminer PATH [--core 1] [--rounds 5] [--seconds 4]
+    miner/benches/compare.py --miner target/release/pithead-miner \\
+        --minerd PATH --cpuminer PATH [--core 1] [--rounds 7] [--seconds 2]
 
 minerd is pooler's cpuminer, cpuminer is JayDDee's cpuminer-opt, both built with
 `./autogen.sh && ./configure CFLAGS="-O3 -march=native" && make`.
+
+With --scaling N it compares one thread with two instead, each on a processor of
+its own, N times in turns.
 """
 
 import argparse
 import json
 import os
 import re
+import select
 import signal
 import statistics
 import subprocess
 import time
 
+# Other miners report every five seconds of a free core, after a few shorter
+# ones: their window is from the first report after this time on, and so many long.
+WARM_UP = 1.5
+REPORTS = 3
+REPORTS_SECONDS_MAX = 90.0
 
-def pinned(command, core):
-    return subprocess.Popen(
-        ["taskset", "-c", str(core), *command],
+
+def cpu_seconds(pid):
+    """CPU time of a process so far."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
+            total += int(file.read().split()[0])
+    return total / 1e9
+
+
+def other_miner(command, core):
+    """Hashes for each second of CPU time in the window, in MH/s. minerd reports
+    the hashes since its report before; cpuminer-opt the rate since then."""
+    process = subprocess.Popen(
+        ["taskset", "-c", str(core), *command, "-a", "sha256d", "--benchmark", "-t", "1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
     )
-
-
-def other_miner(path, seconds, core):
-    """The last rate that the program reports in this time, for each second of
-    CPU time, in MH/s."""
+    hashes = re.compile(rb"thread 0: ([0-9]+) hashes")
+    rated = re.compile(rb"Thread 0, CPU \d+: ([0-9.]+) ([kM])")
+    scale = {b"k": 1e3, b"M": 1e6}
     start = time.monotonic()
-    process = pinned([path, "-a", "sha256d", "--benchmark", "-t", "1"], core)
-    rates = []
-    scale = {"k": 1e-3, "M": 1.0}
+    reports, rest = [], b""
 
-    def stop(*_):
-        process.kill()
+    def window():
+        return [report for report in reports if report[0] - start >= WARM_UP]
 
-    signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    for line in process.stdout:
-        found = re.search(r"Total: ([0-9.]+) ([kM])(?:hash|H)/s", line)
-        if found:
-            rates.append(float(found[1]) * scale[found[2]])
-    elapsed = time.monotonic() - start
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0
-    share = (usage.ru_utime + usage.ru_stime) / elapsed
-    return rates[-1] / share
+    try:
+        while len(window()) < REPORTS:
+            left = start + REPORTS_SECONDS_MAX - time.monotonic()
+            if not select.select([process.stdout], [], [], max(left, 0.0))[0]:
+                raise SystemExit(f"{command[0]} reported no more than {len(reports)} times")
+            now, cpu = time.monotonic(), cpu_seconds(process.pid)
+            *lines, rest = (rest + os.read(process.stdout.fileno(), 65_536)).split(b"\n")
+            for line in lines:
+                before = reports[-1][0] if reports else start
+                if found := hashes.search(line):
+                    reports.append((now, cpu, float(found[1])))
+                elif found := rated.search(line):
+                    rate = float(found[1]) * scale[found[2]]
+                    reports.append((now, cpu, rate * (now - before)))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    (_, begin, _), *counted_ones = window()
+    return sum(report[2] for report in counted_ones) / (counted_ones[-1][1] - begin) / 1e6
 
 
-def kernel(path, name, seconds, core):
-    command = [path, "bench", "--threads", "1", "--seconds", str(seconds)]
-    process = pinned([*command, "--kernel", name, "--json"], core)
-    row = json.loads(process.communicate()[0])["rows"][0]
+def bench(path, arguments, processors):
+    command = ["taskset", "-c", processors, path, "bench", "--json", *arguments]
+    return json.loads(subprocess.check_output(command))
+
+
+def kernel(args, name, versions):
+    arguments = ["--threads", "1", "--seconds", str(args.seconds), "--kernel", name]
+    arguments += ["--versions", str(versions)]
+    row = bench(args.miner, arguments, str(args.core))["rows"][0]
     return row["hashes"] / row["cpu_seconds"] / 1e6
+
+
+def print_table(title, rates):
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    against = [name for name in ("minerd", "cpuminer-opt", "reference") if name in medians]
+    print(f"\n| {title} | MH/s | lowest | highest |" + "".join(f" × {name} |" for name in against))
+    print("|---|---:|---:|---:|" + "---:|" * len(against))
+    for name, median in sorted(medians.items(), key=lambda item: -item[1]):
+        ratios = "".join(f" {median / medians[other]:.2f} |" for other in against)
+        low, high = min(rates[name]), max(rates[name])
+        print(f"| {name} | {median:.2f} | {low:.2f} | {high:.2f} |{ratios}")
+
+
+def compare(args):
+    report = bench(
+        args.miner, ["--all-kernels", "--seconds", "0.05", "--threads", "1"], str(args.core)
+    )
+    kernels = {row["name"]: row["versions"] for row in report["kernels"]}
+    others = {}
+    if args.minerd:
+        others["minerd"] = [args.minerd]
+    if args.cpuminer:
+        others["cpuminer-opt"] = [args.cpuminer, "--hash-meter", "--no-color"]
+    one = {name: [] for name in [*kernels, *others]}
+    rolled = {name: [] for name in [*kernels, *others]}
+    for _ in range(args.rounds):
+        for name, versions in kernels.items():
+            one[name].append(kernel(args, name, 1))
+            again = versions > 1
+            rolled[name].append(kernel(args, name, versions) if again else one[name][-1])
+        for name, command in others.items():
+            rate = other_miner(command, args.core)
+            one[name].append(rate)
+            rolled[name].append(rate)
+    print(f"{report['processor']}, {args.rounds} rounds")
+    print_table("one version", one)
+    print_table("versions rolled", rolled)
+
+
+def scaling(args):
+    """Hashes for each second of CPU time of one thread and of two."""
+    rates = {1: [], 2: []}
+    for _ in range(args.scaling):
+        arguments = ["--threads", "2", "--pin", "--seconds", str(args.seconds)]
+        report = bench(args.miner, [*arguments, "--kernel", args.kernel], "0-1")
+        for row in report["rows"]:
+            rates[row["threads"]].append(row["hashes"] / row["cpu_seconds"] / 1e6)
+    one, two = (statistics.median(rates[threads]) for threads in (1, 2))
+    print(f"{report['processor']}, {args.scaling} turns, {args.kernel}")
+    for threads, values in rates.items():
+        print(f"{threads}: {statistics.median(values):.2f} {min(values):.2f} {max(values):.2f}")
+    print(f"two against one: {2 * two / one:.3f}")
 
 
 def main():
@@ -68,36 +152,15 @@ def main():
     parser.add_argument("--minerd")
     parser.add_argument("--cpuminer")
     parser.add_argument("--core", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--scaling", type=int, metavar="N")
+    parser.add_argument("--kernel", default="sha-avx512", help="of --scaling")
     args = parser.parse_args()
-
-    command = [args.miner, "bench", "--all-kernels", "--json"]
-    command += ["--seconds", "0.05", "--threads", "1"]
-    listed = json.loads(subprocess.check_output(command))["kernels"]
-    contenders = {
-        row["name"]: (lambda name=row["name"]: kernel(args.miner, name, args.seconds, args.core))
-        for row in listed
-    }
-    # Their own figures settle after a while only.
-    if args.minerd:
-        contenders["minerd"] = lambda: other_miner(args.minerd, 2.5 * args.seconds, args.core)
-    if args.cpuminer:
-        contenders["cpuminer-opt"] = lambda: other_miner(
-            args.cpuminer, 7.5 * args.seconds, args.core
-        )
-    rates = {name: [] for name in contenders}
-    for _ in range(args.rounds):
-        for name, measure in contenders.items():
-            rates[name].append(measure())
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    against = [name for name in ("minerd", "cpuminer-opt", "reference") if name in medians]
-    print("| | MH/s | lowest | highest |" + "".join(f" × {name} |" for name in against))
-    print("|---|---:|---:|---:|" + "---:|" * len(against))
-    for name, median in sorted(medians.items(), key=lambda item: -item[1]):
-        ratios = "".join(f" {median / medians[other]:.2f} |" for other in against)
-        low, high = min(rates[name]), max(rates[name])
-        print(f"| {name} | {median:.2f} | {low:.2f} | {high:.2f} |{ratios}")
+    if args.scaling:
+        scaling(args)
+    else:
+        compare(args)
 
 
 if __name__ == "__main__":

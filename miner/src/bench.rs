@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::board::WorkBoard;
 use crate::endpoint::NodeAddress;
-use crate::kernel::{self, Kernel, KernelError, UnknownKernel};
+use crate::kernel::{self, Hit, Job, Kernel, KernelError, UnknownKernel};
 use crate::placement::Processors;
 use crate::report::si;
 use crate::stats::Stats;
@@ -33,6 +33,8 @@ pub struct BenchConfig {
     pub kernel: Option<String>,
     /// Compare all kernels first.
     pub all_kernels: bool,
+    /// Versions that are tried together; `None`: as many as suit each kernel.
+    pub versions: Option<usize>,
     /// Where workers are kept; `None`: where the system likes.
     pub pinned: Option<Processors>,
 }
@@ -44,25 +46,33 @@ pub struct BenchReport {
     pub kernels: Vec<KernelRow>,
     /// The kernel of the rows that follow.
     pub kernel: &'static str,
+    /// Versions that it tries together.
+    pub versions: usize,
+    /// What the processor calls itself, if it tells.
+    pub processor: Option<String>,
     /// Processors that this process may use.
     pub processors: usize,
     /// Cores that they belong to.
     pub cores: usize,
     /// One row for each number of threads.
     pub rows: Vec<BenchRow>,
-    /// How long a block takes, if a node was asked.
+    /// How long a block takes, if a node was asked and answered.
     pub estimate: Option<Estimate>,
+    /// Why the node that was asked gave no estimate.
+    pub estimate_error: Option<String>,
 }
 
 /// A kernel on one thread.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct KernelRow {
     /// Its name.
     pub name: &'static str,
     /// Versions that it tries together.
     pub versions: usize,
-    /// Hashes a second.
+    /// Hashes a second; 0 of a kernel that is wrong.
     pub hash_rate: f64,
+    /// What is wrong with it on this machine.
+    pub error: Option<String>,
 }
 
 /// Some threads.
@@ -78,6 +88,10 @@ pub struct BenchRow {
     pub hashes: u64,
     /// Hashes a second, all threads together.
     pub hash_rate: f64,
+    /// Millions of hashes a second for each thread.
+    pub megahashes_per_thread: f64,
+    /// The rate as a multiple of that of one thread.
+    pub scaling: f64,
 }
 
 /// What the hash rate is worth on a network.
@@ -134,25 +148,34 @@ pub fn run(
     config: &BenchConfig,
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<BenchReport, BenchError> {
+    // A name that is wrong is told before anything takes its time.
+    let named = match &config.kernel {
+        Some(name) => Some(kernel::by_name(name)?),
+        None => None,
+    };
     let mut kernels = Vec::new();
     if config.all_kernels {
-        kernels = compare(config.length)?;
+        kernels = compare(kernel::all(), config.versions, config.length);
         progress(Progress::Kernels(&kernels));
     }
-    let kernel = match (&config.kernel, kernels.first()) {
-        (Some(name), _) => kernel::by_name(name)?,
-        (None, Some(fastest)) => kernel::by_name(fastest.name)?,
+    let fastest = kernels.first().filter(|row| row.error.is_none());
+    let kernel = match (named, fastest) {
+        (Some(kernel), _) => kernel,
+        (None, Some(row)) => kernel::by_name(row.name)?,
         (None, None) => kernel::fastest()?.kernel,
     };
     kernel::check(kernel)?;
+    let kernel = in_versions(kernel, config.versions);
     progress(Progress::Kernel(kernel.name()));
-    let mut rows = Vec::new();
+    let mut rows: Vec<BenchRow> = Vec::new();
     for threads in 1..=config.threads_max {
         let pool = PoolConfig {
             pinned: config.pinned.clone(),
             ..PoolConfig::new(threads, kernel)
         };
-        let row = measure(pool, config.length)?;
+        let mut row = measure(pool, config.length)?;
+        let one = rows.first().map_or(row.hash_rate, |one| one.hash_rate);
+        row.scaling = row.hash_rate / one.max(1e-9);
         progress(Progress::Threads(&row));
         rows.push(row);
     }
@@ -160,27 +183,81 @@ pub fn run(
     Ok(BenchReport {
         kernels,
         kernel: kernel.name(),
+        versions: kernel.versions(),
+        processor: processor_name(),
         processors: processors.count(),
         cores: processors.cores(),
         rows,
         estimate: None,
+        estimate_error: None,
     })
 }
 
-/// Every kernel on this thread, `length` each.
-fn compare(length: Duration) -> Result<Vec<KernelRow>, BenchError> {
-    let kernels: Vec<&'static dyn Kernel> = kernel::all().to_vec();
-    for kernel in &kernels {
-        kernel::check(*kernel)?;
+/// A kernel, to be given another number of versions than it likes best.
+struct InVersions {
+    kernel: &'static dyn Kernel,
+    versions: usize,
+}
+
+impl Kernel for InVersions {
+    fn name(&self) -> &'static str {
+        self.kernel.name()
     }
-    let total = length * u32::try_from(kernels.len()).unwrap_or(u32::MAX);
-    let measured = kernel::calibrate(&kernels, total);
+
+    fn versions(&self) -> usize {
+        self.versions
+    }
+
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+        self.kernel.scan(job, start, count, hits);
+    }
+}
+
+/// The kernel with so many versions; `None`: its own number. Kernels live as
+/// long as the process, which measures a few of them and ends.
+fn in_versions(kernel: &'static dyn Kernel, versions: Option<usize>) -> &'static dyn Kernel {
+    match versions {
+        Some(versions) => Box::leak(Box::new(InVersions { kernel, versions })),
+        None => kernel,
+    }
+}
+
+/// Every kernel on this thread, `length` each, the fastest first; those that are
+/// wrong are not timed, and come last.
+fn compare(
+    kernels: &[&'static dyn Kernel],
+    versions: Option<usize>,
+    length: Duration,
+) -> Vec<KernelRow> {
+    let (mut right, mut wrong) = (Vec::new(), Vec::new());
+    for kernel in kernels.iter().copied() {
+        let row = |error: Option<String>| KernelRow {
+            name: kernel.name(),
+            versions: versions.unwrap_or(kernel.versions()),
+            hash_rate: 0.0,
+            error,
+        };
+        match kernel::check(kernel) {
+            Ok(()) => right.push(in_versions(kernel, versions)),
+            Err(error) => wrong.push(row(Some(error.to_string()))),
+        }
+    }
+    let total = length * u32::try_from(right.len()).unwrap_or(u32::MAX);
+    let measured = kernel::calibrate(&right, total);
     let rows = measured.into_iter().map(|one| KernelRow {
         name: one.kernel.name(),
         versions: one.kernel.versions(),
         hash_rate: one.hash_rate,
+        error: None,
     });
-    Ok(rows.collect())
+    rows.chain(wrong).collect()
+}
+
+/// What the processor calls itself.
+fn processor_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 fn measure(pool: PoolConfig, length: Duration) -> Result<BenchRow, BenchError> {
@@ -205,6 +282,8 @@ fn measure(pool: PoolConfig, length: Duration) -> Result<BenchRow, BenchError> {
         cpu_seconds,
         hashes,
         hash_rate: hashes as f64 / seconds,
+        megahashes_per_thread: hashes as f64 / seconds / 1e6 / threads as f64,
+        scaling: 1.0,
     })
 }
 
@@ -219,11 +298,32 @@ fn cpu_seconds() -> Option<f64> {
     None
 }
 
-/// How long a block takes at a node's difficulty with this hash rate.
+/// What a node's next block takes.
+#[derive(Debug, Clone)]
+pub struct Difficulty {
+    network: String,
+    height: u64,
+    difficulty: f64,
+}
+
+impl Difficulty {
+    /// How long a block takes with this hash rate.
+    #[must_use]
+    pub fn estimate(self, hash_rate: f64) -> Estimate {
+        Estimate {
+            network: self.network,
+            height: self.height,
+            difficulty: self.difficulty,
+            seconds_per_block: self.difficulty / hash_rate.max(1e-9),
+        }
+    }
+}
+
+/// Asks a node for its difficulty.
 ///
 /// # Errors
 /// [`BenchError::Node`] if the node can't be asked.
-pub async fn estimate(node: &NodeAddress, hash_rate: f64) -> Result<Estimate, BenchError> {
+pub async fn ask(node: &NodeAddress) -> Result<Difficulty, BenchError> {
     let failed = |reason: String| BenchError::Node {
         node: node.clone(),
         reason,
@@ -241,11 +341,10 @@ pub async fn estimate(node: &NodeAddress, hash_rate: f64) -> Result<Estimate, Be
         .await
         .map_err(|status| failed(status.message().to_owned()))?
         .into_inner();
-    Ok(Estimate {
+    Ok(Difficulty {
         network: info.network,
         height: info.tip.map_or(0, |tip| tip.height),
         difficulty: info.next_difficulty,
-        seconds_per_block: info.next_difficulty / hash_rate.max(1e-9),
     })
 }
 
@@ -260,6 +359,10 @@ pub fn kernel_table(rows: &[KernelRow]) -> String {
         "kernel", "MH/s per thread", "× reference", "versions"
     );
     for row in rows {
+        if let Some(error) = &row.error {
+            let _ = writeln!(text, "{:<14}  {error}", row.name);
+            continue;
+        }
         let _ = writeln!(
             text,
             "{:<14}  {:>15.3}  {:>12.2}  {:>8}",
@@ -281,15 +384,13 @@ pub fn table_head() -> String {
     )
 }
 
-/// A line of it; `one` is the rate of a single thread.
+/// A line of it.
 #[must_use]
-pub fn table_row(row: &BenchRow, one: f64) -> String {
+pub fn table_row(row: &BenchRow) -> String {
     let megahashes = row.hash_rate / 1e6;
     format!(
         "{:>7}  {megahashes:>10.3}  {:>15.3}  {:>6.2}×",
-        row.threads,
-        megahashes / row.threads as f64,
-        row.hash_rate / one.max(1e-9)
+        row.threads, row.megahashes_per_thread, row.scaling
     )
 }
 
@@ -341,6 +442,59 @@ mod tests {
         }
     }
 
+    /// Finds nothing.
+    struct Blind;
+
+    impl Kernel for Blind {
+        fn name(&self) -> &'static str {
+            "blind"
+        }
+
+        fn scan(&self, _: &Job, _: u32, _: u32, _: &mut Vec<Hit>) {}
+    }
+
+    #[test]
+    fn a_wrong_kernel_is_a_row_without_a_rate_and_comes_last() {
+        let kernels: [&'static dyn Kernel; 3] = [&Blind, &kernel::Portable, &kernel::Reference];
+        let rows = compare(&kernels, None, Duration::from_millis(2));
+        assert_eq!(rows.len(), 3);
+        let [right @ .., wrong] = &rows[..] else {
+            panic!("no rows");
+        };
+        assert!(
+            right
+                .iter()
+                .all(|row| row.error.is_none() && row.hash_rate > 0.0)
+        );
+        assert_eq!((wrong.name, wrong.hash_rate), ("blind", 0.0));
+        let table = kernel_table(&rows);
+        assert!(
+            table.contains("blind           kernel blind is wrong"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn a_kernel_is_measured_in_the_versions_asked_for() {
+        let kernels: [&'static dyn Kernel; 1] = [&kernel::Portable];
+        let rows = compare(&kernels, Some(5), Duration::from_millis(2));
+        assert_eq!((rows[0].name, rows[0].versions), ("portable", 5));
+    }
+
+    #[test]
+    fn an_unknown_kernel_is_told_before_anything_is_measured() {
+        let config = BenchConfig {
+            threads_max: 1,
+            length: Duration::from_secs(3_600),
+            kernel: Some("warp".to_owned()),
+            all_kernels: true,
+            versions: None,
+            pinned: None,
+        };
+        let error = run(&config, |_| panic!("something was measured")).unwrap_err();
+        assert!(matches!(error, BenchError::UnknownKernel(_)), "{error}");
+    }
+
     #[test]
     fn tables_name_what_they_show() {
         let rows = [("avx", 16, 4e7), ("reference", 1, 5e6)].map(|(name, versions, hash_rate)| {
@@ -348,6 +502,7 @@ mod tests {
                 name,
                 versions,
                 hash_rate,
+                error: None,
             }
         });
         let table = kernel_table(&rows);

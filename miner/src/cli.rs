@@ -15,6 +15,9 @@ const WORKER_NAME_MAX: usize = 64;
 /// More threads than any machine has cores.
 const THREADS_MAX: usize = 4_096;
 
+/// More versions than any kernel tries together.
+const VERSIONS_MAX: u16 = 1_024;
+
 /// Mines for a Pithead node: takes work from it and looks for blocks on every
 /// core.
 #[derive(Debug, Parser)]
@@ -24,7 +27,7 @@ const THREADS_MAX: usize = 4_096;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit status: 0 after Ctrl-C, SIGTERM or the blocks asked for; 2 if the command \
-                  line or the reward address is wrong; 1 after any other failure."
+                  line, the kernel or the reward address is wrong; 1 after any other failure."
 )]
 pub struct Cli {
     /// Another thing to do than to mine.
@@ -187,6 +190,15 @@ pub struct BenchArgs {
     #[arg(long)]
     pub all_kernels: bool,
 
+    /// Versions of a header to try together, 1 being none but its own [default: as
+    /// many as suit the kernel]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(VERSIONS_MAX))
+    )]
+    pub versions: Option<u16>,
+
     /// Ask this node for its difficulty, and tell how long a block would take
     #[arg(long, value_name = "URL")]
     pub node: Option<NodeAddress>,
@@ -334,6 +346,7 @@ mod tests {
             (vec!["--address", address, "--worker", ""], "1 to 64"),
             (vec!["--address", address, "--node", "https://x"], "not TLS"),
             (vec!["bench", "--seconds", "nan"], "0.01 to 3600"),
+            (vec!["bench", "--versions", "0"], "0 is not in"),
         ] {
             let line = std::iter::once("m").chain(arguments.iter().copied());
             let error = Cli::try_parse_from(line).unwrap_err();

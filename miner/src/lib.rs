@@ -6,6 +6,7 @@
 //! the only place that hashes in bulk; that a solution is one is for
 //! `pithead_consensus` to say, never for a second copy of its rules.
 
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cli;
@@ -24,6 +25,8 @@ mod versions;
 pub mod work;
 pub mod workers;
 
+/// The only place for `unsafe`: instructions that not every processor has.
+#[allow(unsafe_code)]
 pub mod kernel;
 
 pub mod bench;

@@ -1,6 +1,8 @@
 //! `pithead-miner`: reads the command line, sets up the log and the signals,
 //! and leaves the rest to the library. Start there, at `mine::mine`.
 
+#![forbid(unsafe_code)]
+
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pithead_miner::bench::{self, BenchConfig, Progress};
+use pithead_miner::bench::{self, BenchConfig, BenchError, Progress};
 use pithead_miner::cli::{BenchArgs, Cli, Command, LogFormat, MineArgs};
 use pithead_miner::link::{ConnectError, LinkConfig};
 use pithead_miner::mine::{MineConfig, MineError, mine};
@@ -17,8 +19,9 @@ use pithead_miner::trace::Trace;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-/// The command line or the reward address is wrong; clap uses it too.
+/// The command line, the kernel or the reward address is wrong; clap uses it too.
 const EXIT_USAGE: u8 = 2;
+const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,13 +34,17 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody is left to tell if standard error is gone.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            match error.downcast_ref() {
-                Some(MineError::Connect(ConnectError::InvalidArgument { .. })) => {
-                    ExitCode::from(EXIT_USAGE)
-                }
-                _ => ExitCode::FAILURE,
-            }
+            ExitCode::from(exit_status(&error))
         }
+    }
+}
+
+fn exit_status(error: &anyhow::Error) -> u8 {
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(MineError::Connect(ConnectError::InvalidArgument { .. })), _)
+        | (Some(MineError::UnknownKernel(_)), _)
+        | (_, Some(BenchError::UnknownKernel(_))) => EXIT_USAGE,
+        _ => EXIT_FAILURE,
     }
 }
 
@@ -164,32 +171,50 @@ fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {
         length: Duration::from_secs_f64(args.seconds),
         kernel: args.machine.kernel.clone(),
         all_kernels: args.all_kernels,
+        versions: args.versions.map(usize::from),
         pinned,
     };
-    let mut one = None;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
+    if let Some(node) = &args.node
+        && let Err(error) = runtime.block_on(bench::ask(node))
+    {
+        // Told now, not after minutes: there is time to start it meanwhile.
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: {error}; asking again at the end"
+        );
+    }
     let mut report = bench::run(&config, |progress| {
         let text = match progress {
             _ if args.json => return,
             Progress::Kernels(rows) => bench::kernel_table(rows),
             Progress::Kernel(name) => format!("kernel {name}\n{}", bench::table_head()),
-            Progress::Threads(row) => bench::table_row(row, *one.get_or_insert(row.hash_rate)),
+            Progress::Threads(row) => bench::table_row(row),
         };
         // A reader that has gone away is no failure.
         let _ = writeln!(std::io::stdout(), "{text}");
     })?;
+    let mut failure = None;
     if let (Some(node), Some(all)) = (&args.node, report.rows.last()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("can't start the runtime")?;
-        let estimate = runtime.block_on(bench::estimate(node, all.hash_rate))?;
-        if !args.json {
-            let _ = writeln!(std::io::stdout(), "{}", bench::estimate_text(&estimate));
+        match runtime.block_on(bench::ask(node)) {
+            Ok(difficulty) => {
+                let estimate = difficulty.estimate(all.hash_rate);
+                if !args.json {
+                    let _ = writeln!(std::io::stdout(), "{}", bench::estimate_text(&estimate));
+                }
+                report.estimate = Some(estimate);
+            }
+            Err(error) => {
+                report.estimate_error = Some(error.to_string());
+                failure = Some(error);
+            }
         }
-        report.estimate = Some(estimate);
     }
     if args.json {
         let _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?);
     }
-    Ok(())
+    failure.map_or(Ok(()), |error| Err(error.into()))
 }

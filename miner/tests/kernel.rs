@@ -76,6 +76,27 @@ fn the_check_finds_a_kernel_that_skips_one_nonce() {
     assert_eq!(error.found.len() + 1, error.expected.len());
 }
 
+/// Right but for headers in more versions than three.
+struct FewVersions;
+
+impl Kernel for FewVersions {
+    fn name(&self) -> &'static str {
+        "few-versions"
+    }
+
+    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+        if job.versions().count() <= 3 {
+            kernel::Reference.scan(job, start, count, hits);
+        }
+    }
+}
+
+#[test]
+fn the_check_tries_as_many_versions_as_miners_do() {
+    let error = kernel::check(&FewVersions).unwrap_err();
+    assert_eq!(error.kernel, "few-versions");
+}
+
 #[test]
 fn finds_the_nonce_of_the_bitcoin_genesis_block() {
     let header = kernel::bitcoin_genesis();
@@ -168,10 +189,11 @@ fn every_lane_finds_a_hit_and_no_other_does() {
     let header = kernel::bitcoin_genesis();
     let job = Job::new(header, header.bits.to_target().unwrap());
     for kernel in kernel::all().iter().copied() {
-        // No vector is wider than 64 words.
-        for before in 0..64 {
+        // No kernel takes more than 48 nonces at once; the second such group is
+        // hashed while the first is still under way.
+        for before in 0..96 {
             let start = header.nonce - before;
-            assert_eq!(nonces(kernel, &job, start, 64), [header.nonce]);
+            assert_eq!(nonces(kernel, &job, start, 96), [header.nonce]);
             // The range ends just before it, or with it.
             assert_eq!(nonces(kernel, &job, start, before), [0u32; 0]);
             assert_eq!(nonces(kernel, &job, start, before + 1), [header.nonce]);
@@ -272,7 +294,7 @@ proptest! {
     fn kernels_agree_with_consensus(
         header in any_header(),
         start in any::<u32>(),
-        count in 0u32..300,
+        count in prop_oneof![0u32..300, Just(192), Just(48), Just(16), Just(1)],
         hashes in 1u32..64,
         versions in prop::collection::hash_set(any::<u32>(), 0..20),
     ) {

@@ -78,10 +78,12 @@ unsafe fn scan<const N: usize>(job: &Job, start: u32, count: u32, hits: &mut Vec
         let nonces: [u32; N] = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
         let words = nonces.map(u32::swap_bytes);
         for (sums, word) in sums.iter_mut().zip(words) {
+            // SAFETY: as required of the caller of `scan`.
             unsafe { expand(schedule, word, sums) };
         }
         let lanes = (count - done).min(lanes_max) as usize;
         for midstate in job.midstates() {
+            // SAFETY: as required of the caller of `scan`.
             let last = unsafe {
                 let digests = first_hash(midstate, &words, &sums);
                 last_word_of_second_hash(digests)
@@ -105,12 +107,14 @@ unsafe fn set(words: [u32; 4]) -> uint32x4_t {
 #[inline(always)]
 unsafe fn constants(group: usize) -> uint32x4_t {
     let at = 4 * group;
+    // SAFETY: as required of the caller of `scan`.
     unsafe { set([K[at], K[at + 1], K[at + 2], K[at + 3]]) }
 }
 
 /// Words of a group from the four groups before it, which are in the window.
 #[inline(always)]
 unsafe fn next(w: &[uint32x4_t; 4], group: usize) -> uint32x4_t {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         let old = vsha256su0q_u32(w[group % 4], w[(group + 1) % 4]);
         vsha256su1q_u32(old, w[(group + 2) % 4], w[(group + 3) % 4])
@@ -121,6 +125,7 @@ unsafe fn next(w: &[uint32x4_t; 4], group: usize) -> uint32x4_t {
 #[inline(always)]
 unsafe fn expand(schedule: &Schedule, word: u32, sums: &mut Sums) {
     let kw = &schedule.kw;
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         for group in 1..4 {
             let at = 4 * group;
@@ -154,6 +159,7 @@ unsafe fn four_rounds<const N: usize>(
 ) {
     for ((abcd, efgh), sum) in abcd.iter_mut().zip(efgh).zip(sums) {
         let before = *abcd;
+        // SAFETY: as required of the caller of `scan`.
         unsafe {
             *abcd = vsha256hq_u32(*abcd, *efgh, sum);
             *efgh = vsha256h2q_u32(*efgh, before, sum);
@@ -164,6 +170,7 @@ unsafe fn four_rounds<const N: usize>(
 /// ABCD and EFGH of a state.
 #[inline(always)]
 unsafe fn packed([a, b, c, d, e, f, g, h]: [u32; 8]) -> [uint32x4_t; 2] {
+    // SAFETY: as required of the caller of `scan`.
     unsafe { [set([a, b, c, d]), set([e, f, g, h])] }
 }
 
@@ -174,6 +181,7 @@ unsafe fn first_hash<const N: usize>(
     words: &[u32; N],
     sums: &[Sums; N],
 ) -> [[uint32x4_t; 2]; N] {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         let [abcd, efgh] = packed(midstate.after_four);
         let mut abcd: [uint32x4_t; N] =
@@ -197,6 +205,7 @@ unsafe fn first_hash<const N: usize>(
 /// The last words of the digests of digests.
 #[inline(always)]
 unsafe fn last_word_of_second_hash<const N: usize>(digests: [[uint32x4_t; 2]; N]) -> [u32; N] {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         let [abcd, efgh] = packed(IV);
         let (mut abcd, mut efgh) = ([abcd; N], [efgh; N]);

@@ -15,8 +15,15 @@ const CALIBRATION: Duration = Duration::from_millis(50);
 /// Turns that each kernel gets; its best one counts, since what disturbs a
 /// measurement only ever makes it slower.
 const TURNS: u32 = 4;
-/// Nonces between two looks at the clock.
-const STRIDE: u32 = 2_048;
+/// What a turn does for nothing at first, of its length: the units that a kernel
+/// needs wake, and its data comes into the cache.
+const WARM_UP: u32 = 4;
+/// Nonces between two looks at the clock are multiples of this one, which is a
+/// multiple of what any kernel takes at once.
+const STRIDE_MIN: u32 = 192;
+/// Looks at the clock in a turn, about: a kernel's speed is the number of
+/// whole strides in it.
+const LOOKS: u32 = 8;
 
 /// Lists a kernel, which lives as long as the process, if it can run.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -37,7 +44,8 @@ pub fn all() -> &'static [&'static dyn Kernel] {
         let mut all: Vec<&'static dyn Kernel> = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            use super::{avx2::Avx2, avx512::Avx512, mix::Mix, sha_ni};
+            use super::{avx2::Avx2, avx512::Avx512, mix::Mix, sha_avx512::ShaAvx512, sha_ni};
+            push_if_it_runs!(all, ShaAvx512);
             push_if_it_runs!(all, Mix);
             push_if_it_runs!(all, Avx512);
             push_if_it_runs!(all, sha_ni::ShaNi4Vl);
@@ -102,7 +110,7 @@ pub struct Choice {
 }
 
 /// Checks every kernel, then compares their speeds on this thread, for about
-/// 50 ms.
+/// 50 ms of its time.
 ///
 /// # Errors
 /// The first [`KernelError`] if none is right.
@@ -134,37 +142,84 @@ pub fn fastest() -> Result<Choice, KernelError> {
 pub fn calibrate(kernels: &[&'static dyn Kernel], length: Duration) -> Vec<Measured> {
     let turns = u32::try_from(kernels.len()).unwrap_or(u32::MAX).max(1) * TURNS;
     let turn = length / turns;
+    let header = bitcoin_genesis();
     let mut measured: Vec<_> = kernels
         .iter()
-        .map(|kernel| Measured {
-            kernel: *kernel,
-            hash_rate: 0.0,
+        .map(|kernel| {
+            let versions: Vec<u32> = (0u32..).take(kernel.versions()).collect();
+            let job = Job::with_versions(header, unreachable(), &versions);
+            let one = Measured {
+                kernel: *kernel,
+                hash_rate: 0.0,
+            };
+            (one, job, STRIDE_MIN)
         })
         .collect();
-    let header = bitcoin_genesis();
-    let mut hits = Vec::new();
     for _ in 0..TURNS {
-        for one in &mut measured {
-            let versions: Vec<u32> = (0u32..).take(one.kernel.versions()).collect();
-            let job = Job::with_versions(header, unreachable(), &versions);
-            // The first stride wakes the units that the kernel needs.
-            one.kernel.scan(&job, 0, STRIDE, &mut hits);
-            let start = Instant::now();
-            let mut nonce = 0u32;
-            let elapsed = loop {
-                one.kernel.scan(&job, nonce, STRIDE, &mut hits);
-                nonce = nonce.wrapping_add(STRIDE);
-                let elapsed = start.elapsed();
-                if elapsed >= turn {
-                    break elapsed;
-                }
-            };
-            let hashes = f64::from(nonce) * versions.len() as f64;
-            one.hash_rate = one.hash_rate.max(hashes / elapsed.as_secs_f64().max(1e-9));
+        for (one, job, stride) in &mut measured {
+            let warm_up = turn / WARM_UP;
+            let rate = nonce_rate(one.kernel, job, *stride, warm_up);
+            // The rate so far tells how many nonces there are between two looks.
+            let between = rate * (turn - warm_up).as_secs_f64() / f64::from(LOOKS);
+            let strides = (between / f64::from(STRIDE_MIN)).clamp(1.0, 4_096.0);
+            *stride = STRIDE_MIN * strides as u32;
+            let rate = nonce_rate(one.kernel, job, *stride, turn - warm_up);
+            let versions = one.kernel.versions() as f64;
+            one.hash_rate = one.hash_rate.max(rate * versions);
         }
     }
+    let mut measured: Vec<Measured> = measured.into_iter().map(|(one, ..)| one).collect();
     measured.sort_by(|a, b| b.hash_rate.total_cmp(&a.hash_rate));
     measured
+}
+
+/// Nonces a second, tried in strides for at least this time: so many whole ones
+/// that the last ends after it.
+fn nonce_rate(kernel: &dyn Kernel, job: &Job, stride: u32, length: Duration) -> f64 {
+    let clock = Clock::start();
+    let (mut nonces, mut hits) = (0u64, Vec::new());
+    loop {
+        // Which nonces doesn't matter: a long measurement goes around.
+        kernel.scan(job, nonces as u32, stride, &mut hits);
+        nonces += u64::from(stride);
+        let elapsed = clock.elapsed();
+        if elapsed >= length {
+            return nonces as f64 / elapsed.as_secs_f64().max(1e-9);
+        }
+    }
+}
+
+/// The time that this thread gets to run, if the system tells: what else wants
+/// the processor meanwhile must not decide which kernel is the fastest.
+struct Clock {
+    wall: Instant,
+    of_thread: Option<Duration>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            wall: Instant::now(),
+            of_thread: Self::of_this_thread(),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self.of_thread.zip(Self::of_this_thread()) {
+            Some((before, now)) => now.saturating_sub(before),
+            None => self.wall.elapsed(),
+        }
+    }
+
+    fn of_this_thread() -> Option<Duration> {
+        #[cfg(unix)]
+        {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            Duration::try_from(time).ok()
+        }
+        #[cfg(not(unix))]
+        None
+    }
 }
 
 /// A target that no hash meets in the lifetime of a machine.
@@ -202,18 +257,24 @@ pub fn bitcoin_genesis() -> BlockHeader {
 /// [`KernelError`] shows the first range where they differ.
 pub fn check(kernel: &dyn Kernel) -> Result<(), KernelError> {
     let header = bitcoin_genesis();
-    let mut ranges = vec![(Target::MAX, 0u32, 3u32)];
+    // A target, the nonce in the middle of what is tried, and how many hashes.
+    let mut ranges = vec![(Target::MAX, 1u32, 3u32)];
     if let Ok(target) = header.bits.to_target() {
-        ranges.push((target, header.nonce.wrapping_sub(500), 1_000));
+        ranges.push((target, header.nonce, 1_000));
     }
     // 2^254 − 1: one hash in four is at or below it.
     let mut easy = [0xff; 32];
     easy[31] = 0x3f;
     if let Some(target) = Target::from_le_bytes(easy) {
-        ranges.push((target, u32::MAX - 499, 1_000));
+        ranges.push((target, 0, 1_000));
     }
-    for (target, start, count) in ranges {
-        for versions in [&[header.version][..], &[2, header.version, 0x2000_0000]] {
+    for (target, middle, hashes) in ranges {
+        // One alone, a few, and as many as the fastest kernels take at once.
+        let sixteen: Vec<u32> = (0..16).map(|at| header.version ^ at << 13).collect();
+        let few = [2, header.version, 0x2000_0000];
+        for versions in [&[header.version][..], &few, &sixteen] {
+            let count = (hashes / versions.len() as u32).max(3);
+            let start = middle.wrapping_sub(count / 2);
             let job = Job::with_versions(header, target, versions);
             let (mut found, mut expected) = (Vec::new(), Vec::new());
             kernel.scan(&job, start, count, &mut found);

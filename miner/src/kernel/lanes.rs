@@ -391,11 +391,15 @@ pub(super) unsafe fn scan<V: Lanes>(job: &Job, start: u32, count: u32, hits: &mu
     let mut done = 0;
     while done < count {
         let first = start.wrapping_add(done);
+        // SAFETY: as required of the caller.
         let nonce = unsafe { V::nonces(first) };
+        // SAFETY: as required of the caller.
         unsafe { expand(schedule, nonce, &mut kw) };
         let lanes = (count - done).min(V::COUNT);
         for midstate in job.midstates() {
+            // SAFETY: as required of the caller.
             let digest = unsafe { first_hash(schedule, midstate, nonce, &kw) };
+            // SAFETY: as required of the caller.
             let last = unsafe { last_word_of_second_hash(digest) };
             let mut found = last.at_most_reversed(limit);
             while found != 0 {

@@ -6,20 +6,20 @@
 //! vectors. A *step* runs the vectors of one version together with the first hash
 //! of the 16 in this version and the second hash of the 16 in the version before;
 //! in between, the schedule of the second hash is computed from the first one's
-//! result. The code of half a step is written by `build.rs`.
+//! result. The code of half a step is written by `build/mix.rs`.
 
 use std::arch::asm;
 use std::arch::x86_64::{
     __m512i, _mm512_setzero_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
+use std::mem::offset_of;
 
 use super::avx512::Sixteen;
+use super::constants::CONSTANTS;
 use super::job::{Job, Midstate};
 use super::lanes::{self, Lanes as _};
 use super::{Hit, Kernel};
-
-include!(concat!(env!("OUT_DIR"), "/mix_constants.rs"));
 
 /// Nonces of a round of steps.
 const WIDTH: u32 = 48;
@@ -97,6 +97,15 @@ impl Version {
     }
 }
 
+/// Where `build/mix.rs` looks for things.
+const _: () = {
+    assert!(offset_of!(Lanes, kw1) == 0 && offset_of!(Lanes, kw2) == 4_096);
+    assert!(offset_of!(Lanes, nonces) == 8_192 && offset_of!(Lanes, abef) == 8_448);
+    assert!(offset_of!(Lanes, cdgh) == 8_704 && offset_of!(Lanes, last) == 8_960);
+    assert!(offset_of!(Version, after_four) == 0 && offset_of!(Version, midstate) == 32);
+    assert!(offset_of!(Version, packed_after_four) == 64);
+};
+
 /// See [`half_step`].
 type HalfStep = unsafe fn(&Version, &Sums, &mut Sums, &mut Lanes, usize);
 
@@ -144,6 +153,7 @@ fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
                 let offset = 16 * u32::try_from(half).unwrap_or(0);
                 // SAFETY: the halves are 0 and 1.
                 unsafe { half_step(version, sums, &mut words, &mut state, half) };
+                // SAFETY: the processor has the features of this function.
                 let found = words.0[0].at_most_reversed(unsafe { Sixteen::splat(target_top) });
                 let nonces = first.wrapping_add(offset);
                 confirm(
@@ -176,6 +186,7 @@ fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
         done = done.saturating_add(WIDTH);
     }
     if let Some(last) = pending {
+        // SAFETY: the processor has the features of this function.
         let found = unsafe {
             lanes::last_word_of_second_hash(last.digest)
                 .at_most_reversed(Sixteen::splat(target_top))
@@ -245,6 +256,7 @@ fn by_lane(sums: &Sums) -> [[Sixteen; 4]; 16] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn nonces_by_lane(nonces: Sixteen) -> [Sixteen; 4] {
+    // SAFETY: the processor has the features of this function.
     unsafe {
         let zero = Sixteen::splat(0);
         transposed([zero, nonces, zero, nonces])
@@ -255,6 +267,7 @@ fn nonces_by_lane(nonces: Sixteen) -> [Sixteen; 4] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn digest(state: &Lanes, midstate: &Midstate) -> [Sixteen; 8] {
+    // SAFETY: the processor has the features of this function.
     unsafe {
         let [f, e, b, a] = transposed(state.abef);
         let [h, g, d, c] = transposed(state.cdgh);
@@ -270,6 +283,7 @@ fn digest(state: &Lanes, midstate: &Midstate) -> [Sixteen; 8] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn found_by_lane(last: &[Sixteen; 4], target_top: u32) -> u32 {
+    // SAFETY: the processor has the features of this function.
     let (limit, initial) = unsafe {
         (
             Sixteen::splat(target_top),

@@ -27,7 +27,15 @@ mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod mix;
 #[cfg(target_arch = "x86_64")]
+mod sha_avx512;
+#[cfg(target_arch = "x86_64")]
 mod sha_ni;
+
+/// What the assembly that `build/` writes reads.
+#[cfg(target_arch = "x86_64")]
+mod constants {
+    include!(concat!(env!("OUT_DIR"), "/constants.rs"));
+}
 
 pub use choice::{
     Choice, Measured, UnknownKernel, all, bitcoin_genesis, by_name, calibrate, check, fastest,

@@ -132,6 +132,7 @@ unsafe fn scan<const N: usize>(job: &Job, start: u32, count: u32, hits: &mut Vec
         unsafe { expand(schedule, &words, &mut sums) };
         let lanes = (count - done).min(lanes_max) as usize;
         for midstate in job.midstates() {
+            // SAFETY: as required of the caller of `scan`.
             let last = unsafe {
                 let digests = first_hash(schedule, midstate, &words, &sums);
                 last_word_of_second_hash(digests)
@@ -151,11 +152,13 @@ unsafe fn scan<const N: usize>(job: &Job, start: u32, count: u32, hits: &mut Vec
 #[inline(always)]
 unsafe fn set(words: [u32; 4]) -> __m128i {
     let [a, b, c, d] = words.map(u32::cast_signed);
+    // SAFETY: as required of the caller of `scan`.
     unsafe { _mm_set_epi32(d, c, b, a) }
 }
 
 #[inline(always)]
 unsafe fn constants(group: usize) -> __m128i {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         set([
             K[4 * group],
@@ -170,12 +173,14 @@ unsafe fn constants(group: usize) -> __m128i {
 /// and the first of the next.
 #[inline(always)]
 unsafe fn seven_before(next: __m128i, group: __m128i) -> __m128i {
+    // SAFETY: as required of the caller of `scan`.
     unsafe { _mm_alignr_epi8::<4>(next, group) }
 }
 
 /// Constants plus words of rounds 16 to 63 of a header's second block.
 #[inline(always)]
 unsafe fn expand<const N: usize>(schedule: &Schedule, words: &[u32; N], sums: &mut [Sums; N]) {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         let rest = |group: usize| {
             let at = 4 * group - 20;
@@ -230,6 +235,7 @@ unsafe fn expand<const N: usize>(schedule: &Schedule, words: &[u32; N], sums: &m
 /// Words of a group from the four groups before it, which are in the window.
 #[inline(always)]
 unsafe fn next(w: &[__m128i; 4], group: usize) -> __m128i {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         let old = _mm_sha256msg1_epu32(w[group % 4], w[(group + 1) % 4]);
         let sum = _mm_add_epi32(old, seven_before(w[(group + 3) % 4], w[(group + 2) % 4]));
@@ -252,6 +258,7 @@ unsafe fn two_rounds<const N: usize>(
 ) {
     for lane in 0..N {
         // What was ABEF before the rounds is CDGH after them.
+        // SAFETY: as required of the caller of `scan`.
         to[lane] = unsafe { _mm_sha256rnds2_epu32(to[lane], from[lane], sums[lane]) };
     }
 }
@@ -259,6 +266,7 @@ unsafe fn two_rounds<const N: usize>(
 /// ABEF and CDGH of a state.
 #[inline(always)]
 unsafe fn packed([a, b, c, d, e, f, g, h]: [u32; 8]) -> (__m128i, __m128i) {
+    // SAFETY: as required of the caller of `scan`.
     unsafe { (set([f, e, b, a]), set([h, g, d, c])) }
 }
 
@@ -270,6 +278,7 @@ unsafe fn first_hash<const N: usize>(
     words: &[u32; N],
     sums: &[Sums; N],
 ) -> [[__m128i; 2]; N] {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         let (after_four, cdgh) = packed(midstate.after_four);
         let mut abef: [__m128i; N] = std::array::from_fn(|lane| {
@@ -315,6 +324,7 @@ unsafe fn first_hash<const N: usize>(
 /// and therefore `f` after round 61.
 #[inline(always)]
 unsafe fn last_word_of_second_hash<const N: usize>(digests: [[__m128i; 2]; N]) -> [u32; N] {
+    // SAFETY: as required of the caller of `scan`.
     unsafe {
         let (abef, cdgh) = packed(IV);
         let (mut abef, mut cdgh) = ([abef; N], [cdgh; N]);

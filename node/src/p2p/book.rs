@@ -538,15 +538,15 @@ mod tests {
         let known = |book: &Book| book.candidates(0).remove(0);
         book.hear(peer, vec![wrong.clone()]);
         assert_eq!(known(&book).addresses, std::slice::from_ref(&wrong));
-        book.learn(peer, vec!std::slice::from_ref(&own));
-        book.hear(peer, vec!std::slice::from_ref(&wrong));
+        book.learn(peer, vec![own.clone()]);
+        book.hear(peer, vec![wrong.clone()]);
         assert_eq!(known(&book).addresses, std::slice::from_ref(&own));
         book.succeeded(peer, proven.clone(), 1);
-        book.hear(peer, vec!std::slice::from_ref(&wrong));
+        book.hear(peer, vec![wrong.clone()]);
         assert_eq!(known(&book).addresses, [proven.clone(), own]);
         // Not even the peer itself can deny where it was found, or say that it
         // belongs to another provider.
-        book.learn(peer, vec!std::slice::from_ref(&wrong));
+        book.learn(peer, vec![wrong.clone()]);
         assert_eq!(known(&book).addresses, [proven.clone(), wrong]);
         assert_eq!(known(&book).provider, provider_of(&proven));
     }

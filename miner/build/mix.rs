@@ -1,21 +1,8 @@
-//! Writes the assembly of the kernel that hashes with AVX-512 and the SHA
-//! instructions at once (see `src/kernel/mix.rs`).
-//!
-//! Its two streams of instructions have no register and no result in common, and
-//! are only fast when they are interleaved finely; compilers keep them apart.
-//! Here each is written down by itself, and then the two are shuffled together.
+//! Half a step of `src/kernel/mix.rs`: vectors of whole hashes, and beside them
+//! rounds by the SHA instructions.
 
-use std::fmt::Write as _;
-use std::path::Path;
-
-#[path = "src/kernel/sha256.rs"]
-#[allow(dead_code)]
-mod sha256;
-
-use sha256::{IV, K, big_sigma0, big_sigma1, ch, maj, sigma0, sigma1};
-
-const PADDING: u32 = 0x8000_0000;
-const DIGEST_BITS: u32 = 256;
+use crate::sha256::{IV, K, big_sigma0, big_sigma1, ch, maj, sigma0, sigma1};
+use crate::{Constants, DIGEST_BITS, PADDING, everywhere};
 
 /// Offsets in what `{sha}` points to, bytes; the same as of `Lanes` there.
 const KW1: usize = 0;
@@ -30,63 +17,6 @@ const AFTER_FOUR: usize = 0;
 const MIDSTATE: usize = 32;
 const PACKED_AFTER_FOUR: usize = 64;
 
-fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/kernel/sha256.rs");
-    let Some(out) = std::env::var_os("OUT_DIR") else {
-        return;
-    };
-    let mut constants = Constants::default();
-    let vectors = vector_stream(&mut constants);
-    let sha = sha_stream(&mut constants);
-    let text = shuffle(&vectors, &sha).join("\n");
-    let table = format!(
-        "#[repr(C, align(64))]\nstruct Constants([u32; {}]);\nstatic CONSTANTS: Constants = Constants({:?});\n",
-        constants.0.len(),
-        constants.0
-    );
-    let out = Path::new(&out);
-    for (name, content) in [("mix.s", text), ("mix_constants.rs", table)] {
-        if let Err(error) = std::fs::write(out.join(name), content) {
-            panic!("can't write {name}: {error}");
-        }
-    }
-}
-
-/// The constants that the code reads, which `{k}` points to.
-struct Constants(Vec<u32>);
-
-impl Default for Constants {
-    /// The initial value as the SHA instructions want it comes first: they need
-    /// it aligned.
-    fn default() -> Self {
-        let [a, b, c, d, e, f, g, h] = IV;
-        Self(vec![f, e, b, a, h, g, d, c])
-    }
-}
-
-impl Constants {
-    /// Where a constant is.
-    fn offset(&mut self, value: u32) -> usize {
-        let known = self.0.iter().position(|one| *one == value);
-        let index = known.unwrap_or_else(|| {
-            self.0.push(value);
-            self.0.len() - 1
-        });
-        4 * index
-    }
-
-    /// A constant as an operand in every lane.
-    fn everywhere(&mut self, value: u32) -> String {
-        everywhere("k", self.offset(value))
-    }
-}
-
-/// A word in memory as an operand in every lane.
-fn everywhere(base: &str, offset: usize) -> String {
-    format!("dword ptr [{{{base}}} + {offset}]{{{{1to16}}}}")
-}
-
 /// Sixteen words in memory.
 fn sixteen(base: &str, index: usize) -> String {
     format!("zmmword ptr [{{{base}}} + {}]", 64 * index)
@@ -95,7 +25,7 @@ fn sixteen(base: &str, index: usize) -> String {
 /// Both hashes of sixteen nonces. Registers 16 to 31 only: on Intel's
 /// processors, code that writes the upper parts of the lower ones makes every
 /// SHA instruction, which knows nothing of them, wait for their contents.
-fn vector_stream(constants: &mut Constants) -> Vec<String> {
+pub(crate) fn vector_stream(constants: &mut Constants) -> Vec<String> {
     let mut code = Vector::default();
     for (index, register) in code.state.into_iter().enumerate() {
         let from = AFTER_FOUR + 4 * index;
@@ -318,7 +248,7 @@ impl Vector {
 
 /// The first hash of eight nonces, and the second hash of eight others, four at
 /// a time: one after the other would wait for its own results.
-fn sha_stream(constants: &mut Constants) -> Vec<String> {
+pub(crate) fn sha_stream(constants: &mut Constants) -> Vec<String> {
     let mut lines = Vec::new();
     let initial = constants.offset(IV[5]);
     assert_eq!(initial, 0, "the initial value comes first");
@@ -380,19 +310,4 @@ fn two_rounds(lines: &mut Vec<String>, sums: usize, pair: usize) {
         };
         lines.push(format!("sha256rnds2 xmm{to}, xmm{by}, xmm0"));
     }
-}
-
-/// Two streams in one, each evenly spread over the other.
-fn shuffle(one: &[String], other: &[String]) -> Vec<String> {
-    let mut lines = vec!["vzeroupper".to_owned()];
-    let mut others = other.iter();
-    for (index, line) in one.iter().enumerate() {
-        lines.push(line.clone());
-        let due = (index + 1) * other.len() / one.len() - index * other.len() / one.len();
-        lines.extend(others.by_ref().take(due).cloned());
-    }
-    let mut header = String::new();
-    let _ = write!(header, "// {} and {} instructions", one.len(), other.len());
-    lines.insert(0, header);
-    lines
 }
