@@ -302,6 +302,10 @@ impl SyncState {
         for id in ids {
             if let Some(request) = self.requests.in_flight.remove(&id) {
                 self.release(id, &request);
+                if matches!(request.asked, Asked::Certificates) && !request.given_up {
+                    // The peer is gone, so that unbooking would not find it.
+                    self.approvals.certificates_asked = false;
+                }
                 if let Asked::Transactions(txids) = &request.asked
                     && !request.stalled
                 {
