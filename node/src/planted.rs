@@ -2,10 +2,11 @@
 //! them. Only in builds with the feature `planted`.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::connect::ConnectContext;
-use pithead_consensus::{Height, VoteRecord};
+use pithead_consensus::{Decode as _, Encode as _, Height, Link, VoteRecord};
 
 thread_local! {
     static SKIP_STATE_ROOT: Cell<bool> = const { Cell::new(false) };
@@ -29,6 +30,26 @@ pub(crate) fn forget_others(record: &VoteRecord, height: Height) -> Option<VoteR
         let _ = left.record(*vote);
     }
     Some(left)
+}
+
+/// Puts a vote on record whatever it contradicts, as a node with the fault
+/// would. Reading a record back is where consensus does not look for that.
+pub(crate) fn record_anyway(record: &mut VoteRecord, link: Link) {
+    let mut votes: BTreeMap<Height, Link> = record
+        .votes()
+        .map(|vote| (vote.target.height, *vote))
+        .collect();
+    votes.entry(link.target.height).or_insert(link);
+    let mut bytes = u32::try_from(votes.len())
+        .unwrap_or(u32::MAX)
+        .to_le_bytes()
+        .to_vec();
+    for vote in votes.values() {
+        vote.encode_to(&mut bytes);
+    }
+    if let Ok(read) = VoteRecord::decode(&bytes) {
+        *record = read;
+    }
 }
 
 /// Lets nodes on this thread take any state root for the right one.
