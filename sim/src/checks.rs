@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
-use pithead_consensus::BlockHash;
+use pithead_consensus::{BlockHash, Checkpoint};
 use pithead_node::chain::verify;
 use pithead_node::store::{Snapshot, StoreError, Table};
 use pithead_node::sync::{HEADERS_KEPT_MAX, SyncUsage};
 use sha2::{Digest as _, Sha256};
 
+use crate::finality::status_of;
 use crate::member::MEMPOOL_BYTES_MAX;
+use crate::mining::next_work;
 use crate::network::LINKS_MAX;
-use crate::world::{Happening, SECOND_US, Simulation, Violation};
+use crate::report::Moment;
+use crate::schedule::Happening;
+use crate::world::{SECOND_US, Simulation, Violation};
 
 /// Requests to one peer without an answer (`node/src/sync/requests.rs`).
 const PEER_REQUESTS_MAX: usize = 16;
@@ -31,11 +35,15 @@ const INSPECT_US: u64 = 30 * SECOND_US;
 /// After a split or a start a node has this long before it is held to the rest:
 /// a few rounds of asking peers for their status.
 const SETTLED_US: u64 = 240 * SECOND_US;
-/// Intervals without a new best block that are no accident: chance would need
-/// e^60 tries.
-const STANDSTILL_INTERVALS: u64 = 60;
+/// Blocks that were to be expected since the best chain last grew, and none came: by
+/// chance once in e^20 blocks, half a thousand million.
+const MISSING_BLOCKS_MAX: f64 = 20.0;
+/// A node that starts mines no later than this.
+const STARTED_US: u64 = 60 * SECOND_US;
 /// How often a whole chain is replayed on the way.
-const REPLAY_US: u64 = 3_600 * SECOND_US;
+const REPLAY_US: u64 = 240 * SECOND_US;
+/// The same in longer runs: so often in all.
+const REPLAYS_ON_THE_WAY: u64 = 6;
 /// Nodes whose whole chain is replayed at the end; the others' tables are held
 /// against theirs.
 const REPLAYS_AT_END: usize = 3;
@@ -45,9 +53,11 @@ const REPLAYS_AT_END: usize = 3;
 pub(crate) struct Watch {
     /// The best height at each inspection.
     heights: Vec<(u64, u64)>,
-    /// When the best height last grew.
-    grew_us: u64,
+    /// Blocks that were to be expected since the best chain last grew.
+    missing: f64,
     best_height: u64,
+    /// The best chain at each inspection.
+    pub(crate) timeline: Vec<Moment>,
     replayed_us: u64,
     pub(crate) inspections: u64,
     pub(crate) replays: u64,
@@ -55,8 +65,8 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// A split has ended: progress is expected from here on.
-    pub(crate) fn healed(&mut self, now_us: u64) {
-        self.grew_us = now_us;
+    pub(crate) fn healed(&mut self) {
+        self.missing = 0.0;
         self.heights.clear();
     }
 
@@ -156,20 +166,22 @@ impl Simulation {
         self.after(INSPECT_US, Happening::Inspect);
         self.watch.inspections += 1;
         self.check_memory()?;
-        if self.now_us >= self.watch.replayed_us + REPLAY_US {
+        let every_us = REPLAY_US.max(self.settings.secs * SECOND_US / REPLAYS_ON_THE_WAY);
+        if self.now_us >= self.watch.replayed_us + every_us {
             self.watch.replayed_us = self.now_us;
             let index = self.dice.faults.below(self.members.len());
             if self.members[index].is_honest() && self.members[index].node.is_some() {
                 self.replay(index)?;
             }
         }
-        let best = self
-            .best_honest()
-            .and_then(|index| self.members[index].tip());
-        let Some((best, height)) = best else {
+        let Some(index) = self.best_honest() else {
             return Ok(());
         };
-        self.check_progress(height)?;
+        let Some((best, height)) = self.members[index].tip() else {
+            return Ok(());
+        };
+        self.note_moment(index, height);
+        self.check_progress(index, height)?;
         let settled = self.settled_members();
         if self.is_settled() && self.now_us >= SETTLED_US {
             self.check_agreement(&settled, &best, height)?;
@@ -177,22 +189,59 @@ impl Simulation {
         Ok(())
     }
 
-    fn check_progress(&mut self, height: u64) -> Result<(), Violation> {
+    fn note_moment(&mut self, index: usize, height: u64) {
+        if let Some(node) = &self.members[index].node {
+            let status = status_of(node);
+            self.watch.timeline.push(Moment {
+                secs: self.secs(),
+                height,
+                approved: status.approved.height.0,
+                last_final: status.last_final.height.0,
+            });
+        }
+    }
+
+    /// The chain grows as fast as those who mine on it let expect.
+    fn check_progress(&mut self, best: usize, height: u64) -> Result<(), Violation> {
+        let expected = self.expected_blocks(best, INSPECT_US);
         let watch = &mut self.watch;
+        watch.heights.push((self.now_us, height));
         if height > watch.best_height {
             watch.best_height = height;
-            watch.grew_us = self.now_us;
+            watch.missing = 0.0;
+            return Ok(());
         }
-        watch.heights.push((self.now_us, height));
-        let grew_us = watch.grew_us;
-        // Halves of a split network are slower.
-        let patience = 4 * STANDSTILL_INTERVALS * u64::from(self.settings.interval_secs);
-        let whole = patience / if self.whole_since_us.is_some() { 4 } else { 1 };
-        if self.stirred && self.now_us > grew_us + whole * SECOND_US {
-            let secs = (self.now_us - grew_us) / SECOND_US;
-            return Err(self.violation(None, format!("no new best block for {secs} s")));
+        watch.missing += expected;
+        if watch.missing > MISSING_BLOCKS_MAX {
+            let what = format!(
+                "no new best block where {:.0} were to be expected",
+                watch.missing
+            );
+            return Err(self.violation(None, what));
         }
         Ok(())
+    }
+
+    /// Blocks that those who have been up for a while, and hear of the best chain,
+    /// find in a time.
+    fn expected_blocks(&self, best: usize, time_us: u64) -> f64 {
+        let caught_up = self.is_settled() || self.whole_since_us.is_none();
+        let work = self.members[best].node.as_ref().and_then(next_work);
+        let Some(work) = work.filter(|_| caught_up && self.mining) else {
+            return 0.0;
+        };
+        let share: f64 = self
+            .members
+            .iter()
+            .zip(&self.side)
+            .filter(|(member, side)| {
+                **side == self.side[best]
+                    && member.node.is_some()
+                    && self.now_us >= member.online_since_us + STARTED_US
+            })
+            .map(|(member, _)| member.hash_share)
+            .sum();
+        share * self.hash_rate() / work * time_us as f64 / SECOND_US as f64
     }
 
     /// No two nodes disagree below the agreed depth, and none is left behind.
@@ -211,6 +260,10 @@ impl Simulation {
             let Some((tip, own)) = self.members[*index].tip() else {
                 continue;
             };
+            // Where certificates conflict, each keeps to what was final first.
+            if self.is_beyond_repair() && !self.shares_final(*index, best) {
+                continue;
+            }
             let level = own.min(height).saturating_sub(depth);
             let agrees = *judged.entry(tip).or_insert_with(|| {
                 self.ledger.ancestor(&tip, level) == self.ledger.ancestor(best, level)
@@ -255,12 +308,29 @@ impl Simulation {
         Ok(())
     }
 
-    /// Whether all honest nodes have the same tip.
+    /// Whether a node's last final block is on the chain of this tip.
+    fn shares_final(&self, index: usize, tip: &BlockHash) -> bool {
+        let Some(node) = &self.members[index].node else {
+            return true;
+        };
+        let last_final = status_of(node).last_final;
+        self.ledger.ancestor(tip, last_final.height.0) == Some(last_final.hash)
+    }
+
+    /// Whether all honest nodes have the same tip; one for each last final block, if
+    /// so many lie that certificates may conflict.
     pub(crate) fn honest_agree(&self) -> bool {
         let honest = self.members.iter().filter(|member| member.is_honest());
-        let mut tips = honest.map(|member| member.tip());
-        let first = tips.next();
-        tips.all(|tip| Some(tip) == first)
+        let mut tips: BTreeMap<Option<Checkpoint>, _> = BTreeMap::new();
+        for member in honest {
+            let node = member.node.as_ref().filter(|_| self.is_beyond_repair());
+            let last_final = node.map(|node| status_of(node).last_final);
+            let tip = member.tip();
+            if *tips.entry(last_final).or_insert(tip) != tip {
+                return false;
+            }
+        }
+        true
     }
 
     pub(crate) fn disagreement(&self, secs: u64) -> Violation {
@@ -306,12 +376,13 @@ impl Simulation {
         for index in honest.iter().take(REPLAYS_AT_END) {
             self.replay(*index)?;
         }
-        let mut first = None;
+        let mut first: BTreeMap<Option<BlockHash>, [u8; 32]> = BTreeMap::new();
         for index in honest {
+            let tip = self.members[index].tip().map(|(hash, _)| hash);
             let store = self.members[index].store.clone();
             let state = best_chain_state(store.as_ref());
             let state = state.map_err(|error| self.storage_failed(index, &error))?;
-            if *first.get_or_insert(state) != state {
+            if *first.entry(tip).or_insert(state) != state {
                 let what = "its tables differ from those of the other nodes";
                 return Err(self.violation(Some(index), what));
             }

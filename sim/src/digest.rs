@@ -70,9 +70,9 @@ impl Digest {
         }
     }
 
-    /// Signatures are randomised: what they are of is not.
+    /// With its signature: the simulation's pens draw their salts from the message.
     fn approval(&mut self, signed: &SignedApproval) {
-        self.take(31, 0, 0, &signed.approval.encode());
+        self.take(31, 0, 0, &signed.encode());
     }
 
     fn response(&mut self, response: &Response) {
@@ -108,7 +108,7 @@ impl Digest {
             Response::Certificates(certificates) => {
                 self.take(19, certificates.len() as u64, 0, &[]);
                 for certificate in certificates {
-                    self.hasher.update(certificate.link().encode());
+                    self.hasher.update(certificate.encode());
                 }
             }
         }

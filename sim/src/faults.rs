@@ -3,7 +3,9 @@
 use pithead_consensus::BlockHash;
 
 use crate::geography::REGION_COUNT;
-use crate::world::{Happening, SECOND_US, Simulation, Violation};
+use crate::schedule::Happening;
+use crate::store::Doom;
+use crate::world::{SECOND_US, Simulation, Violation};
 
 /// Seconds that a crashed node stays down, at least and at most.
 const DOWN_SECS: (f64, f64) = (5.0, 300.0);
@@ -11,28 +13,39 @@ const DOWN_SECS: (f64, f64) = (5.0, 300.0);
 const NOTICED_SECS: (f64, f64) = (0.05, 5.0);
 /// Seconds until pings show that the other side is gone.
 const PING_SECS: (f64, f64) = (5.0, 35.0);
+/// Part of the long splits that let messages through in one direction.
+const ONE_WAY_PART: f64 = 0.25;
 
 impl Simulation {
     pub(crate) fn schedule_crash(&mut self, index: usize) {
         let mean = self.weather.crash_secs;
         if mean.is_finite() {
             let wait = self.dice.faults.exponential(mean);
-            self.after((wait * 1e6) as u64, Happening::Crash(index));
+            self.members[index].crash_number += 1;
+            let number = self.members[index].crash_number;
+            self.after((wait * 1e6) as u64, Happening::Crash(index, number));
         }
     }
 
-    /// Ends a node in the midst of its last commit.
-    pub(crate) fn crash(&mut self, index: usize) -> Result<(), Violation> {
-        if !self.stirred || self.members[index].node.is_none() {
+    /// Ends a node: between two events, in the midst of its next commit, or after
+    /// that and before it can tell anybody.
+    pub(crate) fn crash(&mut self, index: usize, number: u64) -> Result<(), Violation> {
+        let member = &self.members[index];
+        if !self.stirred || member.node.is_none() || member.crash_number != number {
             return Ok(());
         }
-        self.crash_now(index)
+        match self.dice.faults.below(3) {
+            0 => return self.crash_now(index),
+            1 => member.store.doom(Some(Doom::Within)),
+            _ => member.store.doom(Some(Doom::After)),
+        }
+        Ok(())
     }
 
     pub(crate) fn crash_now(&mut self, index: usize) -> Result<(), Violation> {
         self.measure.crashes += 1;
         if let Some(record) = &self.members[index].record {
-            record.crash(self.settings.plant);
+            record.crash();
         }
         let links = std::mem::take(&mut self.members[index].links);
         for link in links.values() {
@@ -43,7 +56,7 @@ impl Simulation {
         let member = &mut self.members[index];
         member.node = None;
         member.judged.clear();
-        let crashed = member.store.crash();
+        let crashed = member.store.crash(&mut self.dice.faults);
         crashed.map_err(|error| self.storage_failed(index, &error))?;
         let down = self.dice.faults.between(DOWN_SECS.0, DOWN_SECS.1);
         self.after((down * 1e6) as u64, Happening::Restart(index));
@@ -67,6 +80,7 @@ impl Simulation {
                 judged.map_err(|what| self.violation(Some(index), what))?;
             }
         }
+        self.check_stand(index)?;
         self.schedule_crash(index);
         self.schedule_solution(index);
         Ok(())
@@ -79,14 +93,25 @@ impl Simulation {
         Ok(())
     }
 
+    /// The parts of the network; one if it is whole.
+    pub(crate) fn sides(&self) -> Vec<u8> {
+        let sides: std::collections::BTreeSet<u8> = self.side.iter().copied().collect();
+        sides.into_iter().collect()
+    }
+
     /// Splits the network by regions: about half of the nodes on each side.
     pub(crate) fn split(&mut self) {
         if !self.stirred {
             return;
         }
         let mut regions: Vec<u8> = vec![0; REGION_COUNT];
+        let mut parts = 2;
+        if self.settings.long_splits {
+            parts += self.dice.faults.below(2);
+            self.one_way = self.dice.faults.happens(ONE_WAY_PART);
+        }
         for side in &mut regions {
-            *side = u8::from(self.dice.faults.happens(0.5));
+            *side = self.dice.faults.below(parts) as u8;
         }
         // A split with one side empty is none.
         let sides = |world: &Self, regions: &[u8]| -> Vec<u8> {
@@ -96,7 +121,7 @@ impl Simulation {
         let mut side = sides(self, &regions);
         if side.iter().all(|one| *one == side[0]) {
             for one in side.iter_mut().step_by(2) {
-                *one = 1 - *one;
+                *one = u8::from(*one == 0);
             }
         }
         self.side = side;
@@ -106,7 +131,7 @@ impl Simulation {
             let across: Vec<_> = self.members[index]
                 .links
                 .iter()
-                .filter(|(_, link)| !self.reaches(index, link.other))
+                .filter(|(_, link)| !self.hear_each_other(index, link.other))
                 .map(|(key, _)| *key)
                 .collect();
             for key in across {
@@ -122,7 +147,8 @@ impl Simulation {
             return;
         }
         self.side.fill(0);
+        self.one_way = false;
         self.whole_since_us = Some(self.now_us.max(SECOND_US));
-        self.watch.healed(self.now_us);
+        self.watch.healed();
     }
 }

@@ -1,14 +1,21 @@
 //! Every block that was ever found in a run, by whom and when: what the
 //! simulation knows by itself and holds the nodes against.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use pithead_consensus::state::Account;
+use pithead_consensus::state_tree::{NodeSource, update};
 use pithead_consensus::subsidy::subsidy;
-use pithead_consensus::{Amount, Block, BlockHash, Genesis, Hash256};
-use pithead_node::store::schema::ChainEntry;
+use pithead_consensus::{Address, Amount, Block, BlockHash, Genesis, Hash256};
+use pithead_node::store::schema::{self, ChainEntry};
+use pithead_node::store::{Snapshot, StoreError};
 
 /// A block arrived nowhere yet.
 pub(crate) const NOT_ARRIVED: u32 = u32::MAX;
+
+/// Balance, grains, and sequence of each account that was ever used (protocol §5).
+pub(crate) type Accounts = BTreeMap<Address, (u64, u64)>;
 
 /// A block as the simulation knows it.
 #[derive(Debug, Clone)]
@@ -26,6 +33,11 @@ pub(crate) struct Found {
     rewards_total: u64,
     fees_total: u64,
     supply: u64,
+    /// Every account after it, as the simulation reckons; of blocks that keep the
+    /// rules only.
+    pub(crate) accounts: Arc<Accounts>,
+    /// What it earned, and whom.
+    reward: (Address, u64),
     /// The state root that the first node computed after it.
     pub(crate) state_root: Option<Hash256>,
     /// Milliseconds to each node; [`NOT_ARRIVED`] if not.
@@ -55,6 +67,14 @@ impl Ledger {
             rewards_total: 0,
             fees_total: 0,
             supply: allocated,
+            accounts: Arc::new(
+                genesis
+                    .allocations
+                    .iter()
+                    .map(|(address, amount)| (*address, (amount.grains(), 0)))
+                    .collect(),
+            ),
+            reward: (Address([0; 32]), 0),
             state_root: None,
             arrivals_ms: Vec::new(),
         };
@@ -111,6 +131,11 @@ impl Ledger {
             rewards_total: parent.rewards_total + subsidy(parent.time).grains() + fees,
             fees_total: parent.fees_total + fees,
             supply: 0,
+            accounts: Arc::clone(&parent.accounts),
+            reward: (
+                block.commitment.reward_address,
+                subsidy(parent.time).grains() + fees,
+            ),
             state_root: None,
             arrivals_ms: if valid {
                 vec![NOT_ARRIVED; nodes]
@@ -124,13 +149,19 @@ impl Ledger {
         }
         self.order.push(hash);
         let matured = height.checked_sub(u64::from(self.maturity));
-        let paid = matured
+        let matured = matured
             .and_then(|height| self.ancestor(&hash, height))
-            .and_then(|hash| self.blocks.get(&hash))
-            .map_or(0, |found| found.rewards_total);
+            .and_then(|hash| self.blocks.get(&hash));
+        let paid = matured.map_or(0, |found| found.rewards_total);
+        let reward = matured
+            .filter(|found| found.height > 0)
+            .map(|found| found.reward);
         let supply = self.allocated + paid - fees_total;
         if let Some(found) = self.blocks.get_mut(&hash) {
             found.supply = supply;
+            if found.valid {
+                pay(Arc::make_mut(&mut found.accounts), block, reward);
+            }
         }
         true
     }
@@ -159,6 +190,33 @@ impl Ledger {
             at = found.parent;
         }
         chain
+    }
+
+    /// Holds the accounts that a node has at its tip against what they must be; returns
+    /// what is wrong.
+    pub(crate) fn judge_accounts(
+        &self,
+        tip: &BlockHash,
+        at: &dyn Snapshot,
+    ) -> Result<Result<(), String>, StoreError> {
+        let Some(found) = self.blocks.get(tip) else {
+            return Ok(Ok(()));
+        };
+        let before = self.blocks.get(&found.parent).map(|at| &at.accounts);
+        for (address, expected) in found.accounts.iter() {
+            // Those that the parent left the same were looked at there.
+            if before.is_some_and(|before| before.get(address) == Some(expected)) {
+                continue;
+            }
+            let account = schema::account(at, address)?;
+            let is = (account.balance.grains(), account.sequence);
+            if is != *expected {
+                return Ok(Err(format!(
+                    "after block {tip} account {address:?} has balance and sequence {is:?}, not {expected:?}"
+                )));
+            }
+        }
+        Ok(Ok(()))
     }
 
     /// Holds a node's new tip against what is known of it; returns what is
@@ -194,14 +252,61 @@ impl Ledger {
             ));
         }
         let root = tip.outcome.state_root;
-        if found.state_root.is_some_and(|first| first != root) {
-            return Err(format!(
-                "its state after block {hash} is not that of others"
-            ));
+        match found.state_root {
+            Some(first) if first != root => {
+                return Err(format!(
+                    "its state after block {hash} is not that of others"
+                ));
+            }
+            None if root_of(&found.accounts) != Some(root) => {
+                return Err(format!(
+                    "its state root after block {hash} is not that of the accounts as they must be"
+                ));
+            }
+            _ => {}
         }
         if let Some(found) = self.blocks.get_mut(&hash) {
             found.state_root = Some(root);
         }
         Ok(())
     }
+}
+
+/// What a block that keeps the rules does to the accounts (protocol §5).
+fn pay(accounts: &mut Accounts, block: &Block, reward: Option<(Address, u64)>) {
+    for transaction in &block.transactions {
+        let body = &transaction.body;
+        let sent: u64 = body.outputs.iter().map(|to| to.amount.grains()).sum();
+        let sender = accounts.entry(body.sender).or_default();
+        sender.0 -= sent + body.fee.grains();
+        sender.1 += 1;
+        for to in &body.outputs {
+            accounts.entry(to.recipient).or_default().0 += to.amount.grains();
+        }
+    }
+    if let Some((address, grains)) = reward {
+        accounts.entry(address).or_default().0 += grains;
+    }
+}
+
+/// The root of a tree that is built anew, without the nodes of any earlier one.
+fn root_of(accounts: &Accounts) -> Option<Hash256> {
+    struct Nothing;
+    impl NodeSource for Nothing {
+        fn node(&self, _: &[u8]) -> Result<Option<Vec<u8>>, String> {
+            Ok(None)
+        }
+    }
+    let accounts: BTreeMap<Address, Account> = accounts
+        .iter()
+        .map(|(address, (balance, sequence))| {
+            let account = Account {
+                balance: Amount::from_grains(*balance).ok()?,
+                sequence: *sequence,
+                key: None,
+            };
+            Some((*address, account))
+        })
+        .collect::<Option<_>>()?;
+    update(&Nothing, 0, &accounts).ok().map(|tree| tree.root)
 }

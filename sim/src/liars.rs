@@ -8,7 +8,8 @@ use pithead_node::sync::{Gossip, PeerEvent, PeerKey, Request, RequestId, Respons
 
 use crate::member::Message;
 use crate::mining::find_nonce;
-use crate::world::{Happening, Simulation, Violation};
+use crate::schedule::Happening;
+use crate::world::{Simulation, Violation};
 
 /// Mean seconds between two lies of one liar that nobody asked for.
 const LIE_SECS: f64 = 60.0;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pithead_consensus::hash::sha256;
-use pithead_consensus::{Address, Block, BlockHash, Encode as _, Genesis};
+use pithead_consensus::{Address, Block, BlockHash, Checkpoint, Encode as _, Genesis};
 use pithead_node::finality::Voter;
 use pithead_node::mempool::MempoolLimits;
 use pithead_node::node::{Node, Now, TemplatePolicy};
@@ -15,8 +15,8 @@ use pithead_node::sync::{
 };
 
 use crate::geography::Place;
+use crate::record::Record;
 use crate::store::CrashStore;
-use crate::validators::Record;
 
 /// The genesis time of the simulated network, and the moment at which it starts.
 pub(crate) const GENESIS_TIME: u32 = 1_793_491_200;
@@ -125,6 +125,12 @@ pub(crate) struct Member {
     pub(crate) online_since_us: u64,
     pub(crate) syncing: bool,
     pub(crate) reward_address: Address,
+    /// Which of its crashes is due; an earlier one is void.
+    pub(crate) crash_number: u64,
+    /// Its tip and its last final block, as last looked at.
+    pub(crate) stand: Option<(BlockHash, Checkpoint)>,
+    /// Votes of validators that lie which its node took for sound, by their number.
+    pub(crate) heard: BTreeMap<usize, Vec<pithead_consensus::Link>>,
     /// Blocks of a liar that break a rule, kept to be served.
     pub(crate) forged: BTreeMap<BlockHash, Block>,
     /// What a liar answered before.
@@ -189,6 +195,7 @@ impl Member {
         self.recent = RecentBlocks::default();
         self.seen = Seen::default();
         self.judged.clear();
+        self.heard.clear();
         self.line_free_us = now_us;
         self.online_since_us = now_us;
         Ok(())

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use pithead_consensus::{Block, BlockHeader};
 use pithead_node::chain::next_bits;
-use pithead_node::node::{Answer, BlockVerdict, Event};
+use pithead_node::node::{Answer, BlockVerdict, Event, Node};
 use pithead_node::template::BlockTemplate;
 
-use crate::world::{Happening, Simulation, Violation};
+use crate::schedule::Happening;
+use crate::world::{Simulation, Violation};
 
 /// Raises the nonce until the hash meets the target; a try of some dozens.
 pub(crate) fn find_nonce(header: &mut BlockHeader) -> bool {
@@ -22,6 +23,14 @@ pub(crate) fn find_nonce(header: &mut BlockHeader) -> bool {
         header.nonce = next;
     }
     true
+}
+
+/// Hashes that the next block on a node's tip takes on average.
+pub(crate) fn next_work(node: &Node) -> Option<f64> {
+    let chain = node.chain();
+    let snapshot = chain.store().snapshot().ok()?;
+    let bits = next_bits(chain.params(), snapshot.as_ref(), chain.tip()).ok()?;
+    Some(bits.to_target().ok()?.work().to_f64())
 }
 
 impl Simulation {
@@ -43,18 +52,13 @@ impl Simulation {
     /// it the work. (The process has no memory, so what was drawn before may go.)
     pub(crate) fn schedule_solution(&mut self, index: usize) {
         let rate = self.hash_rate() * self.members[index].hash_share;
-        if rate <= 0.0 || !self.stirred {
+        if rate <= 0.0 || !self.mining {
             return;
         }
         let Some(node) = &self.members[index].node else {
             return;
         };
-        let bits = node.chain().store().snapshot().and_then(|snapshot| {
-            let tip = node.chain().tip();
-            next_bits(node.chain().params(), snapshot.as_ref(), tip)
-        });
-        let work = bits.ok().and_then(|bits| bits.to_target().ok());
-        let Some(hashes) = work.map(|target| target.work().to_f64()) else {
+        let Some(hashes) = next_work(node) else {
             return;
         };
         let wait = self.dice.mining.exponential(hashes / rate);
@@ -68,7 +72,7 @@ impl Simulation {
         let member = &self.members[index];
         let void = member.solve_number != number || member.node.is_none();
         // A node far behind serves no miners; it tells when it has caught up.
-        if void || member.syncing || !self.stirred {
+        if void || member.syncing || !self.mining {
             return Ok(());
         }
         let Some(block) = self.assemble(index)? else {
@@ -77,7 +81,7 @@ impl Simulation {
         self.enter(&block, true);
         let hash = block.header.hash();
         if let Some(height) = self.ledger.get(&hash).map(|found| found.height) {
-            self.tempt_liars(height, hash);
+            self.tempt_liars(index, height, hash);
         }
         self.hand_in(index, block)
     }

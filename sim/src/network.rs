@@ -10,7 +10,8 @@ use pithead_node::sync::{
 
 use crate::geography;
 use crate::member::{FRAME_BYTES, Link, Manner, Message};
-use crate::world::{Happening, SECOND_US, Simulation, Violation};
+use crate::schedule::Happening;
+use crate::world::{SECOND_US, Simulation, Violation};
 
 /// The shell's limit for a request.
 const REQUEST_US: u64 = 20 * SECOND_US;
@@ -18,13 +19,21 @@ const REQUEST_US: u64 = 20 * SECOND_US;
 const DIAL_US: u64 = 10 * SECOND_US;
 /// Most connections of a node.
 pub(crate) const LINKS_MAX: usize = 32;
+/// Mean seconds by which a late approval is late: a few blocks.
+const LATE_APPROVAL_SECS: f64 = 30.0;
 /// How many nodes are tried for one new connection at a time.
 const DIAL_TRIES: usize = 5;
 
 impl Simulation {
-    /// Whether two nodes are on the same side.
-    pub(crate) fn reaches(&self, a: usize, b: usize) -> bool {
-        self.side[a] == self.side[b]
+    /// Whether what one node sends comes to another one.
+    pub(crate) fn reaches(&self, from: usize, to: usize) -> bool {
+        let (from, to) = (self.side[from], self.side[to]);
+        from == to || (self.one_way && from > to)
+    }
+
+    /// Whether two nodes can hold a connection.
+    pub(crate) fn hear_each_other(&self, a: usize, b: usize) -> bool {
+        self.reaches(a, b) && self.reaches(b, a)
     }
 
     /// Puts a message on a node's line; returns when it arrives.
@@ -59,7 +68,12 @@ impl Simulation {
         latency_us: f64,
         message: &Arc<Message>,
     ) {
-        let arrives = self.transmit(from, latency_us, message.bytes);
+        let mut arrives = self.transmit(from, latency_us, message.bytes);
+        let late = self.weather.late_approvals;
+        if matches!(message.gossip, Gossip::Approval(_)) && self.dice.network.happens(late) {
+            let wait = self.dice.network.exponential(LATE_APPROVAL_SECS);
+            arrives += (wait * 1e6) as u64;
+        }
         match message.gossip {
             Gossip::Block(_) => self.measure.announcements.add(message.bytes),
             Gossip::Transaction(_) => self.measure.transactions.add(message.bytes),
@@ -138,6 +152,11 @@ impl Simulation {
             )
         });
         let honest = served.map_err(|error| self.storage_failed(at, &error))?;
+        if let Response::Approvals(approvals) = &honest {
+            for signed in approvals {
+                self.check_vote_leaves(at, signed)?;
+            }
+        }
         let response = if self.members[at].manner == Manner::Liar {
             self.distort(at, request, honest)
         } else {
@@ -155,7 +174,7 @@ impl Simulation {
             _ => self.measure.responses.add(bytes),
         }
         let loss = self.weather.request_loss;
-        let lost = self.dice.network.happens(loss) || !self.reaches(asker, at);
+        let lost = self.dice.network.happens(loss) || !self.reaches(at, asker);
         if lost || arrives > sent_us + REQUEST_US {
             self.time_out(asker, peer, id, sent_us);
             return Ok(());
@@ -269,7 +288,7 @@ impl Simulation {
         let (a, b) = (&self.members[index], &self.members[other]);
         index != other
             && b.node.is_some()
-            && self.reaches(index, other)
+            && self.hear_each_other(index, other)
             && a.links.len() < LINKS_MAX
             && b.links.len() < LINKS_MAX
             && !a.is_linked(other)

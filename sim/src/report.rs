@@ -49,6 +49,19 @@ pub struct TrafficReport {
     pub bytes: f64,
 }
 
+/// The best honest node at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Moment {
+    /// Virtual seconds.
+    pub secs: u64,
+    /// Height of its tip.
+    pub height: u64,
+    /// Height of the highest checkpoint that it knows to be approved.
+    pub approved: u64,
+    /// Height of its last final block.
+    pub last_final: u64,
+}
+
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
@@ -108,8 +121,16 @@ pub struct Report {
     pub height: u64,
     /// Votes by validators that lie.
     pub double_votes: u64,
+    /// Pairs of votes by one liar that break a rule together.
+    pub contradictions: u64,
+    /// How often such a pair met at one honest node, which then had a proof.
+    pub pairs_met: u64,
+    /// Votes that honest validators sent out.
+    pub votes_sent: u64,
     /// How often a node saw certificates conflict.
     pub finality_conflicts: u64,
+    /// The best chain at each look at the network.
+    pub timeline: Vec<Moment>,
     /// Looks at the whole network.
     pub inspections: u64,
     /// Chains replayed from the genesis.
@@ -187,7 +208,11 @@ impl Report {
                 .map_or(0, |node| node.chain().last_final().height.0),
             height: tip.as_ref().map_or(0, |tip| tip.height.0),
             double_votes: world.finality.lies,
+            contradictions: world.finality.contradictions,
+            pairs_met: world.finality.pairs_met,
+            votes_sent: world.finality.votes_left,
             finality_conflicts: world.finality.conflicts,
+            timeline: world.watch.timeline.clone(),
             inspections: world.watch.inspections,
             replays: world.watch.replays,
             delays_ms: arrivals.all,
@@ -325,11 +350,15 @@ impl Report {
     fn trouble_rows(&self) -> impl Iterator<Item = (&'static str, String)> {
         [
             (
-                "final of blocks, votes by liars, conflicts",
+                "final of blocks, conflicts",
                 format!(
-                    "{} of {}, {}, {}",
-                    self.final_height, self.height, self.double_votes, self.finality_conflicts
+                    "{} of {}, {}",
+                    self.final_height, self.height, self.finality_conflicts
                 ),
+            ),
+            (
+                "votes by liars, pairs that break a rule",
+                format!("{}, {}", self.double_votes, self.contradictions),
             ),
             ("transactions mined", self.transactions.to_string()),
             (

@@ -27,8 +27,15 @@ pub struct Settings {
     pub validators: usize,
     /// The first of them vote for every checkpoint of every branch.
     pub equivocators: usize,
-    /// The last of them do not vote in the first half of the run.
+    /// How those lie; each as the seed has it if `None`.
+    pub deceit: Option<Deceit>,
+    /// The last of them do not vote for a while.
     pub silent: usize,
+    /// From when until when those do not vote, virtual seconds.
+    pub silence_secs: (u64, u64),
+    /// Where there are splits: one that may last for half of the run, into two or
+    /// three parts, perhaps deaf in one direction only.
+    pub long_splits: bool,
     /// Every how many blocks there is a checkpoint.
     pub checkpoint_interval: u32,
     /// A fault to be found.
@@ -52,10 +59,58 @@ impl Settings {
             agreed_depth: 12,
             validators: 0,
             equivocators: 0,
+            deceit: None,
             silent: 0,
+            silence_secs: (0, secs / 2),
+            long_splits: false,
             checkpoint_interval: 10,
             plant: None,
         }
+    }
+
+    /// The command that runs the same again.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let mut command = format!(
+            "cargo run -p pithead-sim --release{} -- --seed {} --nodes {} --secs {} --scenario {} \
+             --interval {} --dials {} --miners {} --payments {} --agreed-depth {}",
+            if self.plant.is_some_and(Plant::is_in_node) {
+                " --features planted"
+            } else {
+                ""
+            },
+            self.seed,
+            self.nodes,
+            self.secs,
+            self.scenario.name(),
+            self.interval_secs,
+            self.dials,
+            self.miners,
+            self.payments_per_hour,
+            self.agreed_depth,
+        );
+        if self.validators > 0 {
+            command += &format!(
+                " --validators {} --equivocators {} --silent {} --silent-from {} --silent-until {} \
+                 --checkpoint-interval {}",
+                self.validators,
+                self.equivocators,
+                self.silent,
+                self.silence_secs.0,
+                self.silence_secs.1,
+                self.checkpoint_interval,
+            );
+        }
+        if let Some(deceit) = self.deceit {
+            command += &format!(" --deceit {}", name(&deceit));
+        }
+        if self.long_splits {
+            command += " --long-splits";
+        }
+        if let Some(plant) = self.plant {
+            command += &format!(" --plant {}", name(&plant));
+        }
+        command
     }
 
     /// Approvals that make a certificate: four fifths, as 20 of 25.
@@ -80,6 +135,22 @@ pub enum Scenario {
     Storm,
 }
 
+/// How a validator lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deceit {
+    /// It votes for every checkpoint of every branch, and tells all.
+    EveryBranch,
+    /// The same, but tells of a branch only those who are on it.
+    TwoFaces,
+    /// Some of its votes go from the genesis, around all that it voted before.
+    Surround,
+    /// Its votes go from checkpoints far below.
+    StaleSource,
+    /// It votes for every branch, and lets its votes out much later.
+    HoldBack,
+}
+
 /// A fault planted on purpose: the simulation has to find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -93,11 +164,27 @@ pub enum Plant {
     TornCommit,
     /// A reorganisation does not bring old balances back.
     KeepUndone,
+    /// A vote leaves before it is on record (§9 without rule 4).
+    SignFirst,
     /// Votes are not durable: a crash loses the last ones (§9 without rule 4).
     ForgetVotes,
     /// A validator may surround its earlier votes (§9 without rule 2; needs the
     /// feature `planted`).
     AllowSurround,
+}
+
+impl Plant {
+    /// Whether the fault sits in the node itself, which takes a build of its own.
+    #[must_use]
+    pub fn is_in_node(self) -> bool {
+        matches!(self, Self::SkipStateRoot | Self::AllowSurround)
+    }
+}
+
+/// The name of a value on the command line.
+fn name(value: &impl clap::ValueEnum) -> String {
+    let possible = value.to_possible_value();
+    possible.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// The numbers of a scenario.
@@ -117,6 +204,8 @@ pub(crate) struct Weather {
     pub(crate) slow_part: f64,
     /// Part of the nodes that lie.
     pub(crate) liar_part: f64,
+    /// Part of the approvals that come late.
+    pub(crate) late_approvals: f64,
     /// How often the network is split.
     pub(crate) partitions: u32,
 }
@@ -131,6 +220,7 @@ impl Scenario {
             churn_secs: f64::INFINITY,
             slow_part: 0.0,
             liar_part: 0.0,
+            late_approvals: 0.0,
             partitions: 0,
         };
         let rough = Weather {
@@ -142,6 +232,7 @@ impl Scenario {
             churn_secs: 1_800.0,
             slow_part: 0.05,
             liar_part: 0.05,
+            late_approvals: 0.02,
             partitions: 0,
         };
         match self {

@@ -5,18 +5,71 @@ use std::sync::Arc;
 
 use pithead_consensus::BlockHash;
 use pithead_node::node::{Answer, Effect, Event};
+use pithead_node::store::Store as _;
 use pithead_node::sync::{Gossip, GossipId, PeerEvent, PeerKey, Verdict};
 
 use crate::checks;
+use crate::finality::Stand;
 use crate::member::Message;
+use crate::record::Record;
 use crate::settings::Plant;
+use crate::store::CrashStore;
 use crate::world::{SECOND_US, Simulation, Violation};
 
 /// How long a banned peer is refused.
 const BAN_US: u64 = 1_800 * SECOND_US;
 
+/// Effects of one event, far more than any has: a node that goes round in circles
+/// ends the run.
+const EFFECTS_MAX: usize = 50_000;
+
+/// A process while it handles an event: what left it before it died, if it did.
+struct Life {
+    record: Option<Record>,
+    store: Arc<CrashStore>,
+    effects: Vec<Effect>,
+    dropped: usize,
+    /// It noticed that it can't go on.
+    gave_up: bool,
+}
+
+impl Life {
+    fn new(record: Option<Record>, store: Arc<CrashStore>) -> Self {
+        if let Some(record) = &record {
+            record.begin();
+        }
+        Self {
+            record,
+            store,
+            effects: Vec::new(),
+            dropped: 0,
+            gave_up: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let at_vote = self.record.as_ref().is_some_and(Record::has_died);
+        at_vote || self.store.is_dead()
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        let at_vote = self.record.as_ref().is_some_and(Record::effect);
+        if at_vote || self.store.is_dead() {
+            self.gave_up |= matches!(effect, Effect::Fatal(_));
+            self.dropped += 1;
+        } else {
+            self.effects.push(effect);
+        }
+        assert!(
+            self.effects.len() + self.dropped < EFFECTS_MAX,
+            "one event has no end of effects"
+        );
+    }
+}
+
 impl Simulation {
-    /// Hands an event to a node and carries its effects out.
+    /// Hands an event to a node and carries its effects out. `None`: it is down, or
+    /// the event was its last.
     pub(crate) fn handle(
         &mut self,
         index: usize,
@@ -28,25 +81,50 @@ impl Simulation {
             return Ok(None);
         };
         self.digest.event(self.now_us, index, &event);
-        let mut effects = Vec::new();
-        let answer = node.handle_into(event, now, &mut |effect| effects.push(effect));
-        while node.has_more() {
-            node.handle_into(Event::Continue, now, &mut |effect| effects.push(effect));
+        let before = member.record.as_ref().map(|_| Stand::of(node));
+        let mut life = Life::new(member.record.clone(), Arc::clone(&member.store));
+        let answer = node.handle_into(event, now, &mut |effect| life.effect(effect));
+        while !life.is_over() && node.has_more() {
+            node.handle_into(Event::Continue, now, &mut |effect| life.effect(effect));
         }
-        let usage = node.sync_usage();
-        if let Err(what) = checks::usage(&usage, &mut member.most) {
+        if !life.is_over()
+            && let Err(what) = checks::usage(&node.sync_usage(), &mut member.most)
+        {
             return Err(self.violation(Some(index), what));
         }
-        for effect in effects {
+        self.conclude(index, before.as_ref(), life, answer)
+    }
+
+    /// Looks at what an event led to, and carries it out.
+    fn conclude(
+        &mut self,
+        index: usize,
+        before: Option<&Stand>,
+        life: Life,
+        answer: Answer,
+    ) -> Result<Option<Answer>, Violation> {
+        let broken = life.record.as_ref().and_then(Record::take_broken);
+        if let Some(what) = broken {
+            return Err(self.violation(Some(index), what));
+        }
+        if let Some(before) = before {
+            self.check_votes_cast(index, before, &life.effects)?;
+        }
+        let (dies, gave_up) = (life.is_over(), life.gave_up);
+        for effect in life.effects {
             self.digest.effect(&effect);
             self.carry_out(index, effect)?;
         }
-        Ok(Some(answer))
-    }
-
-    fn died_at_vote(&self, index: usize) -> bool {
-        let record = &self.members[index].record;
-        record.as_ref().is_some_and(|record| record.take_death())
+        if !dies {
+            self.check_stand(index)?;
+            return Ok(Some(answer));
+        }
+        if !gave_up {
+            let what = "it goes on although what it was writing may not be on disk";
+            return Err(self.violation(Some(index), what));
+        }
+        self.crash_now(index)?;
+        Ok(None)
     }
 
     fn carry_out(&mut self, index: usize, effect: Effect) -> Result<(), Violation> {
@@ -55,7 +133,7 @@ impl Simulation {
             Effect::Verdict { peer, id, verdict } => return self.verdict(index, peer, id, verdict),
             Effect::Publish(gossip) => {
                 if let Gossip::Approval(signed) = &gossip {
-                    self.check_vote(index, signed)?;
+                    self.check_vote_leaves(index, signed)?;
                 }
                 self.publish(index, gossip);
             }
@@ -69,6 +147,7 @@ impl Simulation {
                     self.measure.reorganised(disconnected);
                     let judged = self.ledger.judge(&tip);
                     judged.map_err(|what| self.violation(Some(index), what))?;
+                    self.judge_accounts(index, &tip.hash())?;
                 }
                 self.schedule_solution(index);
             }
@@ -105,7 +184,6 @@ impl Simulation {
                     self.schedule_solution(index);
                 }
             }
-            Effect::Fatal(_) if self.died_at_vote(index) => self.crash_now(index)?,
             Effect::Fatal(reason) => {
                 return Err(self.violation(Some(index), format!("it gave up: {reason}")));
             }
@@ -117,6 +195,19 @@ impl Simulation {
             Effect::ApprovalsChanged | Effect::NewTemplate(_) | Effect::Pending(_) => {}
         }
         Ok(())
+    }
+
+    /// Compares a node's accounts with the simulation's, if this is its tip still.
+    fn judge_accounts(&self, index: usize, tip: &BlockHash) -> Result<(), Violation> {
+        let member = &self.members[index];
+        if member.tip().map(|(hash, _)| hash) != Some(*tip) {
+            return Ok(());
+        }
+        let snapshot = member.store.snapshot();
+        let judged = snapshot.and_then(|at| self.ledger.judge_accounts(tip, at.as_ref()));
+        judged
+            .map_err(|error| self.storage_failed(index, &error))?
+            .map_err(|what| self.violation(Some(index), what))
     }
 
     fn verdict(
@@ -133,6 +224,11 @@ impl Simulation {
             }
             return Ok(());
         };
+        if verdict == Verdict::Accept
+            && let Gossip::Approval(signed) = &message.gossip
+        {
+            self.check_heard(index, signed)?;
+        }
         let early = self.settings.plant == Some(Plant::ForwardUnjudged);
         if verdict == Verdict::Accept && !early {
             self.spread(index, &message, Some(from));

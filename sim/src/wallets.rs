@@ -14,7 +14,8 @@ use rsa::{Pss, RsaPrivateKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::dice::Dice;
-use crate::world::{Happening, Simulation, Violation};
+use crate::schedule::Happening;
+use crate::world::{Simulation, Violation};
 
 /// What a payment moves, grains: a hundredth of a PIT.
 const AMOUNT: u64 = 1_000_000;
@@ -101,7 +102,7 @@ impl Simulation {
     /// Lets somebody pay somebody through some honest node, going by what
     /// that node knows.
     pub(crate) fn pay(&mut self) -> Result<(), Violation> {
-        if !self.stirred {
+        if !self.mining {
             return Ok(());
         }
         self.schedule_payment();

@@ -1,40 +1,33 @@
 //! The network: nodes, a queue of what is going to happen, and the clock that it
 //! drives. Start with [`Simulation::run`].
 
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use pithead_consensus::genesis::{
-    AllocationEntry, GenesisError, GenesisFile, Network, ValidatorEntry,
-};
-use pithead_consensus::{Address, BlockHash, Genesis};
+use pithead_consensus::genesis::GenesisError;
+use pithead_consensus::{Address, Genesis};
 use pithead_node::node::Event;
 use pithead_node::store::StoreError;
-use pithead_node::sync::{PeerEvent, PeerKey, RecentBlocks, Request, RequestId, SyncUsage};
+use pithead_node::sync::{RecentBlocks, SyncUsage};
 use thiserror::Error;
 
 use crate::checks;
 use crate::dice::Dice;
 use crate::digest::Digest;
+use crate::finality::FinalityWatch;
 use crate::geography::Place;
+use crate::keys::VALIDATORS_MAX;
 use crate::ledger::Ledger;
 use crate::measure::Measure;
-use crate::member::{GENESIS_TIME, Manner, Member, Message, Seen};
+use crate::member::{Manner, Member, Seen};
+use crate::network_genesis::{HASHES_PER_BLOCK, genesis_file};
 use crate::report::Report;
+use crate::schedule::{Happening, Schedule};
 use crate::settings::{Plant, Settings, Weather};
 use crate::store::CrashStore;
-use crate::validators::{FinalityWatch, VALIDATORS_MAX, keys};
 use crate::wallets::Wallets;
 
 /// A second of the virtual clock.
 pub(crate) const SECOND_US: u64 = 1_000_000;
-/// Hashes that a block takes at first: enough for the difficulty to move in
-/// both directions, few enough to be found at once.
-const HASHES_PER_BLOCK: f64 = 64.0;
-/// The same as a compact target: 2^256 / 64.
-const BITS: u32 = 0x2003_ffff;
-/// The easiest target: two hashes.
-const POW_LIMIT_BITS: u32 = 0x207f_ffff;
 /// What a machine takes to see to a message, microseconds.
 const THINK_US: f64 = 1_000.0;
 /// The same for slow ones.
@@ -43,6 +36,14 @@ const SLOW_THINK_US: f64 = 600_000.0;
 const SLOW_BITS_PER_SEC: f64 = 1e6;
 /// How long settling may take at the end.
 const SETTLE_SECS_MAX: u64 = 600;
+/// Checkpoints within which finality catches up once all is calm: two to approve
+/// and finalise, some more for those who come back and fetch the chain first.
+const CATCH_UP_CHECKPOINTS_MAX: u64 = 12;
+/// What happens to a node in a second, far more than it ever does: a tick, some
+/// requests, and an approval of each validator from each neighbour.
+const HAPPENINGS_PER_NODE_SECOND: u64 = 200;
+/// The same for a run's first seconds, when everybody calls everybody.
+const HAPPENINGS_BASE: u64 = 100_000;
 
 /// Why a run ended early.
 #[derive(Debug, Error)]
@@ -70,67 +71,6 @@ pub struct Violation {
     pub what: String,
 }
 
-/// What is going to happen.
-pub(crate) enum Happening {
-    Tick(usize),
-    /// Something comes to a node from one of its peers.
-    Peer(usize, PeerEvent),
-    /// Gossip comes to a node.
-    Gossip(usize, PeerKey, Arc<Message>),
-    /// A request comes to a node; when it was sent, and the answerer's name of the
-    /// asker.
-    Ask {
-        at: usize,
-        from: PeerKey,
-        id: RequestId,
-        request: Request,
-        sent_us: u64,
-    },
-    /// A connection is found to be dead.
-    Lost(usize, PeerKey),
-    Dial(usize),
-    Drop(usize),
-    Solve(usize, u64),
-    Pay,
-    Lie(usize),
-    Crash(usize),
-    Restart(usize),
-    Split,
-    Heal,
-    Inspect,
-    /// Liars vote for a checkpoint.
-    Equivocate(u64, BlockHash),
-    /// Silent validators come back.
-    Wake,
-}
-
-struct Scheduled {
-    at_us: u64,
-    number: u64,
-    what: Happening,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The earliest first, since heaps give the greatest.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.at_us, other.number).cmp(&(self.at_us, self.number))
-    }
-}
-
 /// One dice for each concern.
 pub(crate) struct AllDice {
     pub(crate) network: Dice,
@@ -153,14 +93,18 @@ pub struct Simulation {
     pub(crate) dice: AllDice,
     pub(crate) digest: Digest,
     pub(crate) now_us: u64,
-    queue: BinaryHeap<Scheduled>,
-    last: u64,
+    pub(crate) schedule: Schedule,
+    happened: u64,
     /// Which part of a split network each node is in.
     pub(crate) side: Vec<u8>,
+    /// Whether the parts still hear those of a higher number.
+    pub(crate) one_way: bool,
     /// Since when the network has been whole; `None` while it is split.
     pub(crate) whole_since_us: Option<u64>,
-    /// Whether mining, paying, lying and crashing go on.
+    /// Whether lying, crashing and splitting go on.
     pub(crate) stirred: bool,
+    /// Whether mining and paying go on.
+    pub(crate) mining: bool,
     pub(crate) watch: checks::Watch,
 }
 
@@ -176,7 +120,8 @@ impl Simulation {
             ));
         }
         let fit = settings.validators <= VALIDATORS_MAX.min(settings.nodes)
-            && settings.equivocators + settings.silent <= settings.validators;
+            && settings.equivocators + settings.silent <= settings.validators
+            && settings.silence_secs.0 <= settings.silence_secs.1;
         if !fit || settings.checkpoint_interval == 0 {
             return Err(RunError::Settings(format!(
                 "at most {VALIDATORS_MAX} validators, each on a node of its own, and among them those that lie or are silent"
@@ -191,10 +136,7 @@ impl Simulation {
         #[cfg(feature = "planted")]
         pithead_node::planted::allow_surround(settings.plant == Some(Plant::AllowSurround));
         #[cfg(not(feature = "planted"))]
-        if matches!(
-            settings.plant,
-            Some(Plant::SkipStateRoot | Plant::AllowSurround)
-        ) {
+        if settings.plant.is_some_and(Plant::is_in_node) {
             return Err(RunError::Settings(
                 "this fault needs a build with --features planted".to_owned(),
             ));
@@ -217,11 +159,13 @@ impl Simulation {
             },
             digest: Digest::new(),
             now_us: 0,
-            queue: BinaryHeap::new(),
-            last: 0,
+            schedule: Schedule::default(),
+            happened: 0,
             side: vec![0; settings.nodes],
+            one_way: false,
             whole_since_us: Some(0),
             stirred: true,
+            mining: true,
             watch: checks::Watch::default(),
             settings,
         };
@@ -243,8 +187,9 @@ impl Simulation {
         let manner = match index {
             0..2 => Manner::Honest,
             // A validator that lies does so by voting; its node is honest.
-            _ if index < self.settings.validators => Manner::Honest,
-            _ if dice.happens(weather.liar_part) => Manner::Liar,
+            _ if index >= self.settings.validators && dice.happens(weather.liar_part) => {
+                Manner::Liar
+            }
             _ if dice.happens(weather.slow_part) => Manner::Slow,
             _ => Manner::Honest,
         };
@@ -278,6 +223,9 @@ impl Simulation {
             online_since_us: 0,
             syncing: false,
             reward_address: Address(address),
+            crash_number: 0,
+            stand: None,
+            heard: std::collections::BTreeMap::new(),
             forged: std::collections::BTreeMap::new(),
             earlier: None,
             most: SyncUsage::default(),
@@ -321,7 +269,23 @@ impl Simulation {
         self.schedule_payment();
         let length = self.settings.secs * SECOND_US;
         if self.settings.silent > 0 {
-            self.after(length / 2, Happening::Wake);
+            let (from, until) = self.settings.silence_secs;
+            for secs in [from, until].into_iter().filter(|secs| *secs > 0) {
+                self.after(secs * SECOND_US, Happening::TurnSilent);
+            }
+        }
+        self.schedule_splits(length);
+    }
+
+    fn schedule_splits(&mut self, length: u64) {
+        if self.weather.partitions > 0 && self.settings.long_splits {
+            // One that may last for half of the run.
+            let part = self.dice.faults.between(0.1, 0.5);
+            let start = self.dice.faults.between(0.05, 0.95 - part);
+            let at = |part: f64| (length as f64 * part) as u64;
+            self.after(at(start), Happening::Split);
+            self.after(at(start + part), Happening::Heal);
+            return;
         }
         for number in 0..u64::from(self.weather.partitions) {
             // Each split lasts a sixth of the run and begins at a quarter of
@@ -332,30 +296,10 @@ impl Simulation {
         }
     }
 
-    pub(crate) fn number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
-    }
-
-    /// Lets something happen later.
-    pub(crate) fn after(&mut self, us: u64, what: Happening) {
-        let number = self.number();
-        self.queue.push(Scheduled {
-            at_us: self.now_us + us,
-            number,
-            what,
-        });
-    }
-
-    /// Lets something happen at a moment to come.
-    pub(crate) fn at(&mut self, at_us: u64, what: Happening) {
-        self.after(at_us.saturating_sub(self.now_us), what);
-    }
-
     /// A fault, with the time at which it was found.
     pub(crate) fn violation(&self, node: Option<usize>, what: impl Into<String>) -> Violation {
         Violation {
-            secs: self.now_us / SECOND_US,
+            secs: self.secs(),
             node,
             what: what.into(),
         }
@@ -369,39 +313,56 @@ impl Simulation {
     ///
     /// # Errors
     /// [`Violation`]: the first fault that is found.
-    pub fn run(mut self) -> Result<Report, Violation> {
+    pub fn run(&mut self) -> Result<Report, Violation> {
         self.run_until(self.settings.secs * SECOND_US)?;
         self.settle()?;
         self.check_end()?;
-        Ok(Report::of(&self))
+        Ok(Report::of(self))
+    }
+
+    /// The moment that the run has come to, virtual seconds.
+    pub(crate) fn secs(&self) -> u64 {
+        self.now_us / SECOND_US
     }
 
     /// Lets time pass.
     pub(crate) fn run_until(&mut self, until_us: u64) -> Result<(), Violation> {
-        while let Some(next) = self.queue.peek() {
-            if next.at_us > until_us {
-                break;
+        while let Some((at_us, what)) = self.schedule.next_until(until_us) {
+            self.now_us = at_us;
+            self.happened += 1;
+            let most = HAPPENINGS_BASE
+                + HAPPENINGS_PER_NODE_SECOND * self.members.len() as u64 * (1 + self.secs());
+            if self.happened > most {
+                return Err(self.violation(None, format!("more than {most} things happened")));
             }
-            if let Some(next) = self.queue.pop() {
-                self.now_us = next.at_us;
-                self.happen(next.what)?;
-            }
+            self.happen(what)?;
         }
         self.now_us = until_us;
         Ok(())
     }
 
-    /// Ends all trouble, and waits until everybody honest has the same tip.
+    /// Ends all trouble, lets finality catch up, and waits until everybody honest
+    /// has the same tip.
     fn settle(&mut self) -> Result<(), Violation> {
         self.stirred = false;
+        self.weather.late_approvals = 0.0;
+        self.weather.gossip_loss = 0.0;
+        self.weather.request_loss = 0.0;
         if self.whole_since_us.is_none() {
             self.heal();
         }
         for index in 0..self.members.len() {
-            if self.members[index].node.is_none() {
+            let member = &self.members[index];
+            member.store.doom(None);
+            if let Some(record) = &member.record {
+                record.calm();
+            }
+            if member.node.is_none() {
                 self.restart(index)?;
             }
         }
+        self.finalise()?;
+        self.mining = false;
         // What is on its way arrives, and then one block decides between tips.
         self.run_until(self.now_us + 120 * SECOND_US)?;
         self.find_last_block()?;
@@ -414,6 +375,33 @@ impl Simulation {
         }
         // Requests that are under way come to their end.
         self.run_until(self.now_us + 60 * SECOND_US)
+    }
+
+    /// Where enough are honest: mines on in calm until finality has followed the
+    /// chain, which it must do within some checkpoints. Those on which honest
+    /// validators have bound themselves to other branches do not count.
+    fn finalise(&mut self) -> Result<(), Violation> {
+        if !self.must_finalise() {
+            return Ok(());
+        }
+        let height = |world: &Self| {
+            let best = world.best_honest();
+            let tip = best.and_then(|index| world.members[index].tip());
+            tip.map_or(0, |(_, height)| height)
+        };
+        let bound = height(self).max(self.highest_vote());
+        let interval = u64::from(self.settings.checkpoint_interval);
+        let limit = bound + CATCH_UP_CHECKPOINTS_MAX * interval;
+        while height(self) <= bound || self.laggard().is_some() {
+            if height(self) > limit
+                && let Some((index, what)) = self.laggard()
+            {
+                let what = what + &self.standings();
+                return Err(self.violation(Some(index), what));
+            }
+            self.run_until(self.now_us + SECOND_US)?;
+        }
+        Ok(())
     }
 
     fn happen(&mut self, what: Happening) -> Result<(), Violation> {
@@ -444,7 +432,7 @@ impl Simulation {
             Happening::Solve(index, number) => self.solve(index, number),
             Happening::Pay => self.pay(),
             Happening::Lie(index) => self.lie(index),
-            Happening::Crash(index) => self.crash(index),
+            Happening::Crash(index, number) => self.crash(index, number),
             Happening::Restart(index) => self.restart(index),
             Happening::Split => {
                 self.split();
@@ -455,8 +443,15 @@ impl Simulation {
                 Ok(())
             }
             Happening::Inspect => self.inspect(),
-            Happening::Equivocate(height, hash) => self.equivocate(height, hash),
-            Happening::Wake => self.wake_silent(),
+            Happening::Equivocate {
+                finder,
+                height,
+                hash,
+            } => {
+                self.equivocate(finder, height, hash);
+                Ok(())
+            }
+            Happening::TurnSilent => self.turn_silent(),
         }
     }
 
@@ -464,43 +459,4 @@ impl Simulation {
     pub(crate) fn hash_rate(&self) -> f64 {
         HASHES_PER_BLOCK / f64::from(self.settings.interval_secs)
     }
-}
-
-fn keys_of(settings: &Settings) -> impl Iterator<Item = &'static crate::validators::ValidatorKey> {
-    let all = if settings.validators == 0 {
-        &[]
-    } else {
-        keys()
-    };
-    all.iter().take(settings.validators)
-}
-
-/// The main network's rules with easy work and the wallets' allocations.
-fn genesis_file(settings: &Settings, wallets: &Wallets) -> Result<GenesisFile, RunError> {
-    let base = Network::Main.genesis_file();
-    let prefix = pithead_consensus::AddressPrefix::new(&base.address_prefix)
-        .map_err(|error| RunError::Settings(error.to_string()))?;
-    Ok(GenesisFile {
-        name: "simulation".to_owned(),
-        time: GENESIS_TIME,
-        bits: BITS,
-        pow_limit_bits: POW_LIMIT_BITS,
-        block_interval_secs: settings.interval_secs,
-        checkpoint_interval: settings.checkpoint_interval,
-        approval_quorum: u32::try_from(settings.quorum()).unwrap_or(u32::MAX),
-        validators: keys_of(settings)
-            .map(|key| ValidatorEntry {
-                address: key.address.to_text(&prefix),
-                public_key: hex::encode(key.public.modulus()),
-            })
-            .collect(),
-        allocations: wallets
-            .addresses()
-            .map(|address| AllocationEntry {
-                address: address.to_text(&prefix),
-                amount: "1000".to_owned(),
-            })
-            .collect(),
-        ..base
-    })
 }
