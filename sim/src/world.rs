@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::checks;
 use crate::dice::Dice;
 use crate::digest::Digest;
-use crate::finality::FinalityWatch;
+use crate::finality::{FinalityWatch, LAG_CHECKPOINTS_MAX};
 use crate::geography::Place;
 use crate::keys::VALIDATORS_MAX;
 use crate::ledger::Ledger;
@@ -391,8 +391,10 @@ impl Simulation {
         };
         let bound = height(self).max(self.highest_vote());
         let interval = u64::from(self.settings.checkpoint_interval);
+        // So high that what is final has to lie above the bound.
+        let clear = bound + LAG_CHECKPOINTS_MAX * interval;
         let limit = bound + CATCH_UP_CHECKPOINTS_MAX * interval;
-        while height(self) <= bound || self.laggard().is_some() {
+        while height(self) <= clear || self.laggard().is_some() {
             if height(self) > limit
                 && let Some((index, what)) = self.laggard()
             {
