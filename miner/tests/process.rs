@@ -646,7 +646,7 @@ fn an_unknown_kernel_is_told_with_those_that_there_are() {
         .args(["bench", "--kernel", "warp"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
         text.contains("\"warp\"") && text.contains("portable"),

@@ -76,7 +76,7 @@ impl Simulation {
         let silent = index + settings.silent >= settings.validators;
         let (from, until) = settings.silence_secs;
         let away = (from * SECOND_US..until * SECOND_US).contains(&self.now_us);
-        !liar && !(silent && away)
+        !(liar || silent && away)
     }
 
     pub(crate) fn voter(&self, index: usize) -> Option<Voter> {

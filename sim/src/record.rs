@@ -1,7 +1,6 @@
 //! A validator's vote record, on a disk that loses what was being written, and
 //! what its key signed in truth.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pithead_consensus::{Link, VoteRecord};

@@ -79,7 +79,7 @@ fn with_silent(silent: usize) -> (Report, Moment, Moment) {
     let mut quiet = moments
         .filter(|moment| (SILENCE_SECS.0 + FADES_SECS..SILENCE_SECS.1).contains(&moment.secs));
     let first = quiet.next().expect("the network was looked at");
-    let last = quiet.last().expect("more than once");
+    let last = quiet.next_back().expect("more than once");
     assert!(first.last_final > 0, "it worked before");
     (report, first, last)
 }
