@@ -295,7 +295,8 @@ mod tests {
             // A fast worker comes to its target from below and rests within the factor:
             // on average, within its root.
             assert!((42.0..85.0).contains(&shares), "{hash_rate}: {shares}");
-            assert!((0.93..1.07).contains(&proven), "{hash_rate}: {proven}");
+            // Some 2,800 shares: one in fifty either way by chance, five times that here.
+            assert!((0.9..1.1).contains(&proven), "{hash_rate}: {proven}");
         }
     }
 
@@ -318,8 +319,8 @@ mod tests {
             assert!(steady.retargets <= 2, "{}", steady.retargets);
         }
         let (before, after) = (before / RUNS as f64, after / RUNS as f64);
-        assert!((0.93..1.07).contains(&before), "{before}");
-        assert!((0.93..1.07).contains(&after), "{after}");
+        assert!((0.9..1.1).contains(&before), "{before}");
+        assert!((0.9..1.1).contains(&after), "{after}");
     }
 
     #[test]
