@@ -191,10 +191,16 @@ fn repair(above: Height, files: &RecordFiles, genesis: &Genesis, config: &Config
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("making {}", config.data_dir.display()))?;
     files.repair(owner_of(&key, genesis), above)?;
+    let (validators, quorum) = (
+        genesis.validators.len(),
+        genesis.params.approval_quorum as usize,
+    );
     println!(
-        "{} votes only above height {above} from now on, once the others have approved a checkpoint at that height or above; the record is {}. What was there is kept beside it as votes.log.damaged",
+        "{} votes only above height {above} from now on, once the others have approved a checkpoint at that height or above; the record is {}. What was there is kept beside it as votes.log.damaged. At most {} of the {} validators may be waiting so at a time, or nothing is approved any more",
         key.address().to_text(&genesis.prefix),
-        files.path().display()
+        files.path().display(),
+        validators.saturating_sub(quorum),
+        validators,
     );
     Ok(())
 }

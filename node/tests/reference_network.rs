@@ -251,12 +251,20 @@ async fn twenty_of_twenty_five_confirm() {
         node.height().await == pending
     })
     .await;
+    // Its vote for the first of the two makes that one approved. All the others have
+    // voted for the second one already, from further below: the next block is the
+    // next to be approved, and the one after makes it final.
     all.until(0, "the vote is made up for", async |node| {
-        node.info().await.approved_height == pending
+        node.info().await.approved_height > height
     })
     .await;
     let next = all.mine(0, 0..VALIDATORS).await;
-    all.until_final(next - 1).await;
+    all.until(0, "finality goes on", async |node| {
+        node.info().await.approved_height == next
+    })
+    .await;
+    all.mine(0, 0..VALIDATORS).await;
+    all.until_final(next).await;
     let mut client = all.node(7).network();
     let evidence = client
         .list_evidence(v1::ListEvidenceRequest::default())

@@ -15,6 +15,10 @@ const REACHED_MAX: usize = 16;
 /// checkpoints are ever voted for.
 const SIGNED_MAX: usize = 16;
 
+/// No vote skips a checkpoint so soon after the start: others may have approved that one
+/// while this node was away, and are asked about it within this time.
+const LISTENING_MS: u64 = 5_000;
+
 /// A validator's key.
 pub trait Signer: Send {
     /// Its address.
@@ -58,6 +62,8 @@ pub struct Voter {
     record: VoteRecord,
     /// When the best chain reached a checkpoint's height, milliseconds.
     reached: BTreeMap<Height, u64>,
+    /// When this process first thought of voting, milliseconds.
+    began_ms: Option<u64>,
     /// The votes signed last, oldest first.
     signed: VecDeque<Link>,
 }
@@ -71,6 +77,7 @@ impl Voter {
             journal,
             record,
             reached: BTreeMap::new(),
+            began_ms: None,
             signed: VecDeque::new(),
         }
     }
@@ -113,6 +120,11 @@ impl Voter {
             }
         }
         now_ms.saturating_sub(since)
+    }
+
+    /// Whether this process has been at it long enough to know what others have approved.
+    pub(crate) fn has_listened(&mut self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(*self.began_ms.get_or_insert(now_ms)) >= LISTENING_MS
     }
 
     /// Puts a vote on record, if it is not there, then signs it. The caller has

@@ -19,6 +19,8 @@ const CERTIFICATES_AT_ONCE: usize = 64;
 impl Node {
     /// Certificates that a peer gave wait to be judged, a slice with each event.
     pub(super) fn take_certificates(&mut self, peer: PeerKey, certificates: Vec<Certificate>) {
+        // What is left of an earlier answer is of no more use.
+        self.certificates.retain(|(other, _)| *other != peer);
         self.certificates.push_back((peer, certificates.into()));
     }
 

@@ -289,6 +289,7 @@ impl Node {
                 return Ok(None);
             };
             let waited_ms = voter.waited_ms(height, now.monotonic_ms);
+            let has_listened = voter.has_listened(now.monotonic_ms);
             let validator = voter.address();
             let cast = voter.vote_at(height);
             if let Some(cast) = cast {
@@ -301,7 +302,7 @@ impl Node {
                 continue;
             }
             let follows = height.0 == status.approved.height.0.saturating_add(interval);
-            if !follows && waited_ms < grace_ms {
+            if !follows && !(waited_ms >= grace_ms && has_listened) {
                 continue;
             }
             let link = Link {

@@ -22,7 +22,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
 
-use super::address::{Network, Scope, ip_of, provider_of, relay_of};
+use super::address::{Network, Scope, ip_of, is_relayed, provider_of, relay_of};
 use super::bans::{Bans, Subject};
 use super::eviction::{self, Candidate};
 use crate::engine::Clock;
@@ -115,21 +115,30 @@ enum Purpose {
 #[derive(Debug, Clone, Copy, Default)]
 struct Origin {
     ip: Option<IpAddr>,
-    relay: Option<PeerId>,
+    relay: Option<Relay>,
+}
+
+/// A relay, by what is known of it: one that was dialled by its address alone shows
+/// no identity in the addresses of those who come through it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Relay {
+    peer: Option<PeerId>,
+    ip: Option<IpAddr>,
 }
 
 impl Origin {
     fn new(local: &Multiaddr, remote: &Multiaddr) -> Self {
         // An address behind a relay shows nothing of the peer.
-        match relay_of(local) {
-            Some(relay) => Self {
+        if is_relayed(local) {
+            let (peer, ip) = (relay_of(local), ip_of(local));
+            return Self {
                 ip: None,
-                relay: Some(relay),
-            },
-            None => Self {
-                ip: ip_of(remote),
-                relay: None,
-            },
+                relay: Some(Relay { peer, ip }),
+            };
+        }
+        Self {
+            ip: ip_of(remote),
+            relay: None,
         }
     }
 }
@@ -308,6 +317,10 @@ impl Gate {
     fn check_inbound(&mut self, peer: PeerId, origin: Origin) -> Result<(), Refused> {
         self.check_ban(Some(peer), origin.ip)?;
         self.check_peer(peer)?;
+        // Who was put out has not left yet: until then it comes back to nothing.
+        if self.leaving.contains(&peer) {
+            return Err(Refused::InboundFull);
+        }
         if self.inbound().contains(&peer) || self.chosen_peers().contains(&peer) {
             return Ok(());
         }
@@ -460,6 +473,9 @@ impl Gate {
     ) -> Result<(), Refused> {
         self.check_ban(Some(peer), ip)?;
         self.check_peer(peer)?;
+        if self.leaving.contains(&peer) {
+            return Err(Refused::OutboundFull);
+        }
         if purpose == Purpose::Chosen {
             self.check_total(peer)?;
         }

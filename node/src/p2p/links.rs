@@ -6,7 +6,7 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, ping};
 use tracing::debug;
 
-use super::address::relay_of;
+use super::address::{is_relayed, relay_of};
 use super::peers::{Link, Peer};
 use super::swarm::Shell;
 use crate::sync::PeerEvent;
@@ -41,15 +41,15 @@ impl Shell {
         let mut wanted = self.dialer.connected(connection, id);
         let (now_ms, now) = (self.now_ms(), self.now());
         let (address, inbound) = place_of(endpoint, id);
-        let relay = relay_of(&address);
+        let relay = relay_of(&address).or_else(|| self.relay_at(&address));
         // A way around the relay that was wanted is wanted.
         if let Some(peer) = self.peers.get(&id)
             && !wanted
             && !inbound
-            && relay.is_none()
+            && !endpoint.is_relayed()
             && peer
                 .link()
-                .is_some_and(|link| link.relay.is_some() && link.wanted)
+                .is_some_and(|link| link.is_relayed() && link.wanted)
         {
             wanted = self.swarm.behaviour_mut().gate.adopt(id, connection);
         }
@@ -64,6 +64,19 @@ impl Shell {
         };
         self.peers.connected(id, link, now_ms, now);
         self.dialled(connection, id);
+    }
+
+    /// The peer behind the address of a relay, which shows no identity where the
+    /// relay was dialled without one.
+    fn relay_at(&self, address: &Multiaddr) -> Option<PeerId> {
+        if !is_relayed(address) {
+            return None;
+        }
+        let until = |part: &Protocol<'_>| !matches!(part, Protocol::P2pCircuit);
+        let relay: Multiaddr = address.iter().take_while(until).collect();
+        let mut peers = self.peers.iter();
+        let found = peers.find(|(_, peer)| peer.links.iter().any(|link| link.address == relay));
+        found.map(|(id, _)| *id)
     }
 
     /// The peer is on our network: tells the core.

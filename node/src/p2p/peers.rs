@@ -6,12 +6,12 @@ use std::collections::HashMap;
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
-use pithead_consensus::BlockHash;
 
+use super::address::is_relayed;
 use super::dialer::{Present, providers};
 use super::handle::PeerReport;
 use super::limiter::Source;
-use crate::sync::PeerKey;
+use crate::sync::{PeerKey, Status};
 
 /// Characters of what a peer calls itself that are kept.
 const AGENT_CHARS_MAX: usize = 100;
@@ -25,7 +25,7 @@ pub(super) struct Link {
     /// Whether the dialer chose it: protocols open connections on their own, to
     /// peers of others' choosing.
     pub(super) wanted: bool,
-    /// The relay that it goes through.
+    /// The relay that it goes through, if that is known.
     pub(super) relay: Option<PeerId>,
     /// Monotonic milliseconds.
     pub(super) since_ms: u64,
@@ -35,6 +35,11 @@ impl Link {
     /// Whether a protocol opened it on its own.
     pub(super) fn is_unwanted(&self) -> bool {
         !self.inbound && !self.wanted
+    }
+
+    /// Whether it goes through a relay, known or not.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.relay.is_some() || is_relayed(&self.address)
     }
 }
 
@@ -52,8 +57,8 @@ pub(super) struct Peer {
     pub(super) connected_at: u64,
     pub(super) agent: String,
     pub(super) height: u64,
-    /// The tip of the status that it last told unasked.
-    pub(super) told: Option<BlockHash>,
+    /// The status that it last told unasked.
+    pub(super) told: Option<Status>,
     pub(super) latency: Option<std::time::Duration>,
     /// What the core holds against it.
     pub(super) points: u32,
@@ -72,7 +77,7 @@ impl Peer {
     /// direct one before a relayed one, the first among equals.
     pub(super) fn link(&self) -> Option<&Link> {
         let links = self.links.iter();
-        links.min_by_key(|link| (link.is_unwanted(), link.relay.is_some()))
+        links.min_by_key(|link| (link.is_unwanted(), link.is_relayed()))
     }
 
     pub(super) fn is_inbound(&self) -> bool {

@@ -293,7 +293,7 @@ impl Shell {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        let news = peer.told.replace(status.best_hash) != Some(status.best_hash);
+        let news = peer.told.replace(status) != Some(status);
         if let (true, Some(peer)) = (news, peer.key) {
             self.tell_core(PeerEvent::Status { peer, status });
         }

@@ -81,11 +81,7 @@ impl Shell {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let Some(link) = peer
-            .links
-            .iter_mut()
-            .min_by_key(|link| link.relay.is_some())
-        else {
+        let Some(link) = peer.links.iter_mut().min_by_key(|link| link.is_relayed()) else {
             return;
         };
         if !self.swarm.behaviour_mut().gate.adopt(id, link.id) {
@@ -174,7 +170,11 @@ fn surplus(own: &PeerId, id: &PeerId, peer: &Peer, now_ms: u64) -> Vec<Connectio
         return Vec::new();
     }
     let by_larger = |link: &Link| (own > id) != link.inbound;
-    let keep = wanted().min_by_key(|link| (link.relay.is_some(), !by_larger(link)));
+    // Of equals the newest: the older one may be dead, and not known to be.
+    let keep = wanted().min_by_key(|link| {
+        let newest_first = Reverse(link.since_ms);
+        (link.is_relayed(), !by_larger(link), newest_first)
+    });
     let keep = keep.map(|link| link.id);
     let others = wanted().map(|link| link.id);
     others.filter(|link| Some(*link) != keep).collect()
@@ -250,5 +250,15 @@ mod tests {
         let closed = surplus(&PeerId::random(), &id, peer, SURPLUS_MS);
         assert_eq!(closed, [relayed.id]);
         assert!(surplus(&PeerId::random(), &id, peer, SURPLUS_MS - 1).is_empty());
+        // Also where nobody knows which relay it is.
+        let unknown = Link {
+            address: "/ip4/203.0.113.9/tcp/1/p2p-circuit".parse().unwrap(),
+            ..link(1, true, false, None)
+        };
+        for _ in 0..10 {
+            let (peers, id) = peer_with(&[unknown.clone(), link(2, true, false, None)]);
+            let closed = surplus(&PeerId::random(), &id, peers.get(&id).unwrap(), SURPLUS_MS);
+            assert_eq!(closed, [unknown.id]);
+        }
     }
 }

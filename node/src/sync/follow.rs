@@ -1,7 +1,7 @@
 //! Whose chain to follow: what peers say of their chains, their headers, and
 //! the best branch that somebody has the blocks of.
 
-use pithead_consensus::{BlockHash, BlockHeader, Work};
+use pithead_consensus::{BlockHash, BlockHeader, Height, Work};
 
 use super::headers::{HEADERS_KEPT_MAX, HeaderNode, Kept, Known, Refusal};
 use super::message::{HEADERS_MAX, Status};
@@ -115,9 +115,11 @@ impl SyncState {
         locator: &[BlockHash],
         headers: &[BlockHeader],
     ) -> Result<(), StoreError> {
+        let mut before = None;
         if let Some(state) = self.peers.get_mut(&peer) {
             state.headers_wanted = false;
             state.headers_failed = 0;
+            before = state.headers_next.take();
         }
         let Some(first) = headers.first() else {
             return self.no_headers(view, peer);
@@ -141,11 +143,13 @@ impl SyncState {
                 Err(Refusal::Early(from_secs)) => {
                     self.ask_headers_from(peer, from_secs);
                     self.took_headers(view, peer, last, new)?;
+                    self.doubt_headers(peer);
                     return Ok(());
                 }
                 Err(Refusal::NotFinal) => {
                     // It may not know better: what it has is merely of no use.
                     self.took_headers(view, peer, last, new)?;
+                    self.doubt_headers(peer);
                     return Ok(());
                 }
                 Err(Refusal::Full) => {
@@ -179,13 +183,27 @@ impl SyncState {
         }
         self.took_headers(view, peer, last, new)?;
         if headers.len() == HEADERS_MAX {
+            let last = last.map(|(hash, known)| (hash, known.height));
             if let Some(state) = self.peers.get_mut(&peer) {
                 state.headers_wanted = true;
+                state.headers_next = last;
+            }
+            // What is known already has to lead on.
+            let height = |one: Option<(BlockHash, Height)>| one.map(|(_, height)| height);
+            if new == 0 && before.is_some() && height(last) <= height(before) {
+                self.offend(view, peer, Offence::UselessHeaders);
             }
         } else if let Some((_, known)) = last {
             self.end_of_headers(view, peer, &known);
         }
         Ok(())
+    }
+
+    /// What this peer promised can't be had from it now.
+    fn doubt_headers(&mut self, peer: PeerKey) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.headers_doubted = true;
+        }
     }
 
     fn ask_headers_from(&mut self, peer: PeerKey, from_secs: u64) {
@@ -210,6 +228,7 @@ impl SyncState {
         self.shows(peer, hash);
         let low = self.peers.get_mut(&peer).map_or(0, |state| {
             state.empty_answers = 0;
+            state.headers_doubted &= new == 0;
             state.low_work_headers = if known.chain_work > enough {
                 0
             } else {
@@ -264,6 +283,7 @@ impl SyncState {
             return Ok(());
         }
         state.empty_answers += 1;
+        state.headers_doubted = true;
         if state.empty_answers > EMPTY_ANSWERS_MAX {
             self.offend(view, peer, Offence::UselessHeaders);
         }

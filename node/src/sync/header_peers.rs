@@ -97,10 +97,18 @@ impl SyncState {
             self.shows_and_rests(view, peer, status)?;
             return Ok(false);
         }
-        // Its own last header, if it is in the middle of showing its chain.
-        let own = state
-            .best_known
-            .and_then(|hash| self.headers.get(&hash).map(|node| (hash, node.height)));
+        // Its own last header, if it is in the middle of showing its chain: also where
+        // all of it is stored here, since a branch may part further up.
+        let next = match state.headers_next {
+            Some((hash, height)) if self.headers.locate(view, &hash)?.is_some() => {
+                Some((hash, height))
+            }
+            _ => None,
+        };
+        let own = next.or_else(|| {
+            let hash = state.best_known?;
+            self.headers.get(&hash).map(|node| (hash, node.height))
+        });
         let ahead = own.map_or(0, |(_, height)| height.0.saturating_sub(view.tip.height.0));
         if ahead > HEADERS_AHEAD_MAX || self.headers.len() + HEADERS_MAX > HEADERS_KEPT_MAX {
             return Ok(false);

@@ -267,6 +267,7 @@ impl SyncState {
             let due = state.headers_wanted || state.headers_asked;
             due && !state.inbound
                 && state.headers_failed == 0
+                && !state.headers_doubted
                 && state.status.is_some_and(|status| {
                     status.chain_work > tip.chain_work
                         && status.height.0.saturating_sub(tip.height.0) > limit

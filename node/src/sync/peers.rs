@@ -68,6 +68,10 @@ pub(super) struct Peer {
     pub(super) headers_retry_ms: u64,
     /// Its next header may be asked for at this time, Unix seconds.
     pub(super) headers_from_secs: u64,
+    /// The last of a full answer with headers: the next request goes on from there.
+    pub(super) headers_next: Option<(BlockHash, Height)>,
+    /// Its last answer with headers led nowhere: what it promises keeps nobody from work.
+    pub(super) headers_doubted: bool,
     pub(super) headers_asked: bool,
     /// Headers in a row that it showed and that do not lead to a better chain.
     pub(super) low_work_headers: usize,
@@ -125,6 +129,8 @@ impl SyncState {
             headers_failed: 0,
             headers_retry_ms: 0,
             headers_from_secs: 0,
+            headers_next: None,
+            headers_doubted: false,
             headers_asked: false,
             low_work_headers: 0,
             empty_answers: 0,

@@ -184,7 +184,9 @@ impl SyncState {
                 self.ask_others(view, peer, &asked, in_flight.stalled);
             }
             (Err(failure), asked) => {
-                if let Asked::Certificates = asked {
+                if let Asked::Certificates = asked
+                    && !in_flight.given_up
+                {
                     self.approvals.failed(peer);
                 }
                 let failed = InFlight { asked, ..in_flight };

@@ -321,13 +321,19 @@ fn probes_of_many_peers_do_not_keep_the_dialer_from_dialling() {
 #[test]
 fn two_peers_through_a_relay_and_eight_through_all() {
     let (mut gate, _dir) = gate(LIMITS);
-    let come = |gate: &mut Gate, relay: PeerId| {
-        let local = format!("/ip4/203.0.113.1/tcp/1/p2p/{relay}/p2p-circuit");
+    let come_by = |gate: &mut Gate, relay: &str| {
+        let local = format!("/ip4/203.0.113.1/tcp/1{relay}/p2p-circuit");
         let peer = PeerId::random();
         let remote = Multiaddr::empty().with(libp2p::multiaddr::Protocol::P2p(peer));
         arrive_over(gate, peer, local.parse().unwrap(), remote)
     };
-    for _ in 0..RELAYED_MAX / PER_RELAY_MAX {
+    let come = |gate: &mut Gate, relay: PeerId| come_by(gate, &format!("/p2p/{relay}"));
+    // One that was dialled by its address shows no more than that.
+    for _ in 0..PER_RELAY_MAX {
+        come_by(&mut gate, "").unwrap();
+    }
+    assert_eq!(come_by(&mut gate, "").unwrap_err(), Refused::RelayFull);
+    for _ in 1..RELAYED_MAX / PER_RELAY_MAX {
         let relay = PeerId::random();
         for _ in 0..PER_RELAY_MAX {
             come(&mut gate, relay).unwrap();
