@@ -302,7 +302,8 @@ impl Node {
                 continue;
             }
             let follows = height.0 == status.approved.height.0.saturating_add(interval);
-            if !follows && !(waited_ms >= grace_ms && has_listened) {
+            let may_skip = has_listened && waited_ms >= grace_ms;
+            if !follows && !may_skip {
                 continue;
             }
             let link = Link {
