@@ -25,7 +25,7 @@ mod versions;
 pub mod work;
 pub mod workers;
 
-/// The only place for `unsafe`: instructions that not every processor has.
+// The only place for `unsafe`: instructions that not every processor has.
 #[allow(unsafe_code)]
 pub mod kernel;
 
