@@ -343,6 +343,27 @@ fn events_of_strangers_are_nothing() {
     assert_eq!(node.sync_usage().peers, 0);
 }
 
+/// The steps of a locator grow. Here the next hash that it names below the split is over
+/// 2,000 blocks further down, so that a whole answer of headers shows only what is known.
+#[test]
+fn a_split_that_begins_beyond_an_answer_of_known_headers_heals() {
+    let mut world = World::on(GenesisFile {
+        time: GENESIS_TIME - 20_000,
+        ..file()
+    });
+    let common = branch(&world.file, &[], &miner(), &empty(2_100));
+    let [ours, theirs] = [(1, 2_080), (2, 2_090)].map(|(owner, count)| {
+        let reward = key(owner).address;
+        let own = branch(&world.file, &common, &reward, &empty(count));
+        [common.clone(), own].concat()
+    });
+    let (a, b) = (world.add(&ours), world.add(&theirs));
+    let winner = world.tip(b);
+    world.connect(a, b);
+    world.run_until(120_000, |world| world.tip(a) == winner);
+    assert!(world.blamed().is_empty());
+}
+
 #[test]
 fn split_deeper_than_the_undo_records_stays_and_is_nobodys_fault() {
     let mut world = World::on(GenesisFile {
