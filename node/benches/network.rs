@@ -3,12 +3,15 @@
 //! ```sh
 //! cargo bench -p pithead-node --bench network -- sync [BLOCKS [TRANSACTIONS_A_BLOCK]]
 //! cargo bench -p pithead-node --bench network -- relay [NODES [BLOCKS]]
+//! cargo bench -p pithead-node --bench network -- finality [CHECKPOINTS]
 //! ```
 //!
 //! `sync` lets an empty node catch up with one that holds a chain of that length,
 //! and sets its time beside the bare cost of verifying the same signatures.
 //! `relay` hands solutions to the first of many nodes and notes when each of the
 //! others has the block; before that it looks at what they cost while idle.
+//! `finality` does the same with the 25 validators of the reference network, mute
+//! first and then voting for every block: the difference is what a checkpoint costs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -26,6 +29,7 @@ use pithead_consensus::SignedTransaction;
 use pithead_node::store::{RedbStore, Store};
 use rayon::prelude::*;
 use support::core::give_all;
+use support::reference::{Reference, VALIDATORS};
 use support::{FEE, Network, TestNode, data_dir, key};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -46,6 +50,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(30);
 /// Pause after a block, for its echoes to die down.
 const PAUSE: Duration = Duration::from_millis(300);
+/// From one checkpoint to the next: the network's block interval.
+const PACE: Duration = Duration::from_secs(2);
 /// Payments in each block of the second half of a relay run.
 const PAYMENTS: usize = 20;
 
@@ -63,11 +69,20 @@ async fn main() {
     match arguments.first().map(String::as_str) {
         Some("sync") => sync(number(1, 10_000), number(2, 20)).await,
         Some("relay") => relay(number(1, 25), number(2, 100)).await,
+        Some("finality") => {
+            println!(
+                "| 25 nodes | approved at the first node, p50 / p99 / max | approved everywhere | final everywhere | bytes a block and node | CPU a block and node | all nodes, of one core |"
+            );
+            println!("|---|--:|--:|--:|--:|--:|--:|");
+            for voting in [false, true] {
+                finality(number(1, 60), voting).await;
+            }
+        }
         None => {
             sync(1_000, 20).await;
             relay(5, 20).await;
         }
-        Some(other) => panic!("{other} is neither sync nor relay"),
+        Some(other) => panic!("{other} is none of sync, relay and finality"),
     }
 }
 
@@ -233,7 +248,29 @@ impl Nodes {
         for dir in &dirs[1..] {
             nodes.push(start(&network, dir.path(), Some(&bootnode)));
         }
-        while nodes[0].peers().await.len() < count - 1 {
+        Self::of(network, nodes, dirs).await
+    }
+
+    /// The reference network; whether its validators vote.
+    async fn reference(voting: bool) -> Self {
+        let mut all = Reference::new();
+        let start = if voting {
+            Reference::start
+        } else {
+            Reference::start_mute
+        };
+        start(&mut all, 0, None);
+        let bootnode = all.address(0).await;
+        for index in 1..VALIDATORS {
+            start(&mut all, index, Some(&bootnode));
+        }
+        let nodes = all.nodes.into_iter().flatten().collect();
+        Self::of(all.network, nodes, all.dirs).await
+    }
+
+    /// Waits until the first node is connected with all others.
+    async fn of(network: Network, nodes: Vec<TestNode>, dirs: Vec<TempDir>) -> Self {
+        while nodes[0].peers().await.len() < nodes.len() - 1 {
             tokio::time::sleep(POLL).await;
         }
         let mut ports = Vec::new();
@@ -248,6 +285,16 @@ impl Nodes {
             ports,
             _dirs: dirs,
         }
+    }
+
+    /// What they cost while nothing happens: part of a core, and bytes a second.
+    async fn idle(&self) -> (f64, f64) {
+        tokio::time::sleep(SETTLE).await;
+        let (before, sent) = (self.cpu_secs(), self.sent());
+        tokio::time::sleep(IDLE).await;
+        let secs = IDLE.as_secs_f64();
+        let bytes = (self.sent() - sent) as f64 / secs;
+        ((self.cpu_secs() - before) / secs, bytes)
     }
 
     fn cpu_secs(&self) -> f64 {
@@ -277,28 +324,63 @@ impl Nodes {
             .sum()
     }
 
-    /// Notes the arrival of each block at each node.
-    async fn listen(&self) -> mpsc::UnboundedReceiver<(usize, String, Instant)> {
+    /// Notes when each node has a block, approved or final at last.
+    async fn listen(&self) -> mpsc::UnboundedReceiver<Sighting> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        for (number, node) in self.nodes.iter().enumerate() {
+        for (node, process) in self.nodes.iter().enumerate() {
             let request = v1::SubscribeChainRequest {
                 view: v1::BlockView::Header.into(),
                 ..Default::default()
             };
-            let answer = node.chain().subscribe_chain(request).await;
+            let answer = process.chain().subscribe_chain(request).await;
             let (mut stream, sender) = (answer.unwrap().into_inner(), sender.clone());
             tokio::spawn(async move {
                 while let Ok(Some(step)) = stream.message().await {
-                    let seen = Instant::now();
-                    if let Some(Event::Connected(block)) = step.event {
-                        let hash = block.header.unwrap().hash;
-                        let _ = sender.send((number, hash, seen));
-                    }
+                    let when = Instant::now();
+                    let (what, header) = match step.event {
+                        Some(Event::Connected(block)) => (Stage::Connected, block.header.unwrap()),
+                        Some(Event::Approved(header)) => (Stage::Approved, header),
+                        Some(Event::Final(header)) => (Stage::Final, header),
+                        _ => continue,
+                    };
+                    let _ = sender.send(Sighting {
+                        node,
+                        what,
+                        height: header.height,
+                        when,
+                    });
                 }
             });
         }
         receiver
     }
+}
+
+/// How far a block has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Connected,
+    Approved,
+    Final,
+}
+
+/// A block has come so far at a node.
+#[derive(Debug)]
+struct Sighting {
+    node: usize,
+    what: Stage,
+    height: u64,
+    when: Instant,
+}
+
+/// The median, the 99th percentile and the largest.
+fn spread(values: &mut [f64]) -> String {
+    values.sort_by(f64::total_cmp);
+    if values.is_empty() {
+        return "–".to_owned();
+    }
+    let [half, most, largest] = [50, 99, 100].map(|per_cent| quantile(values, per_cent));
+    format!("{half:.1} / {most:.1} / {largest:.1} ms")
 }
 
 /// The value that so many per cent of the sorted values do not exceed.
@@ -314,13 +396,10 @@ async fn relay(count: usize, blocks: usize) {
         count - 1,
         began.elapsed().as_secs_f64()
     );
-    tokio::time::sleep(SETTLE).await;
-    let (before, sent) = (nodes.cpu_secs(), nodes.sent());
-    tokio::time::sleep(IDLE).await;
-    let idle_bytes = (nodes.sent() - sent) as f64 / IDLE.as_secs_f64();
-    let idle = (nodes.cpu_secs() - before) / IDLE.as_secs_f64() * 100.0;
+    let (idle, idle_bytes) = nodes.idle().await;
     println!(
-        "idle: {idle:.1} % of one core and {:.1} kB/s sent, all nodes together; the first takes {:.0} MiB, the last {:.0} MiB",
+        "idle: {:.1} % of one core and {:.1} kB/s sent, all nodes together; the first takes {:.0} MiB, the last {:.0} MiB",
+        idle * 100.0,
         idle_bytes / 1e3,
         resident_mib(nodes.nodes[0].pid()),
         resident_mib(nodes.nodes[count - 1].pid())
@@ -344,14 +423,14 @@ async fn relay(count: usize, blocks: usize) {
             let (first, reward) = (&nodes.nodes[0], key(7).address);
             first.settle(&nodes.network).await;
             let block = first.next_block(&reward, &nodes.network).await;
-            let hash = block.header.hash().to_string();
+            let height = first.height().await + 1;
             let solved = Instant::now();
             first.extend(&block).await;
             let mut times = Vec::new();
             while times.len() < count {
-                let (number, connected, seen) = arrivals.recv().await.unwrap();
-                if connected == hash {
-                    times.push((number, (seen - solved).as_secs_f64() * 1e3));
+                let seen = arrivals.recv().await.unwrap();
+                if seen.height == height {
+                    times.push((seen.node, (seen.when - solved).as_secs_f64() * 1e3));
                 }
             }
             let others = times.iter().filter(|(number, _)| *number > 0);
@@ -360,26 +439,77 @@ async fn relay(count: usize, blocks: usize) {
         }
         let secs = began.elapsed().as_secs_f64();
         let bytes = (nodes.sent() - sent) as f64 - idle_bytes * secs;
-        let cpu = nodes.cpu_secs() - cpu - idle / 100.0 * secs;
+        let cpu = nodes.cpu_secs() - cpu - idle * secs;
         let share = (blocks * count) as f64;
-        each.sort_by(f64::total_cmp);
-        last.sort_by(f64::total_cmp);
-        let line = |values: &[f64]| {
-            format!(
-                "{:.1} / {:.1} / {:.1} ms",
-                quantile(values, 50),
-                quantile(values, 99),
-                quantile(values, 100)
-            )
-        };
         println!(
             "| {blocks} of {per_block} transactions | {} | {} | {:.2} kB | {:.2} ms |",
-            line(&each),
-            line(&last),
+            spread(&mut each),
+            spread(&mut last),
             bytes / share / 1e3,
             cpu / share * 1e3
         );
     }
+    for node in nodes.nodes {
+        assert!(node.terminate().await.success());
+    }
+}
+
+/// Blocks one after the other, each with its approvals before the next one comes; or
+/// with as long a time and no approvals.
+async fn finality(checkpoints: usize, voting: bool) {
+    let nodes = Nodes::reference(voting).await;
+    let (idle, idle_bytes) = nodes.idle().await;
+    let mut sightings = nodes.listen().await;
+    let (mut first, mut everywhere, mut last_final) = (Vec::new(), Vec::new(), Vec::new());
+    let (sent, cpu, began) = (nodes.sent(), nodes.cpu_secs(), Instant::now());
+    let mut solved = Vec::new();
+    let mut pace = tokio::time::interval(PACE);
+    // One more makes the last one final.
+    for height in 1..=checkpoints as u64 + 1 {
+        pace.tick().await;
+        let (node, reward) = (&nodes.nodes[0], key(7).address);
+        let block = node.next_block(&reward, &nodes.network).await;
+        solved.push(Instant::now());
+        node.extend(&block).await;
+        let awaited = if voting {
+            Stage::Approved
+        } else {
+            Stage::Connected
+        };
+        let mut there = 0;
+        while there < VALIDATORS {
+            let seen = sightings.recv().await.unwrap();
+            let since = |height: u64| {
+                let began = solved[usize::try_from(height).unwrap() - 1];
+                (seen.when - began).as_secs_f64() * 1e3
+            };
+            there += usize::from(seen.what == awaited && seen.height == height);
+            match seen.what {
+                Stage::Approved if seen.node == 0 => first.push(since(seen.height)),
+                Stage::Approved => {}
+                Stage::Final if seen.height > 0 => last_final.push(since(seen.height)),
+                _ => continue,
+            }
+            if seen.what == Stage::Approved {
+                everywhere.push(since(seen.height));
+            }
+        }
+    }
+    tokio::time::sleep(PAUSE).await;
+    let secs = began.elapsed().as_secs_f64();
+    let bytes = (nodes.sent() - sent) as f64 - idle_bytes * secs;
+    let busy = nodes.cpu_secs() - cpu;
+    let share = ((checkpoints + 1) * VALIDATORS) as f64;
+    println!(
+        "| {} | {} | {} | {} | {:.2} kB | {:.2} ms | {:.1} % |",
+        if voting { "voting" } else { "mute" },
+        spread(&mut first),
+        spread(&mut everywhere),
+        spread(&mut last_final),
+        bytes / share / 1e3,
+        (busy - idle * secs) / share * 1e3,
+        busy / secs * 100.0
+    );
     for node in nodes.nodes {
         assert!(node.terminate().await.success());
     }

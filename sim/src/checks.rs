@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 
 use pithead_consensus::{BlockHash, Checkpoint};
 use pithead_node::chain::verify;
+use pithead_node::finality::{CONFLICTS_MAX, PROOFS_OF_ONE_MAX};
 use pithead_node::store::{Snapshot, StoreError, Table};
 use pithead_node::sync::{HEADERS_KEPT_MAX, SyncUsage};
 use sha2::{Digest as _, Sha256};
@@ -29,6 +30,10 @@ const WANTED_MAX: usize = 50_000;
 const EARLY_MAX: usize = 256;
 /// Own transactions that are announced again (`node/src/sync/own.rs`).
 const OWN_MAX: usize = 10_000;
+
+/// Approvals of one validator (`node/src/finality/pool.rs`): two of each of the last
+/// targets.
+const APPROVALS_OF_ONE_MAX: usize = 2 * 128;
 
 /// How often the network is looked at as a whole.
 const INSPECT_US: u64 = 30 * SECOND_US;
@@ -211,6 +216,10 @@ impl Simulation {
             watch.missing = 0.0;
             return Ok(());
         }
+        // An approved chain wins over a longer one, and grows from where it is.
+        if self.settings.validators > 0 {
+            watch.best_height = height;
+        }
         watch.missing += expected;
         if watch.missing > MISSING_BLOCKS_MAX {
             let what = format!(
@@ -254,7 +263,9 @@ impl Simulation {
         let depth = self.settings.agreed_depth;
         let before = self
             .watch
-            .height_before(self.now_us.saturating_sub(SETTLED_US));
+            .height_before(self.now_us.saturating_sub(SETTLED_US))
+            // What was the best then may have lost to a shorter chain that is approved.
+            .min(height);
         let mut judged: BTreeMap<BlockHash, bool> = BTreeMap::new();
         for index in settled {
             let Some((tip, own)) = self.members[*index].tip() else {
@@ -273,6 +284,7 @@ impl Simulation {
                     "its tip {tip} at height {own} and the best one, {best} at height {height}, \
                      disagree at height {level}, {depth} blocks deep"
                 );
+                let what = what + &self.standings();
                 return Err(self.violation(Some(*index), what));
             }
             if own + depth < before {
@@ -280,6 +292,7 @@ impl Simulation {
                     "it is left behind at height {own}: others had height {before} {} s ago",
                     SETTLED_US / SECOND_US
                 );
+                let what = what + &self.standings();
                 return Err(self.violation(Some(*index), what));
             }
         }
@@ -297,6 +310,20 @@ impl Simulation {
             };
             if bytes > MEMPOOL_BYTES_MAX {
                 let what = format!("its pool holds {bytes} bytes");
+                return Err(self.violation(Some(index), what));
+            }
+            let (approvals, proofs) = {
+                let finality = node.finality().read();
+                let finality = finality.unwrap_or_else(PoisonError::into_inner);
+                (finality.pooled(), finality.proofs().len())
+            };
+            let validators = self.settings.validators;
+            if approvals > APPROVALS_OF_ONE_MAX * validators {
+                let what = format!("it holds {approvals} approvals");
+                return Err(self.violation(Some(index), what));
+            }
+            if proofs > PROOFS_OF_ONE_MAX * validators + CONFLICTS_MAX {
+                let what = format!("it holds {proofs} proofs");
                 return Err(self.violation(Some(index), what));
             }
             let open = member.judged.len();

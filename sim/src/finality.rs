@@ -306,10 +306,10 @@ impl Simulation {
             && (settings.silent == 0 || settings.silence_secs.1 <= settings.secs)
     }
 
-    /// Whether every honest node's finality has followed its tip; the first whose
-    /// has not, in words.
-    pub(crate) fn laggard(&self) -> Option<(usize, String)> {
-        let most = LAG_CHECKPOINTS_MAX * u64::from(self.settings.checkpoint_interval);
+    /// Whether every honest node's finality has followed its tip to within so many
+    /// checkpoints; the first whose has not, in words.
+    pub(crate) fn laggard(&self, checkpoints: u64) -> Option<(usize, String)> {
+        let most = checkpoints * u64::from(self.settings.checkpoint_interval);
         (0..self.members.len()).find_map(|index| {
             let member = &self.members[index];
             let node = member.node.as_ref().filter(|_| member.is_honest())?;
@@ -324,20 +324,23 @@ impl Simulation {
         })
     }
 
-    /// Where each validator stands, one a line: what finality may wait for.
+    /// Where each node stands, one a line: what finality may wait for.
     pub(crate) fn standings(&self) -> String {
         let members = self.members.iter().enumerate();
         members
             .filter_map(|(index, member)| {
-                let votes = member.record.as_ref()?.read_back();
                 let node = member.node.as_ref()?;
                 let status = status_of(node);
-                let last = votes.last().map(rules::words).unwrap_or_default();
+                let (tip, height) = member.tip()?;
+                let votes = member.record.as_ref().map(Record::read_back);
+                let last = votes.and_then(|votes| votes.last().map(rules::words));
                 Some(format!(
-                    "\n  node {index}: tip {}, approved {}, final {}, last vote {last}, votes: {}, catching up: {}",
-                    node.chain().tip().height,
+                    "\n  node {index}: tip {height}/{}, approved {}/{}, final {}, last vote {}, votes: {}, catching up: {}",
+                    hex::encode(&tip.0[..4]),
                     status.approved.height,
+                    hex::encode(&status.approved.hash.0[..4]),
                     status.last_final.height,
+                    last.unwrap_or_default(),
                     node.voter().is_some(),
                     member.syncing,
                 ))
@@ -372,9 +375,12 @@ impl Simulation {
                 return Err(self.violation(Some(index), what));
             }
         }
+        // It had followed when mining ended. Blocks that were under way, and the last
+        // one, may have passed one more checkpoint since.
         if self.must_finalise()
-            && let Some((index, what)) = self.laggard()
+            && let Some((index, what)) = self.laggard(LAG_CHECKPOINTS_MAX + 1)
         {
+            let what = what + &self.standings();
             return Err(self.violation(Some(index), what));
         }
         Ok(())

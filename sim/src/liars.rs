@@ -6,6 +6,7 @@ use pithead_consensus::{Block, BlockHeader, Hash256};
 use pithead_node::node::Event;
 use pithead_node::sync::{Gossip, PeerEvent, PeerKey, Request, RequestId, Response};
 
+use crate::false_witness;
 use crate::member::Message;
 use crate::mining::find_nonce;
 use crate::schedule::Happening;
@@ -56,6 +57,10 @@ impl Simulation {
             (3, Response::Blocks(_)) => Some(Response::Blocks(Vec::new())),
             (3, Response::Transactions(_)) => Some(Response::Transactions(Vec::new())),
             (4, _) => Some(Response::Mempool(vec![pithead_consensus::Txid([7; 32]); 3])),
+            (5..=7, honest) if self.settings.validators > 0 => {
+                let twisted = false_witness::twist(&mut self.dice.liars, &honest);
+                Some(twisted.unwrap_or(honest))
+            }
             (_, honest) => {
                 member.earlier = Some(honest.clone());
                 Some(honest)
@@ -78,7 +83,8 @@ impl Simulation {
             return Ok(());
         }
         self.measure.lies += 1;
-        match self.dice.liars.below(6) {
+        let kinds = if self.settings.validators > 0 { 8 } else { 6 };
+        match self.dice.liars.below(kinds) {
             0 => self.announce_twisted(index, |header| {
                 // No work at all.
                 let target = header.bits.to_target().ok();
@@ -98,6 +104,10 @@ impl Simulation {
             }),
             3 => {
                 self.answer_unasked(index);
+                Ok(())
+            }
+            6 | 7 => {
+                self.flood_with_votes(index);
                 Ok(())
             }
             _ => self.forge(index),

@@ -9,12 +9,13 @@
 //! Where to start reading: `world` takes what is going to happen from its `schedule`
 //! and `shell` hands it to the nodes; `network` moves messages; `checks` says what must
 //! hold, `finality` what must hold of votes; `ledger` and `rules` are what the
-//! simulation knows by itself; `deceit` and `liars` are who lies.
+//! simulation knows by itself; `deceit`, `liars` and `false_witness` are who lies.
 
 mod checks;
 mod deceit;
 mod dice;
 mod digest;
+mod false_witness;
 mod faults;
 mod finality;
 mod geography;

@@ -394,9 +394,9 @@ impl Simulation {
         // So high that what is final has to lie above the bound.
         let clear = bound + LAG_CHECKPOINTS_MAX * interval;
         let limit = bound + CATCH_UP_CHECKPOINTS_MAX * interval;
-        while height(self) <= clear || self.laggard().is_some() {
+        while height(self) <= clear || self.laggard(LAG_CHECKPOINTS_MAX).is_some() {
             if height(self) > limit
-                && let Some((index, what)) = self.laggard()
+                && let Some((index, what)) = self.laggard(LAG_CHECKPOINTS_MAX)
             {
                 let what = what + &self.standings();
                 return Err(self.violation(Some(index), what));

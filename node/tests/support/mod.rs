@@ -8,6 +8,7 @@
 #[path = "../../../consensus/tests/common/mod.rs"]
 pub mod common;
 pub mod core;
+pub mod reference;
 pub mod votes;
 pub mod world;
 
