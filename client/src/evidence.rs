@@ -1,12 +1,18 @@
 //! What a node knows of its network's validators, and the proofs that it holds
 //! against them (protocol §9). A proof needs no trust: it is checked here, with
-//! the keys whose hashes are the validators' addresses.
+//! the keys whose hashes are the validators' addresses, and whom it accuses is
+//! read from what they signed.
+
+use std::collections::BTreeSet;
 
 use pithead_api::v1;
 use pithead_consensus::approval::finality::certificates_conflict;
 use pithead_consensus::approval::vote::Offence;
 use pithead_consensus::genesis::Network;
-use pithead_consensus::{Address, Certificate, Decode, Evidence, Genesis, PublicKey, Validators};
+use pithead_consensus::{
+    Address, AddressPrefix, Certificate, Checkpoint, Decode, Evidence, Genesis, PublicKey,
+    Validators,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -18,6 +24,8 @@ use crate::error::ClientError;
 const PAGE: u32 = 100;
 /// Most proofs that are read: a node keeps few for each validator.
 const PROOFS_MAX: usize = 10_000;
+/// Validators named in a message: two certificates may have a thousand.
+const NAMED_MAX: usize = 3;
 
 /// A proof that proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -42,6 +50,14 @@ pub enum EvidenceProblem {
     /// What is in it does not break a rule, or is not signed by a validator.
     #[error("it proves nothing: {0}")]
     ProvesNothing(String),
+    /// It says of itself what its bytes do not show.
+    #[error("it names {named}, but its bytes show {shown}")]
+    Misnamed {
+        /// Whom it accuses, or which block it says was approved.
+        named: String,
+        /// Who signed, or which block was approved.
+        shown: String,
+    },
     /// A kind that this program does not know.
     #[error("its kind is unknown to this program")]
     UnknownKind,
@@ -58,7 +74,8 @@ pub struct SavedProof {
     pub genesis_hash: String,
     /// `double_vote`, `surround_vote` or `conflicting_certificates`.
     pub kind: String,
-    /// Who misbehaved, as the node said.
+    /// Who misbehaved, as the node said. This and the targets are held against the
+    /// bytes.
     pub validators: Vec<String>,
     /// Height of what the first approves.
     pub first_target_height: u64,
@@ -98,7 +115,7 @@ impl SavedProof {
     /// Checks it against the validators of a genesis.
     ///
     /// # Errors
-    /// [`EvidenceProblem`] says why it proves nothing.
+    /// [`EvidenceProblem`] says why it proves nothing, or not what it says.
     pub fn check(&self, genesis: &Genesis) -> Result<(), EvidenceProblem> {
         let expected = genesis.params.genesis_hash.to_string();
         if self.genesis_hash != expected {
@@ -113,11 +130,16 @@ impl SavedProof {
         };
         let proof = v1::Evidence {
             kind: kind.copied().unwrap_or_default().into(),
+            validators: self.validators.clone(),
             first: bytes(&self.first_hex)?.into(),
             second: bytes(&self.second_hex)?.into(),
+            first_target_height: self.first_target_height,
+            first_target_hash: self.first_target_hash.clone(),
+            second_target_height: self.second_target_height,
+            second_target_hash: self.second_target_hash.clone(),
             ..v1::Evidence::default()
         };
-        check(&proof, &Validators::of_genesis(genesis))
+        check(&proof, &Validators::of_genesis(genesis), &genesis.prefix)
     }
 }
 
@@ -213,14 +235,19 @@ pub fn validators_of(
     Ok(Validators::of_genesis(&genesis))
 }
 
-/// Checks a proof: signatures, membership, and that a rule is broken.
+/// Checks a proof: signatures, membership, that a rule is broken, and that it
+/// names whom and what its bytes show. The prefix is that of the network's addresses.
 ///
 /// # Errors
-/// [`EvidenceProblem`] says why it proves nothing.
-pub fn check(proof: &v1::Evidence, validators: &Validators) -> Result<(), EvidenceProblem> {
+/// [`EvidenceProblem`] says why it proves nothing, or not what it says.
+pub fn check(
+    proof: &v1::Evidence,
+    validators: &Validators,
+    prefix: &AddressPrefix,
+) -> Result<(), EvidenceProblem> {
     let nothing = |what: &dyn ToString| EvidenceProblem::ProvesNothing(what.to_string());
-    match proof.kind() {
-        v1::EvidenceKind::Unspecified => Err(EvidenceProblem::UnknownKind),
+    let (accused, targets): (Vec<Address>, [Checkpoint; 2]) = match proof.kind() {
+        v1::EvidenceKind::Unspecified => return Err(EvidenceProblem::UnknownKind),
         v1::EvidenceKind::ConflictingCertificates => {
             let first: Certificate = decoded(&proof.first)?;
             let second: Certificate = decoded(&proof.second)?;
@@ -232,7 +259,10 @@ pub fn check(proof: &v1::Evidence, validators: &Validators) -> Result<(), Eviden
             if !certificates_conflict(first.link(), second.link()) {
                 return Err(nothing(&"the two certificates do not conflict"));
             }
-            Ok(())
+            (
+                signers_of_both(&first, &second),
+                [first.link().target, second.link().target],
+            )
         }
         kind => {
             // Two signed approvals one after the other are the encoding of evidence.
@@ -248,9 +278,88 @@ pub fn check(proof: &v1::Evidence, validators: &Validators) -> Result<(), Eviden
             if found != claimed {
                 return Err(nothing(&"another rule is broken than it says"));
             }
-            Ok(())
+            let (first, second) = evidence.approvals();
+            (
+                vec![evidence.validator()],
+                [first.approval.link.target, second.approval.link.target],
+            )
         }
+    };
+    check_accused(&proof.validators, &accused, prefix)?;
+    let [first, second] = targets;
+    check_target(proof.first_target_height, &proof.first_target_hash, &first)?;
+    check_target(
+        proof.second_target_height,
+        &proof.second_target_hash,
+        &second,
+    )
+}
+
+/// Who approved two things of which an honest validator approves one at most.
+fn signers_of_both(first: &Certificate, second: &Certificate) -> Vec<Address> {
+    let of_second: BTreeSet<Address> = second
+        .approvals()
+        .map(|each| each.approval.validator)
+        .collect();
+    first
+        .approvals()
+        .map(|each| each.approval.validator)
+        .filter(|validator| of_second.contains(validator))
+        .collect()
+}
+
+/// Whether those named are those who signed, in whichever order.
+fn check_accused(
+    named: &[String],
+    accused: &[Address],
+    prefix: &AddressPrefix,
+) -> Result<(), EvidenceProblem> {
+    let mut named = named.to_vec();
+    let mut shown: Vec<String> = accused
+        .iter()
+        .map(|address| address.to_text(prefix))
+        .collect();
+    named.sort();
+    shown.sort();
+    if named == shown {
+        return Ok(());
     }
+    Err(EvidenceProblem::Misnamed {
+        named: listed(&named, &shown),
+        shown: listed(&shown, &named),
+    })
+}
+
+/// Some addresses in words, first those that the other list lacks. Both lists
+/// are sorted.
+fn listed(own: &[String], other: &[String]) -> String {
+    let (odd, common): (Vec<&String>, Vec<&String>) = own
+        .iter()
+        .partition(|address| other.binary_search(address).is_err());
+    let first: Vec<&str> = odd
+        .into_iter()
+        .chain(common)
+        .map(String::as_str)
+        .take(NAMED_MAX)
+        .collect();
+    match own.len().saturating_sub(first.len()) {
+        0 if first.is_empty() => "nobody".to_owned(),
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// Whether the block named is the one that was approved.
+fn check_target(height: u64, hash: &str, shown: &Checkpoint) -> Result<(), EvidenceProblem> {
+    let block = |height: u64, hash: &str| format!("block {hash} at height {height}");
+    let (shown_height, shown_hash) = (shown.height.0, shown.hash.to_string());
+    if height == shown_height && hash == shown_hash {
+        return Ok(());
+    }
+    Err(EvidenceProblem::Misnamed {
+        named: block(height, hash),
+        shown: block(shown_height, &shown_hash),
+    })
 }
 
 fn decoded<T: Decode>(bytes: &[u8]) -> Result<T, EvidenceProblem> {

@@ -7,10 +7,10 @@ mod support;
 use pithead_api::v1;
 use pithead_api::v1::TransactionState;
 use pithead_api::v1::subscribe_chain_response::Event;
-use pithead_client::SigningKey;
+use pithead_client::{EvidenceProblem, SavedProof, SigningKey};
 use pithead_consensus::genesis::{GenesisFile, Network, ValidatorEntry};
 use pithead_consensus::{
-    Address, Approval, BlockHash, Certificate, Checkpoint, Encode as _, Height, Link,
+    Address, Approval, BlockHash, Certificate, Checkpoint, Encode as _, Genesis, Height, Link,
     SignedApproval, Validators,
 };
 
@@ -387,21 +387,138 @@ fn proof(
     validators: Vec<String>,
     first: Vec<u8>,
     second: Vec<u8>,
-    heights: (u64, u64),
+    [a, b]: [Link; 2],
 ) -> v1::Evidence {
     v1::Evidence {
         kind: kind.into(),
         validators,
         first: first.into(),
         second: second.into(),
-        first_target_height: heights.0,
-        second_target_height: heights.1,
+        first_target_height: a.target.height.0,
+        first_target_hash: a.target.hash.to_string(),
+        second_target_height: b.target.height.0,
+        second_target_hash: b.target.hash.to_string(),
         seen_time: Some(prost_types::Timestamp {
             seconds: 1_793_491_200,
             nanos: 0,
         }),
-        ..v1::Evidence::default()
     }
+}
+
+/// The genesis of a network with these validators; checkpoints every 10 blocks.
+fn genesis_file(keys: &[SigningKey], quorum: u32) -> GenesisFile {
+    let prefix = Network::Dev.genesis().unwrap().prefix;
+    GenesisFile {
+        checkpoint_interval: 10,
+        approval_quorum: quorum,
+        validators: keys
+            .iter()
+            .map(|key| ValidatorEntry {
+                address: key.address().to_text(&prefix),
+                public_key: hex::encode(key.public_key().modulus()),
+            })
+            .collect(),
+        ..Network::Dev.genesis_file()
+    }
+}
+
+/// What checking a proof says once it is changed.
+fn altered(
+    proof: &SavedProof,
+    genesis: &Genesis,
+    change: impl FnOnce(&mut SavedProof),
+) -> EvidenceProblem {
+    let mut altered = proof.clone();
+    change(&mut altered);
+    altered.check(genesis).unwrap_err()
+}
+
+#[test]
+fn a_proof_is_of_what_its_bytes_show_whatever_it_says() {
+    let keys: Vec<_> = (0..4).map(|_| SigningKey::generate().unwrap()).collect();
+    let genesis = genesis_file(&keys, 3).check().unwrap();
+    let genesis_hash = genesis.params.genesis_hash;
+    let text_of = |key: &SigningKey| key.address().to_text(&genesis.prefix);
+    let (a, b) = (link((0, 0), (10, 1)), link((0, 0), (10, 2)));
+    let vote = |link| hex::encode(approve(&keys[0], link, &genesis_hash).encode());
+    let votes = SavedProof {
+        network: genesis.name.clone(),
+        genesis_hash: genesis_hash.to_string(),
+        kind: "double_vote".to_owned(),
+        validators: vec![text_of(&keys[0])],
+        first_target_height: 10,
+        first_target_hash: a.target.hash.to_string(),
+        second_target_height: 10,
+        second_target_hash: b.target.hash.to_string(),
+        first_hex: vote(a),
+        second_hex: vote(b),
+        seen_time: None,
+    };
+    let validators = Validators::of_genesis(&genesis);
+    let certificate = |keys: &[SigningKey], link| {
+        let approvals = keys.iter().map(|key| approve(key, link, &genesis_hash));
+        let approvals: Vec<_> = approvals.collect();
+        let built = Certificate::build(&validators, &approvals).unwrap();
+        hex::encode(built.encode())
+    };
+    // Two of four signed both; in which order they are named says nothing.
+    let mut both = vec![text_of(&keys[1]), text_of(&keys[2])];
+    both.sort();
+    both.reverse();
+    let certificates = SavedProof {
+        kind: "conflicting_certificates".to_owned(),
+        validators: both,
+        first_hex: certificate(&keys[..3], a),
+        second_hex: certificate(&keys[1..], b),
+        ..votes.clone()
+    };
+    let stranger = text_of(&keys[3]);
+    for proof in [&votes, &certificates] {
+        assert_eq!(proof.check(&genesis), Ok(()));
+        for (problem, part) in [
+            (
+                altered(proof, &genesis, |it| it.validators = vec![stranger.clone()]),
+                stranger.as_str(),
+            ),
+            (
+                altered(proof, &genesis, |it| it.validators.push(stranger.clone())),
+                stranger.as_str(),
+            ),
+            (
+                altered(proof, &genesis, |it| it.validators.clear()),
+                "nobody",
+            ),
+            (
+                altered(proof, &genesis, |it| it.first_target_height = 20),
+                "at height 20",
+            ),
+            (
+                altered(proof, &genesis, |it| it.second_target_height = 30),
+                "at height 30",
+            ),
+            (
+                altered(proof, &genesis, |it| {
+                    it.first_target_hash = votes.second_target_hash.clone();
+                }),
+                votes.second_target_hash.as_str(),
+            ),
+            (
+                altered(proof, &genesis, |it| {
+                    it.second_target_hash = votes.first_target_hash.clone();
+                }),
+                votes.first_target_hash.as_str(),
+            ),
+        ] {
+            let EvidenceProblem::Misnamed { named, shown } = &problem else {
+                panic!("{part}: {problem}");
+            };
+            assert!(named.contains(part), "{part} in {named}");
+            assert!(!shown.contains(part), "{part} in {shown}");
+        }
+    }
+    let accusing = altered(&votes, &genesis, |it| it.validators = vec![stranger]);
+    let said = accusing.to_string();
+    assert!(said.contains(&votes.validators[0]), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -421,13 +538,12 @@ async fn evidence_is_checked_here_before_it_is_believed() {
     let surround = [link((0, 0), (40, 1)), link((10, 2), (20, 3))];
     let honest = [link((0, 0), (10, 1)), link((10, 1), (20, 2))];
     let pair = |kind, signer: &SigningKey, links: [Link; 2]| {
-        let heights = (links[0].target.height.0, links[1].target.height.0);
         proof(
             kind,
             vec![text_of(&keys[0])],
             vote(signer, links[0]),
             vote(signer, links[1]),
-            heights,
+            links,
         )
     };
     let stranger = SigningKey::generate().unwrap();
@@ -446,6 +562,8 @@ async fn evidence_is_checked_here_before_it_is_believed() {
     let all: Vec<String> = keys.iter().map(text_of).collect();
     let mut torn = pair(DoubleVote, &keys[0], double);
     torn.second = torn.second.slice(..20);
+    let mut slander = pair(SurroundVote, &keys[1], surround);
+    slander.validators = vec![text_of(&keys[2])];
     node.state().evidence = vec![
         pair(DoubleVote, &keys[0], double),
         pair(SurroundVote, &keys[0], surround),
@@ -454,7 +572,7 @@ async fn evidence_is_checked_here_before_it_is_believed() {
             all.clone(),
             certificate(double[0]),
             certificate(double[1]),
-            (10, 10),
+            double,
         ),
         // What a lying node could make up.
         pair(DoubleVote, &stranger, double),
@@ -466,8 +584,9 @@ async fn evidence_is_checked_here_before_it_is_believed() {
             all,
             certificate(honest[0]),
             certificate(honest[1]),
-            (10, 20),
+            honest,
         ),
+        slander,
     ];
     let value = json(&pithead(&node.url, folder.path(), &["evidence", "--json"]).await);
     let found = value["evidence"].as_array().unwrap();
@@ -477,7 +596,7 @@ async fn evidence_is_checked_here_before_it_is_believed() {
         .collect();
     assert_eq!(
         holds,
-        [true, true, true, false, false, false, false, false],
+        [true, true, true, false, false, false, false, false, false],
         "{value:#}"
     );
     let text = stdout(&pithead(&node.url, folder.path(), &["evidence"]).await);
@@ -490,6 +609,7 @@ async fn evidence_is_checked_here_before_it_is_believed() {
         "it holds",
         "is not a validator",
         "it can't be read",
+        "but its bytes show",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }
@@ -500,35 +620,26 @@ async fn evidence_is_checked_here_before_it_is_believed() {
     for _ in 0..2 {
         let output = pithead(&node.url, folder.path(), &args).await;
         assert!(
-            stderr(&output).contains("8 proofs in"),
+            stderr(&output).contains("9 proofs in"),
             "{}",
             stderr(&output)
         );
-        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 8);
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 9);
     }
     let saved = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap());
     let saved = saved
         .map(|entry| std::fs::read_to_string(entry.path()).unwrap())
         .map(|text| serde_json::from_str::<serde_json::Value>(&text).unwrap())
-        .find(|proof| proof["kind"] == "surround_vote")
+        .find(|proof| {
+            proof["kind"] == "surround_vote" && proof["validators"][0] == text_of(&keys[0])
+        })
         .unwrap();
     assert_eq!(saved["genesis_hash"], genesis_hash.to_string());
     let first = hex::encode(&node.state().evidence[1].first);
     assert_eq!(saved["first_hex"], first);
 
     // Anyone who has the genesis can check them, without a node.
-    let entries = network_genesis.validators.iter();
-    let file = GenesisFile {
-        checkpoint_interval: 10,
-        approval_quorum: 3,
-        validators: entries
-            .map(|key| ValidatorEntry {
-                address: Address::of_key(key).to_text(&prefix),
-                public_key: hex::encode(key.modulus()),
-            })
-            .collect(),
-        ..Network::Dev.genesis_file()
-    };
+    let file = genesis_file(&keys, 3);
     let genesis_path = folder.path().join("genesis.toml");
     std::fs::write(&genesis_path, file.to_toml().unwrap()).unwrap();
     let proof_path = folder.path().join("proof.json");
@@ -540,10 +651,16 @@ async fn evidence_is_checked_here_before_it_is_believed() {
     proof["second_hex"] = vote(surround[1]).into();
     let mut forged = proof.clone();
     forged["second_hex"] = vote(link((10, 2), (50, 3))).into();
+    let mut accusing = proof.clone();
+    accusing["validators"] = serde_json::json!([text_of(&keys[1])]);
+    let mut elsewhere = proof.clone();
+    elsewhere["first_target_height"] = 30.into();
     for (proof, holds, part) in [
         (&proof, true, "it holds"),
         (&saved, false, "it is of the network with genesis"),
         (&forged, false, "it proves nothing"),
+        (&accusing, false, "but its bytes show dpit1"),
+        (&elsewhere, false, "but its bytes show block"),
     ] {
         std::fs::write(&proof_path, proof.to_string()).unwrap();
         let args = [

@@ -66,7 +66,7 @@ pub(crate) async fn run(context: &Context, args: EvidenceArgs) -> anyhow::Result
     let checked: Vec<Result<(), EvidenceProblem>> = proofs
         .iter()
         .map(|proof| match &validators {
-            Ok(validators) => evidence::check(proof, validators),
+            Ok(validators) => evidence::check(proof, validators, &chain.prefix),
             Err(problem) => Err(problem.clone()),
         })
         .collect();
