@@ -160,13 +160,20 @@ fn import_from(file: &Path, files: &RecordFiles, genesis: &Genesis, config: &Con
     check_listed(&owner, genesis, &file.display())?;
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("making {}", config.data_dir.display()))?;
-    let new = files.import(owner, &record)?;
+    let imported = files.import(owner, &record)?;
     println!(
-        "{new} of {} of {} were new here; the record is {}",
+        "{} of {} of {} were new here; the record is {}",
+        imported.new,
         described(&record),
         owner.validator.to_text(&genesis.prefix),
         files.path().display()
     );
+    if let Some(path) = imported.kept_aside {
+        println!(
+            "the record that was there was damaged; the import lacks none of its votes and replaces it. What was there is kept as {}. From now on the validator votes only above the end of both",
+            path.display()
+        );
+    }
     Ok(())
 }
 

@@ -51,6 +51,17 @@ pub(super) struct Found {
     pub(super) torn: bool,
 }
 
+/// What can be read of a damaged record.
+#[derive(Debug)]
+pub(super) struct Salvage {
+    pub(super) owner: RecordOwner,
+    /// The floor, and every vote whose checksum holds, wherever it stands.
+    pub(super) record: VoteRecord,
+    /// Votes that can't be read. A torn end is one: beside damage, nothing shows
+    /// that it was merely torn.
+    pub(super) unread: usize,
+}
+
 /// A whole record.
 pub(super) fn write(owner: &RecordOwner, record: &VoteRecord) -> Vec<u8> {
     let mut bytes = head(owner, record.floor());
@@ -145,13 +156,8 @@ fn head_v1(owner: &RecordOwner) -> Vec<u8> {
 /// Reads a record. Votes before the first unsound one are in `sound` even then.
 pub(super) fn read(bytes: &[u8], sound: &mut VoteRecord) -> Result<Found, Unsound> {
     let (owner, floor, first_version) = read_head(bytes)?;
-    let (head_bytes, vote_bytes) = if first_version {
-        (HEAD_BYTES_V1, VOTE_BYTES_V1)
-    } else {
-        (SLOT_BYTES, SLOT_BYTES)
-    };
+    let (body, vote_bytes) = votes_of(bytes, first_version);
     *sound = floor.map_or_else(VoteRecord::default, VoteRecord::above);
-    let body = bytes.get(head_bytes..).unwrap_or_default();
     let count = body.len().div_ceil(vote_bytes);
     let mut torn = false;
     for (index, raw) in body.chunks(vote_bytes).enumerate() {
@@ -172,6 +178,35 @@ pub(super) fn read(bytes: &[u8], sound: &mut VoteRecord) -> Result<Found, Unsoun
         record: sound.clone(),
         torn,
     })
+}
+
+/// Reads what can be read of a record, damaged or not, if its head is sound.
+pub(super) fn salvage(bytes: &[u8]) -> Result<Salvage, Unsound> {
+    let (owner, floor, first_version) = read_head(bytes)?;
+    let (body, vote_bytes) = votes_of(bytes, first_version);
+    let mut record = floor.map_or_else(VoteRecord::default, VoteRecord::above);
+    let mut unread = 0;
+    for (index, raw) in body.chunks(vote_bytes).enumerate() {
+        match read_vote(raw, &owner, index as u64, vote_bytes) {
+            Some(link) => record.record(link).map_err(Unsound::Contradiction)?,
+            None => unread += 1,
+        }
+    }
+    Ok(Salvage {
+        owner,
+        record,
+        unread,
+    })
+}
+
+/// What follows the head, and the bytes of a vote there.
+fn votes_of(bytes: &[u8], first_version: bool) -> (&[u8], usize) {
+    let (head_bytes, vote_bytes) = if first_version {
+        (HEAD_BYTES_V1, VOTE_BYTES_V1)
+    } else {
+        (SLOT_BYTES, SLOT_BYTES)
+    };
+    (bytes.get(head_bytes..).unwrap_or_default(), vote_bytes)
 }
 
 fn read_vote(raw: &[u8], owner: &RecordOwner, number: u64, vote_bytes: usize) -> Option<Link> {

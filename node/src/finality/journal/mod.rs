@@ -25,6 +25,7 @@ use pithead_consensus::{Address, AddressPrefix, BlockHash, Height, Link, VoteRec
 use thiserror::Error;
 
 pub use text::{export, read_export};
+pub use transfer::Imported;
 
 use super::voter::{JournalError, VoteJournal};
 use folder::{DiskFolder, Folder, Lock, RecordFile};
@@ -108,13 +109,35 @@ pub enum VoteRecordError {
     },
     /// It is not what this program wrote.
     #[error(
-        "the vote record at {path} is damaged at vote {vote}: restore an export that is not older, or begin it anew above every vote that may have left: `pithead-node votes repair --above HEIGHT`, with a height that the network has not reached before now. Never use --init-vote-record here"
+        "the vote record at {path} is damaged at vote {vote}: import an export that is as new with `pithead-node votes import`, unless that is vote 0, its head; or begin it anew above every vote that may have left: `pithead-node votes repair --above HEIGHT`, with a height that the network has not reached before now. Never use --init-vote-record here"
     )]
     Damaged {
         /// Where it is.
         path: PathBuf,
         /// The number of the first unreadable vote, from 1; 0: the head.
         vote: usize,
+    },
+    /// A damaged record holds a vote that the import lacks.
+    #[error(
+        "the damaged vote record at {path} holds a vote for height {height} that is not in the import, which is older or of another copy: import one that is as new, or begin anew with `pithead-node votes repair --above HEIGHT`"
+    )]
+    ImportLacks {
+        /// The damaged record.
+        path: PathBuf,
+        /// The target of the vote.
+        height: Height,
+    },
+    /// A damaged record may hold votes that the import lacks.
+    #[error(
+        "{unread} votes of the damaged vote record at {path} can't be read, and the import holds {found} besides those that can: it may lack votes that were cast. Import one that is as new, or begin anew with `pithead-node votes repair --above HEIGHT`"
+    )]
+    ImportMayLack {
+        /// The damaged record.
+        path: PathBuf,
+        /// Its votes that can't be read.
+        unread: usize,
+        /// Votes of the import that are not among those that can be read.
+        found: usize,
     },
     /// Another process has it.
     #[error("the vote record at {path} is in use by another process: stop that one first")]
@@ -282,14 +305,19 @@ impl RecordFiles {
     }
 
     fn parse(&self, name: &str, bytes: &[u8]) -> Result<Found, VoteRecordError> {
+        layout::read(bytes, &mut VoteRecord::default())
+            .map_err(|unsound| self.unsound(name, &unsound))
+    }
+
+    fn unsound(&self, name: &str, unsound: &Unsound) -> VoteRecordError {
         let path = self.path.join(name);
-        layout::read(bytes, &mut VoteRecord::default()).map_err(|unsound| match unsound {
-            Unsound::Damaged(vote) => VoteRecordError::Damaged { path, vote },
+        match unsound {
+            Unsound::Damaged(vote) => VoteRecordError::Damaged { path, vote: *vote },
             Unsound::Contradiction(error) => VoteRecordError::Contradiction {
                 path,
                 reason: error.to_string(),
             },
-        })
+        }
     }
 
     fn check_not_moved(&self) -> Result<(), VoteRecordError> {

@@ -39,6 +39,15 @@ fn targets(record: &VoteRecord) -> Vec<u64> {
     record.votes().map(|link| link.target.height.0).collect()
 }
 
+/// A record of votes with these targets.
+fn record_of(targets: std::ops::RangeInclusive<u64>) -> VoteRecord {
+    let mut record = VoteRecord::default();
+    for target in targets {
+        record.record(link(target)).unwrap();
+    }
+    record
+}
+
 /// A record of three votes, in a folder that lives as long as the test.
 fn three_votes() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
@@ -182,7 +191,7 @@ fn a_record_that_moved_is_no_longer_one_to_vote_with() {
     assert!(files(&dir).open(OWNER).is_err());
     let mut newer = record.clone();
     newer.record(link(4)).unwrap();
-    assert_eq!(files(&dir).import(owner, &newer).unwrap(), 1);
+    assert_eq!(files(&dir).import(owner, &newer).unwrap().new, 1);
     let (mut journal, record) = files(&dir).open(OWNER).unwrap();
     assert_eq!(targets(&record), [1, 2, 3, 4]);
     // One that finds another copy at work gives its own up.
@@ -215,8 +224,9 @@ fn exports_are_read_back_and_imports_never_contradict() {
 
     let new = tempfile::tempdir().unwrap();
     let (_, record) = files(&dir).move_out(OWNER.genesis).unwrap();
-    assert_eq!(files(&new).import(owner, &record).unwrap(), 3);
-    assert_eq!(files(&new).import(owner, &record).unwrap(), 0);
+    assert_eq!(files(&new).import(owner, &record).unwrap().new, 3);
+    let again = files(&new).import(owner, &record).unwrap();
+    assert_eq!((again.new, again.kept_aside), (0, None));
     // A vote for the same height, another block.
     let mut other = VoteRecord::default();
     let mut vote = link(3);
@@ -265,6 +275,137 @@ fn a_damaged_record_begins_anew_above_all_that_was_voted_for() {
     files(&dir).repair(OWNER, Height(30)).unwrap();
     let (_, record) = files(&dir).open(OWNER).unwrap();
     assert_eq!(record.highest_target(), Some(Height(30)));
+}
+
+#[test]
+fn a_damaged_record_gives_way_to_an_import_that_lacks_none_of_its_votes() {
+    for vote in 1..=3 {
+        let (dir, path, mut damaged) = three_votes();
+        damaged[vote * SLOT_BYTES] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        // Of what can be read, vote 3 tells that this one is older; if it is vote 3
+        // that can't be read, the number of votes does.
+        let error = files(&dir).import(OWNER, &record_of(1..=2)).unwrap_err();
+        let refused = match vote {
+            3 => matches!(
+                error,
+                VoteRecordError::ImportMayLack {
+                    unread: 1,
+                    found: 0,
+                    ..
+                }
+            ),
+            _ => matches!(
+                error,
+                VoteRecordError::ImportLacks {
+                    height: Height(3),
+                    ..
+                }
+            ),
+        };
+        assert!(refused, "vote {vote}: {error}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "it is left alone");
+        assert!(!dir.path().join(DAMAGED).exists());
+
+        let imported = files(&dir).import(OWNER, &record_of(1..=3)).unwrap();
+        let kept = dir.path().join(DAMAGED);
+        assert_eq!(std::fs::read(&kept).unwrap(), damaged);
+        let expected = Imported {
+            new: 1,
+            kept_aside: Some(kept),
+        };
+        assert_eq!(imported, expected);
+        let (_, record) = files(&dir).open(OWNER).unwrap();
+        for target in 1..=3 {
+            assert!(record.accounts_for(&link(target)), "{target}");
+            let mut other = link(target);
+            other.target.hash = BlockHash([0xee; 32]);
+            assert!(record.check(&other).is_err(), "{target}");
+        }
+        assert!(record.check(&link(4)).is_ok());
+    }
+}
+
+#[test]
+fn an_import_needs_as_many_votes_as_a_damaged_record_has_lost() {
+    let (dir, path, bytes) = three_votes();
+    let mut damaged = bytes.clone();
+    for vote in 2..=3 {
+        damaged[vote * SLOT_BYTES] ^= 1;
+    }
+    std::fs::write(&path, &damaged).unwrap();
+    let error = files(&dir).import(OWNER, &record_of(1..=2)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            VoteRecordError::ImportMayLack {
+                unread: 2,
+                found: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.to_string().contains("votes repair"), "{error}");
+    // Votes below the floor don't make up for those above.
+    let mut floored = record_of(1..=5);
+    floored.keep_highest(2);
+    let mut damaged = layout::write(&OWNER, &floored);
+    damaged[2 * SLOT_BYTES] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    let error = files(&dir).import(OWNER, &record_of(1..=4)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            VoteRecordError::ImportMayLack {
+                unread: 1,
+                found: 0,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    // Whose record it is, and above what, is in its head.
+    let mut headless = bytes.clone();
+    headless[0] ^= 1;
+    std::fs::write(&path, &headless).unwrap();
+    let error = files(&dir).import(OWNER, &record_of(1..=9)).unwrap_err();
+    assert!(
+        matches!(error, VoteRecordError::Damaged { vote: 0, .. }),
+        "{error}"
+    );
+    std::fs::write(&path, &damaged).unwrap();
+    let other = RecordOwner {
+        validator: Address([8; 32]),
+        ..OWNER
+    };
+    let error = files(&dir).import(other, &record_of(1..=9)).unwrap_err();
+    assert!(matches!(error, VoteRecordError::NotOurs { .. }), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), damaged, "it is left alone");
+    files(&dir).import(OWNER, &record_of(1..=5)).unwrap();
+    let (_, record) = files(&dir).open(OWNER).unwrap();
+    assert_eq!(record.highest_target(), Some(Height(5)));
+}
+
+#[test]
+fn a_record_that_was_damaged_after_it_moved_comes_back_whole_or_not_at_all() {
+    let (dir, path, mut damaged) = three_votes();
+    files(&dir).move_out(OWNER.genesis).unwrap();
+    damaged[3 * SLOT_BYTES] ^= 1;
+    let moved = dir.path().join(MOVED);
+    std::fs::write(&moved, &damaged).unwrap();
+    let error = files(&dir).import(OWNER, &record_of(1..=2)).unwrap_err();
+    assert!(
+        matches!(error, VoteRecordError::ImportMayLack { .. }),
+        "{error}"
+    );
+    assert!(moved.exists() && !path.exists());
+    let imported = files(&dir).import(OWNER, &record_of(1..=4)).unwrap();
+    assert_eq!(imported.new, 2);
+    assert_eq!(std::fs::read(dir.path().join(DAMAGED)).unwrap(), damaged);
+    assert!(!moved.exists());
+    let (_, record) = files(&dir).open(OWNER).unwrap();
+    assert_eq!(record.highest_target(), Some(Height(4)));
 }
 
 /// A disk that tells what is durable from what is merely written.
@@ -364,6 +505,16 @@ impl Disk {
 
     fn restart(&self, crash: Crash) {
         self.0.lock().unwrap().restart(crash);
+    }
+
+    /// Flips a bit of a file, for good; returns its content.
+    fn damage(&self, name: &str, place: usize) -> Vec<u8> {
+        let mut disk = self.0.lock().unwrap();
+        let file = disk.names[name];
+        let content = &mut disk.files[file];
+        content.written[place] ^= 1;
+        content.durable = content.written.clone();
+        content.written.clone()
     }
 }
 
@@ -501,10 +652,7 @@ fn whatever_was_signed_is_on_record_after_any_two_crashes() {
 
 #[test]
 fn an_import_is_done_or_not_whenever_the_power_fails() {
-    let mut more = VoteRecord::default();
-    for target in 1..=5 {
-        more.record(link(target)).unwrap();
-    }
+    let more = record_of(1..=5);
     for moved in [false, true] {
         let begin = || {
             let disk = Disk::default();
@@ -538,6 +686,38 @@ fn an_import_is_done_or_not_whenever_the_power_fails() {
             }
         }
         assert!(done);
+    }
+}
+
+#[test]
+fn a_damaged_record_is_replaced_or_not_whenever_the_power_fails() {
+    let more = record_of(1..=5);
+    let mut replaced = more.clone();
+    replaced.keep_highest(0);
+    for changes in 0.. {
+        let mut done = false;
+        for crash in CRASHES {
+            let disk = Disk::default();
+            vote(&disk, &mut Vec::new()).unwrap();
+            let damaged = disk.damage(LOG, 2 * SLOT_BYTES);
+            disk.crash_after(changes);
+            done = disk.files().import(OWNER, &more).is_ok();
+            disk.restart(crash);
+            let what = format!("{changes}, {crash:?}");
+            match disk.files().open(OWNER) {
+                Ok((_, record)) => {
+                    assert_eq!(record, replaced, "{what}");
+                    let kept = disk.read(DAMAGED).unwrap();
+                    assert_eq!(kept, Some(damaged), "{what}");
+                }
+                Err(VoteRecordError::Damaged { vote: 2, .. }) => assert!(!done, "{what}"),
+                Err(error) => panic!("{what}: {error}"),
+            }
+        }
+        if done {
+            assert!(changes >= 8);
+            return;
+        }
     }
 }
 
