@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::fork_choice::{self, Candidate};
-use pithead_consensus::{BlockHash, Checkpoint, Height};
+use pithead_consensus::{BlockHash, Checkpoint};
 
-use super::{AcceptError, Accepted, Chain, ChainUpdate, FinalPath};
+use super::{AcceptError, Accepted, Ancestry, Chain, ChainUpdate, FinalPath};
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 use crate::store::{Overlay, Snapshot, StoreError};
 
@@ -28,6 +28,7 @@ impl Chain {
     /// Where the chain learns which checkpoints below the last final one are final.
     pub fn know_finals(&mut self, finals: FinalPath) {
         self.finals = finals;
+        self.ancestry = Ancestry::default();
     }
 
     /// What the chain knows of final checkpoints.
@@ -77,10 +78,12 @@ impl Chain {
     }
 
     /// The stored chain that is better than the present one, if there is one.
-    fn best_stored(&self, from: &dyn Snapshot) -> Result<Option<ChainEntry>, StoreError> {
-        let mut best = (self.candidate(from, &self.tip)?, None);
+    fn best_stored(&mut self, from: &dyn Snapshot) -> Result<Option<ChainEntry>, StoreError> {
+        let tip = self.tip.clone();
+        let mut best = (self.candidate(from, &tip)?, None);
         let named = [self.last_final.hash, self.approved.hash];
-        for hash in self.leaves.iter().chain(&named) {
+        let ends: Vec<BlockHash> = self.leaves.iter().copied().chain(named).collect();
+        for hash in &ends {
             let Some(entry) = schema::entry(from, hash)? else {
                 continue;
             };
@@ -97,21 +100,26 @@ impl Chain {
 
     /// How a chain compares with the best one (protocol §8).
     pub(super) fn rank(
-        &self,
+        &mut self,
         from: &dyn Snapshot,
         entry: &ChainEntry,
     ) -> Result<Ordering, StoreError> {
-        let (new, present) = (
-            self.candidate(from, entry)?,
-            self.candidate(from, &self.tip)?,
-        );
+        let tip = self.tip.clone();
+        let (new, present) = (self.candidate(from, entry)?, self.candidate(from, &tip)?);
         Ok(fork_choice::compare(&new, &present))
     }
 
-    fn candidate(&self, from: &dyn Snapshot, entry: &ChainEntry) -> Result<Candidate, StoreError> {
+    fn candidate(
+        &mut self,
+        from: &dyn Snapshot,
+        entry: &ChainEntry,
+    ) -> Result<Candidate, StoreError> {
+        let secured = self
+            .ancestry
+            .secured(from, entry, &self.finals, &self.approved)?;
         Ok(Candidate {
-            final_height: self.finals.in_chain(from, entry)?.height,
-            contains_approved: contains(from, entry, &self.approved)?,
+            final_height: secured.final_height,
+            contains_approved: secured.contains_approved,
             chain_work: entry.chain_work,
             arrival: entry.arrival,
         })
@@ -143,28 +151,4 @@ pub(super) fn contains_best(
     checkpoint: &Checkpoint,
 ) -> Result<bool, StoreError> {
     schema::is_best(from, &checkpoint.hash, checkpoint.height)
-}
-
-/// Whether a chain contains a checkpoint. Looks at the blocks that are off the
-/// best chain one by one, at the rest at once.
-fn contains(
-    from: &dyn Snapshot,
-    entry: &ChainEntry,
-    checkpoint: &Checkpoint,
-) -> Result<bool, StoreError> {
-    if checkpoint.height == Height::GENESIS {
-        return Ok(true);
-    }
-    let mut cursor = (entry.hash(), entry.height, entry.header.prev);
-    loop {
-        let (hash, height, prev) = cursor;
-        if height <= checkpoint.height {
-            return Ok(height == checkpoint.height && hash == checkpoint.hash);
-        }
-        if schema::is_best(from, &hash, height)? {
-            return schema::is_best(from, &checkpoint.hash, checkpoint.height);
-        }
-        let parent = schema::expect_entry(from, &prev)?;
-        cursor = (prev, parent.height, parent.header.prev);
-    }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use pithead_consensus::{Checkpoint, Height};
 
 use super::contains_best;
-use crate::store::schema::{self, ChainEntry};
 use crate::store::{Snapshot, StoreError};
 
 type FinalAt = dyn Fn(Height) -> Checkpoint + Send + Sync;
@@ -40,27 +39,6 @@ impl FinalPath {
             top,
             |checkpoint| contains_best(from, checkpoint),
         )
-    }
-
-    /// The highest of them in the chain that ends with a block.
-    pub(super) fn in_chain(
-        &self,
-        from: &dyn Snapshot,
-        entry: &ChainEntry,
-    ) -> Result<Checkpoint, StoreError> {
-        let mut at = (entry.hash(), entry.height, entry.header.prev);
-        loop {
-            let (hash, height, prev) = at;
-            let here = self.at(height);
-            if here.height == Height::GENESIS || (here.height == height && here.hash == hash) {
-                return Ok(here);
-            }
-            if schema::is_best(from, &hash, height)? {
-                return self.on_best(from, height);
-            }
-            let parent = schema::expect_entry(from, &prev)?;
-            at = (prev, parent.height, parent.header.prev);
-        }
     }
 }
 

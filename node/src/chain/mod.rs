@@ -5,6 +5,7 @@
 //! reading there; `connect` holds one step up or down, `path` finds the way
 //! from one block to another.
 
+mod ancestry;
 mod choose;
 mod connect;
 mod finals;
@@ -28,6 +29,7 @@ use thiserror::Error;
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 use crate::store::{Batch, Overlay, Snapshot, Store, StoreError, Table};
 
+use ancestry::Ancestry;
 use choose::contains_best;
 pub(crate) use connect::load_accounts;
 pub use connect::{UNDO_BLOCKS, undo_reach};
@@ -108,6 +110,8 @@ pub struct Chain {
     approved: Checkpoint,
     /// What is known of final checkpoints on the way to the last one.
     finals: FinalPath,
+    /// What chains contain of both.
+    ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
 }

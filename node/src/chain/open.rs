@@ -10,7 +10,7 @@ use pithead_consensus::{
 };
 
 use super::connect::write_tree;
-use super::{Chain, FinalPath};
+use super::{Ancestry, Chain, FinalPath};
 use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome};
 use crate::store::{Overlay, Store, StoreError, Table};
 
@@ -67,6 +67,7 @@ impl Chain {
             last_final: Checkpoint::genesis(expected),
             approved: Checkpoint::genesis(expected),
             finals: FinalPath::new(move |_| Checkpoint::genesis(expected)),
+            ancestry: Ancestry::default(),
             leaves,
         })
     }
