@@ -7,7 +7,7 @@ mod support;
 
 use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
 use pithead_consensus::{
-    Address, Block, Certificate, Checkpoint, Encode as _, Height, Link, SignedApproval,
+    Address, Block, Certificate, Checkpoint, Encode as _, Height, Link, SignedApproval, Work,
 };
 use pithead_node::finality::{Proof, certificate_at};
 use pithead_node::sync::{Offence, Request, Response, Verdict};
@@ -71,6 +71,37 @@ fn too_few_approvals_only_let_finality_wait() {
         assert_eq!(world.secured(index), (12, 10));
     }
     assert!(world.blamed().is_empty());
+}
+
+#[test]
+fn promises_of_a_longer_chain_keep_no_validator_from_voting() {
+    let quorum = QUORUM as usize;
+    let mut world = validators(quorum);
+    let plain = world.add(&[]);
+    let liar = world.add_odd(&[], |request, honest| match (request, honest) {
+        (Request::Status(_), Response::Status(mut status)) => {
+            let mut work = status.chain_work.to_be_bytes();
+            work[8] = 0xff;
+            status.chain_work = Work::from_be_bytes(work);
+            status.height.0 += 1_000_000;
+            status.best_hash.0 = [0xee; 32];
+            Reply::Answer(Response::Status(status))
+        }
+        (Request::Headers { .. }, _) => Reply::Silence,
+        (_, honest) => Reply::Answer(honest),
+    });
+    for index in 0..quorum {
+        world.connect(index, plain);
+        world.connect(index, liar);
+    }
+    world.run_for(1_000);
+    let told = |world: &World| (0..quorum).all(|index| world.node(index).sync_status().syncing);
+    assert!(told(&world), "each was told of it by a peer of its choice");
+    mine(&mut world, plain, 2);
+    assert!(told(&world), "and has no answer yet");
+    for index in 0..quorum {
+        assert_eq!(world.secured(index), (2, 0), "node {index}");
+    }
 }
 
 #[test]

@@ -5,16 +5,20 @@
 
 mod support;
 
-use std::sync::atomic::Ordering;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pithead_consensus::genesis::GenesisFile;
-use pithead_consensus::{Block, Certificate, Checkpoint, Height, Link};
+use pithead_consensus::{Block, BlockHash, Certificate, Checkpoint, Height, Link};
 use pithead_node::chain::UNDO_BLOCKS;
-use pithead_node::sync::{Request, Response, Status};
-use support::core::{GENESIS_TIME, branch, empty, pay};
+use pithead_node::store::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
+use pithead_node::sync::{Request, Response, Status, Verdict};
+use support::core::{GENESIS_TIME, branch, empty, memory, pay};
 use support::key;
 use support::votes::{
-    Watched, add_with, approve, at, certificates, give, gossip, in_conflict, miner, put, voting,
+    INTERVAL, QUORUM, Watched, add_with, approve, at, certificates, give, gossip, in_conflict,
+    miner, put, voting,
 };
 use support::world::{Reply, World};
 
@@ -173,6 +177,106 @@ fn peers_that_are_slow_keep_certificates_from_nobody() {
 }
 
 #[test]
+fn peers_that_dole_out_certificates_keep_them_from_nobody() {
+    let mut world = World::on(voting());
+    let genesis = world.genesis.clone();
+    let blocks = branch(&world.file, &[], &miner(), &empty(60));
+    let all = certificates(&genesis, 0, &blocks, 0, 60);
+    let late = world.add(&blocks);
+    for _ in 0..3 {
+        let some = all.clone();
+        let liar = world.add_odd(&blocks, move |request, honest| match (request, honest) {
+            (Request::Status(_), Response::Status(status)) => {
+                let approved = Checkpoint {
+                    height: Height(1 << 60),
+                    hash: status.best_hash,
+                };
+                let height = approved.height;
+                let status = Status {
+                    approved,
+                    height,
+                    ..status
+                };
+                Reply::Answer(Response::Status(status))
+            }
+            // One at a time, each genuine and asked for.
+            (Request::Certificates(above), _) => {
+                let next = some.iter().find(|each| each.link().target.height > *above);
+                Reply::Answer(Response::Certificates(next.cloned().into_iter().collect()))
+            }
+            (_, honest) => Reply::Answer(honest),
+        });
+        world.connect(late, liar);
+    }
+    world.run_for(1_000);
+    let honest = add_with(&mut world, &blocks, &all);
+    world.connect(late, honest);
+    world.run_until(5_000, |world| world.secured(late) == (60, 58));
+    assert!(certificates_asked(&world, late) <= 4, "each liar but once");
+    let scored = &world.members[late].scored;
+    assert!(scored.iter().all(|(who, _)| *who != honest));
+}
+
+#[test]
+fn approvals_that_waited_for_their_source_count_when_it_comes_with_a_certificate() {
+    let mut world = World::on(voting());
+    let genesis = world.genesis.clone();
+    let blocks = branch(&world.file, &[], &miner(), &empty(6));
+    let some = certificates(&genesis, 0, &blocks, 0, 4);
+    let late = world.add(&blocks);
+    // Whoever passes them on has certificates for no more than their source.
+    let other = add_with(&mut world, &blocks, &some);
+    let link = Link {
+        source: at(&genesis, &blocks, 4),
+        target: at(&genesis, &blocks, 6),
+    };
+    let mute = world.add_odd(&blocks, |_, _| Reply::Silence);
+    world.connect(mute, late);
+    for validator in 0..QUORUM as usize {
+        let signed = approve(&world, validator, link);
+        world.gossip_to(mute, late, gossip(&signed));
+    }
+    world.run_for(500);
+    assert_eq!(world.secured(late), (0, 0), "their source is not known");
+    world.connect(late, other);
+    world.run_until(5_000, |world| world.secured(late) == (6, 4));
+}
+
+#[test]
+fn votes_from_ahead_that_nobody_signed_cost_points() {
+    let mut world = World::on(voting());
+    let genesis = world.genesis.clone();
+    let blocks = branch(&world.file, &[], &miner(), &empty(4));
+    let node = world.add(&blocks);
+    let liar = world.add_odd(&blocks, |_, honest| Reply::Answer(honest));
+    world.connect(node, liar);
+    world.run_for(1_000);
+    // So far above that nobody would look at its signature, but for its source.
+    let far = |height| Checkpoint {
+        height: Height(height),
+        hash: genesis.params.genesis_hash,
+    };
+    let mut signed = approve(
+        &world,
+        0,
+        Link {
+            source: far(1_000),
+            target: far(1_002),
+        },
+    );
+    signed.signature.0[0] ^= 1;
+    world.gossip_to(liar, node, gossip(&signed));
+    world.run_for(500);
+    let blamed: Vec<usize> = world.members[node]
+        .scored
+        .iter()
+        .map(|(who, _)| *who)
+        .collect();
+    assert!(blamed.contains(&liar) || world.ban(node, liar).is_some());
+    assert_eq!(world.verdicts_on(node, liar), [Verdict::Reject]);
+}
+
+#[test]
 fn a_claim_that_is_not_kept_costs_points() {
     let mut world = World::on(voting());
     let genesis = world.genesis.clone();
@@ -194,7 +298,7 @@ fn a_claim_that_is_not_kept_costs_points() {
     assert_eq!(world.members[node].scored, [(liar, 20)]);
     assert_eq!(
         certificates_asked(&world, node),
-        2,
+        1,
         "and not asked for again"
     );
     // Certificates out of order are no answer either.
@@ -357,24 +461,169 @@ fn headers_that_leave_below_a_final_block_are_not_kept() {
     assert!(world.blamed().is_empty());
 }
 
-#[test]
-fn a_split_heals_however_long_it_was_while_nothing_is_final() {
+/// Reads for each block of a split that heals: for its header, when it comes, when it
+/// joins the best chain. Some 70 are usual, however long the split.
+const HEALING_READS_MAX: usize = 200;
+/// Reads for a block that comes and stays off the best chain. Some 20 are usual, however
+/// far from the fork.
+const SIDE_READS_MAX: usize = 40;
+
+/// A store that counts what is read from it.
+struct Counted {
+    inner: Arc<dyn Store>,
+    reads: Arc<AtomicUsize>,
+}
+
+struct CountedSnapshot {
+    inner: Box<dyn Snapshot>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Counted {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: memory(),
+            reads: Arc::new(AtomicUsize::new(0)),
+        })
+    }
+
+    fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl Store for Counted {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(CountedSnapshot {
+            inner: self.inner.snapshot()?,
+            reads: Arc::clone(&self.reads),
+        }))
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.inner.commit(batch)
+    }
+
+    fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
+        self.inner.append_pending(record)
+    }
+
+    fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
+        self.inner.pending()
+    }
+
+    fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError> {
+        self.inner.rewrite_pending(records)
+    }
+
+    fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
+        self.inner.backup(dir)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+}
+
+impl Snapshot for CountedSnapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        descending: bool,
+    ) -> Result<Vec<KeyValue>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.range(table, from, to, limit, descending)
+    }
+
+    fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.body(hash)
+    }
+}
+
+/// Heals a split that is longer than what can be undone without validators. It came
+/// after so many blocks that both sides share, all of whose checkpoints are approved.
+fn heal_long_split(shared: u64) {
     let mut world = World::on(GenesisFile {
         time: GENESIS_TIME - 40_000,
         ..voting()
     });
     let depth = usize::try_from(UNDO_BLOCKS).unwrap() + 5;
+    let plans = empty(usize::try_from(shared).unwrap());
+    let common = branch(&world.file, &[], &miner(), &plans);
+    let approved = certificates(&world.genesis, 0, &common, 0, shared);
     let payment = pay(&world.file, 0, 0, 1);
     let mut plans = empty(depth);
     plans[2].0.push(payment.clone());
-    let ours = branch(&world.file, &[], &key(0).address, &plans);
-    let theirs = branch(&world.file, &[], &key(1).address, &empty(depth + 5));
-    let (a, b) = (world.add(&ours), world.add(&theirs));
+    let ours = branch(&world.file, &common, &key(0).address, &plans);
+    let theirs = branch(&world.file, &common, &key(1).address, &empty(depth + 5));
+    let store = Counted::new();
+    let a = world.add_on(store.clone(), &[common.clone(), ours].concat());
+    put(&world.members[a].store, &approved);
+    world.restart(a);
+    let b = add_with(&mut world, &[common, theirs].concat(), &approved);
+    let secured = (shared, shared.saturating_sub(INTERVAL));
+    assert_eq!([a, b].map(|side| world.secured(side)), [secured; 2]);
+    let (right, before) = (world.tip(b), store.reads());
     world.connect(a, b);
-    world.run_until(120_000, |world| world.tip(a) == world.tip(b));
+    world.run_until(120_000, |world| world.tip(a) == right);
+    let reads = (store.reads() - before) / depth;
+    assert!(reads <= HEALING_READS_MAX, "{reads} reads for each block");
+    assert_eq!(world.tip(b), right);
+    assert_eq!(world.secured(a), secured);
     assert!(world.blamed().is_empty());
     // What was paid on the branch that lost is pending again.
     let txid = payment.txid(&world.genesis.params.genesis_hash);
     let mempool = world.node(a).mempool().read().unwrap();
     assert!(mempool.get(&txid).is_some());
+}
+
+#[test]
+fn a_split_heals_however_long_it_was_while_nothing_is_final() {
+    heal_long_split(0);
+}
+
+#[test]
+fn a_split_heals_however_long_it_was_since_the_last_final_block() {
+    heal_long_split(14);
+}
+
+#[test]
+fn a_block_of_a_long_side_branch_takes_few_reads() {
+    // More than are remembered of side branches.
+    let length = 1_100;
+    let mut world = World::on(voting());
+    let genesis = world.genesis.clone();
+    let common = branch(&world.file, &[], &miner(), &empty(14));
+    let ours = branch(&world.file, &common, &key(6).address, &empty(length));
+    let theirs = branch(&world.file, &common, &key(5).address, &empty(length + 1));
+    let ours = [common, ours].concat();
+    // What is approved is below the fork, or on the best chain above it.
+    for (approved, switches) in [(14, true), (16, false)] {
+        let store = Counted::new();
+        let node = world.add_on(store.clone(), &ours);
+        let below = certificates(&genesis, 0, &ours, 0, approved);
+        put(&world.members[node].store, &below);
+        world.restart(node);
+        assert_eq!(world.secured(node), (approved, approved - INTERVAL));
+        let mut most = 0;
+        for block in &theirs[..length] {
+            let before = store.reads();
+            give(&mut world, node, std::slice::from_ref(block));
+            most = most.max(store.reads() - before);
+        }
+        assert!(most <= SIDE_READS_MAX, "{most} reads for one block");
+        assert_eq!(world.tip(node), ours[ours.len() - 1].header.hash());
+        give(&mut world, node, &theirs[length..]);
+        let best = if switches { &theirs } else { &ours };
+        assert_eq!(world.tip(node), best[best.len() - 1].header.hash());
+    }
 }

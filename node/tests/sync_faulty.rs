@@ -182,6 +182,47 @@ fn promising_headers_and_giving_none_is_banned() {
     assert_network_goes_on(&mut world, odd);
 }
 
+/// Headers that are known already show nothing of what was promised, and who tells them
+/// may take its time.
+#[test]
+fn a_promise_followed_by_known_headers_keeps_nobody_from_work() {
+    let mut world = World::new();
+    let blocks = branch(&world.file, &[], &miner(), &empty(HEADERS_MAX + 10));
+    world.add(&blocks);
+    world.add(&blocks);
+    world.connect(NODE, HONEST);
+    let known: Vec<BlockHeader> = blocks[..HEADERS_MAX]
+        .iter()
+        .map(|block| block.header)
+        .collect();
+    let mut answers = vec![known];
+    let odd = world.add_odd(&blocks, move |request, honest| match request {
+        Request::Status(_) => match boast(honest) {
+            Reply::Answer(Response::Status(mut status)) => {
+                status.height.0 += 1_000_000;
+                Reply::Answer(Response::Status(status))
+            }
+            other => other,
+        },
+        Request::Headers { .. } => match answers.pop() {
+            Some(known) => Reply::Answer(Response::Headers(known)),
+            None => Reply::Silence,
+        },
+        _ => Reply::Answer(honest),
+    });
+    world.connect(NODE, odd);
+    world.run_for(5_000);
+    let asked = |request: &Request| matches!(request, Request::Headers { .. });
+    let count = |world: &World| {
+        let all = world.members[NODE].asked.iter();
+        all.filter(|(who, request)| *who == odd && asked(request))
+            .count()
+    };
+    assert_eq!(count(&world), 2, "the second one waits for its answer");
+    assert!(!world.node(NODE).sync_status().syncing);
+    assert_network_goes_on(&mut world, odd);
+}
+
 #[test]
 fn headers_that_do_not_follow_from_the_locator_cost_points() {
     let mut world = World::new();

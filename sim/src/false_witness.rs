@@ -24,8 +24,15 @@ pub(crate) fn twist(dice: &mut Dice, honest: &Response) -> Option<Response> {
     match honest {
         Response::Status(status) => {
             let mut status = *status;
+            // At its tip, just above what is approved, or high up with all the rest.
+            let height = match dice.below(3) {
+                0 => status.height.0,
+                1 => status.height.0.min(status.approved.height.0 + 1),
+                _ => status.height.0 + BOAST_BLOCKS,
+            };
+            status.height.0 = status.height.0.max(height);
             status.approved = Checkpoint {
-                height: Height(status.approved.height.0 + BOAST_BLOCKS),
+                height: Height(height),
                 hash: BlockHash([0xab; 32]),
             };
             Some(Response::Status(status))
@@ -36,11 +43,13 @@ pub(crate) fn twist(dice: &mut Dice, honest: &Response) -> Option<Response> {
         }
         Response::Certificates(certificates) if !certificates.is_empty() => {
             let mut certificates = certificates.clone();
-            match dice.below(4) {
+            match dice.below(5) {
                 // The first is missing: nobody can tell what its follower builds on.
                 0 => drop(certificates.remove(0)),
                 1 => certificates.reverse(),
                 2 => certificates.clear(),
+                // One by one it would take for ever.
+                3 => certificates.truncate(1),
                 _ => {
                     let number = dice.below(certificates.len());
                     let forged = forge(&certificates[number])?;

@@ -95,7 +95,13 @@ impl Node {
                 break;
             }
         }
+        let Some(last) = sound.last().map(|last| last.link().target) else {
+            return Ok(end);
+        };
+        self.sync.certificates_are_news(now.monotonic_ms);
         self.take_checked(&sound, now, out)?;
+        let next = self.read_finality().certify_from(&last);
+        self.certify_on(next, now, out)?;
         Ok(end)
     }
 

@@ -3,7 +3,9 @@
 //! approvals is in `certificates`.
 
 use pithead_consensus::approval::vote::{VoteContext, check_vote};
-use pithead_consensus::{Approval, Checkpoint, Height, Link, SignedApproval, VerifiedApproval};
+use pithead_consensus::{
+    Approval, Certificate, Checkpoint, Height, Link, SignedApproval, VerifiedApproval,
+};
 use tracing::{debug, error};
 
 use super::{Effect, Node, Now, Sink};
@@ -39,8 +41,11 @@ impl Node {
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        self.heed_source(peer, &signed, now)?;
-        let verdict = match self.take_approval(signed, now, out)? {
+        let taken = match self.heed_source(peer, &signed, now) {
+            Ok(()) => self.take_approval(signed, now, out)?,
+            Err(refusal) => Err(refusal),
+        };
+        let verdict = match taken {
             Ok(()) => Verdict::Accept,
             Err(Refusal::Known | Refusal::OutOfWindow | Refusal::TooMany) => Verdict::Ignore,
             Err(Refusal::Invalid(reason)) => {
@@ -63,9 +68,12 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         for signed in approvals {
-            self.heed_source(peer, &signed, now)?;
             let copy = signed.clone();
-            match self.take_approval(signed, now, out)? {
+            let taken = match self.heed_source(peer, &signed, now) {
+                Ok(()) => self.take_approval(signed, now, out)?,
+                Err(refusal) => Err(refusal),
+            };
+            match taken {
                 // Gossip missed it here, so it may have missed others.
                 Ok(()) => self.sync.publish_approval(copy),
                 Err(Refusal::Known | Refusal::OutOfWindow | Refusal::TooMany) => {}
@@ -88,23 +96,28 @@ impl Node {
     /// A validator votes from the highest approved checkpoint that it knows. If that
     /// is above ours, certificates are missing here, and whoever passes the vote on
     /// is asked how far it is, without waiting for the next round.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] if it was looked at and does not hold: it may be one that
+    /// nothing else would look at.
     fn heed_source(
         &mut self,
         peer: PeerKey,
         signed: &SignedApproval,
         now: Now,
-    ) -> Result<(), StoreError> {
-        let tells_more = {
+    ) -> Result<(), Refusal> {
+        {
             let state = self.read_finality();
             let source = signed.approval.link.source.height;
-            state.is_active()
+            let tells_more = state.is_active()
                 && source > state.status().approved.height
-                && self.sync.may_hurry_status(peer, now.monotonic_ms)
-                && state.validators().check(signed).is_ok()
-        };
-        if tells_more {
-            self.sync.hurry_status(peer, now.monotonic_ms);
+                && self.sync.may_hurry_status(peer, now.monotonic_ms);
+            if !tells_more {
+                return Ok(());
+            }
+            state.validators().check(signed).map_err(Refusal::Invalid)?;
         }
+        self.sync.hurry_status(peer, now.monotonic_ms);
         Ok(())
     }
 
@@ -174,7 +187,18 @@ impl Node {
         self.keep_contradictions(std::iter::once(verified.signed().clone()), now)?;
         self.write_finality().insert(verified, now.unix_secs);
         out(Effect::ApprovalsChanged);
-        let mut next = self.read_finality().certify(&link);
+        let next = self.read_finality().certify(&link);
+        self.certify_on(next, now, out)
+    }
+
+    /// Takes in a certificate that the approvals here make, and those that they make
+    /// on top of it: approvals may have waited for their source.
+    pub(super) fn certify_on(
+        &mut self,
+        mut next: Option<Certificate>,
+        now: Now,
+        out: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
         while let Some(certificate) = next {
             let target = certificate.link().target;
             self.take_checked(&[certificate], now, out)?;
@@ -266,7 +290,8 @@ impl Node {
 
     fn next_vote(&mut self, now: Now) -> Result<Option<Link>, StoreError> {
         let status = self.read_finality().status();
-        if self.voter.is_none() || status.conflict || self.sync.status().syncing {
+        // What a peer merely says of longer chains keeps nobody from voting.
+        if self.voter.is_none() || status.conflict || self.sync.is_behind() {
             return Ok(None);
         }
         let params = self.chain.params();

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use pithead_consensus::{Certificate, Checkpoint, Height};
 
-use super::message::{Request, Status};
+use super::message::{APPROVAL_BYTES, CONTENT_BYTES_MAX, IDS_MAX, Request, Status};
 use super::peer::{Offence, PeerKey};
 use super::requests::Asked;
 use super::{SyncState, View, mix};
@@ -65,6 +65,8 @@ struct Walk {
     above: Height,
     steps_down: u32,
     stage: Stage,
+    /// The answer that is judged does not reach the claim, though there was room.
+    falls_short: bool,
 }
 
 /// What is asked for, and when next.
@@ -116,6 +118,16 @@ impl Approvals {
 fn claim(status: &Status) -> Option<Checkpoint> {
     let claimed = status.approved;
     (claimed.height <= status.height && claimed.height > Height::GENESIS).then_some(claimed)
+}
+
+/// Whether a peer that has more would have given no more: a next one might not have
+/// gone into the answer.
+fn is_full(certificates: &[Certificate]) -> bool {
+    let bytes: usize = certificates
+        .iter()
+        .map(|each| each.count().saturating_mul(APPROVAL_BYTES))
+        .sum();
+    certificates.len() >= IDS_MAX || bytes >= CONTENT_BYTES_MAX / 2
 }
 
 /// Whether these can be an honest peer's certificates above a height: ascending, each
@@ -229,6 +241,7 @@ impl SyncState {
             above,
             steps_down: 0,
             stage: Stage::Ready,
+            falls_short: false,
         };
         self.approvals.walks.insert(peer, walk);
         self.approvals.progress_ms = view.ms;
@@ -284,6 +297,7 @@ impl SyncState {
             return false;
         }
         walk.stage = Stage::Judging;
+        walk.falls_short = !reaches && !is_full(certificates);
         true
     }
 
@@ -291,6 +305,11 @@ impl SyncState {
     pub(crate) fn is_judging(&self, peer: PeerKey) -> bool {
         let walk = self.approvals.walks.get(&peer);
         walk.is_some_and(|walk| walk.stage == Stage::Judging)
+    }
+
+    /// Certificates came that were not known: whoever gives them is not too slow.
+    pub(crate) fn certificates_are_news(&mut self, ms: u64) {
+        self.approvals.progress_ms = ms;
     }
 
     /// A peer's certificates were judged: how its walk goes on.
@@ -311,9 +330,14 @@ impl SyncState {
         match end {
             CertificatesEnd::Taken(last) => {
                 walk.above = last.height;
-                self.approvals.progress_ms = view.ms;
-                if last.height >= walk.claim.height {
+                let falls_short = walk.falls_short;
+                if last.height >= walk.claim.height || falls_short {
                     self.approvals.settle(peer);
+                }
+                // Whoever has more gives as many as go into an answer: one by one, they
+                // would keep others from being asked.
+                if falls_short {
+                    self.offend(view, peer, Offence::Withheld);
                 }
             }
             CertificatesEnd::SourceUnknown

@@ -143,17 +143,18 @@ impl SyncState {
                 Err(Refusal::Early(from_secs)) => {
                     self.ask_headers_from(peer, from_secs);
                     self.took_headers(view, peer, last, new)?;
-                    self.doubt_headers(peer);
+                    self.doubt_headers(peer, true);
                     return Ok(());
                 }
                 Err(Refusal::NotFinal) => {
                     // It may not know better: what it has is merely of no use.
                     self.took_headers(view, peer, last, new)?;
-                    self.doubt_headers(peer);
+                    self.doubt_headers(peer, true);
                     return Ok(());
                 }
                 Err(Refusal::Full) => {
                     self.took_headers(view, peer, last, new)?;
+                    self.doubt_headers(peer, new == 0);
                     self.make_room(view);
                     return Ok(());
                 }
@@ -182,6 +183,9 @@ impl SyncState {
             return Ok(());
         }
         self.took_headers(view, peer, last, new)?;
+        // Only what leads on to more that is new makes the rest of it likely: what is
+        // known already can be told as slowly as one likes, and costs nothing.
+        self.doubt_headers(peer, new == 0 || headers.len() < HEADERS_MAX);
         if headers.len() == HEADERS_MAX {
             let last = last.map(|(hash, known)| (hash, known.height));
             if let Some(state) = self.peers.get_mut(&peer) {
@@ -199,10 +203,10 @@ impl SyncState {
         Ok(())
     }
 
-    /// What this peer promised can't be had from it now.
-    fn doubt_headers(&mut self, peer: PeerKey) {
+    /// Whether what this peer promised can be had from it is in doubt now.
+    fn doubt_headers(&mut self, peer: PeerKey, doubted: bool) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.headers_doubted = true;
+            state.headers_doubted = doubted;
         }
     }
 
@@ -228,7 +232,6 @@ impl SyncState {
         self.shows(peer, hash);
         let low = self.peers.get_mut(&peer).map_or(0, |state| {
             state.empty_answers = 0;
-            state.headers_doubted &= new == 0;
             state.low_work_headers = if known.chain_work > enough {
                 0
             } else {

@@ -28,7 +28,9 @@ pub const CONTENT_BYTES_MAX: usize = 4 << 20;
 /// Most approvals in an answer to [`Request::Approvals`].
 pub const APPROVALS_MAX: usize = 2_000;
 /// Bytes of a certificate with one approval.
-const CERTIFICATE_BYTES_MIN: usize = 1 + 80 + 4 + 32 + 256;
+const CERTIFICATE_BYTES_MIN: usize = 1 + 80 + 4 + APPROVAL_BYTES;
+/// Bytes of one approval in a certificate: its validator and the signature.
+pub(super) const APPROVAL_BYTES: usize = 32 + 256;
 /// Most bytes of an encoded request: the ids, their count and the kind.
 pub const REQUEST_BYTES_MAX: usize = 3 + 32 * IDS_MAX;
 /// Bytes of an encoded [`Status`].

@@ -169,6 +169,9 @@ pub(crate) struct SyncState {
     approvals: Approvals,
     orders: Vec<Order>,
     status: SyncStatus,
+    /// Headers were shown of a chain that is far longer, or work is missing that there
+    /// must be.
+    is_behind: bool,
     /// The best chain lacks what certificates secure: another one is the right
     /// one, however little work it has.
     astray: bool,
@@ -194,6 +197,7 @@ impl SyncState {
             relay: Relay::new(),
             approvals: Approvals::default(),
             orders: Vec::new(),
+            is_behind: tip.chain_work < settings.minimum_chain_work,
             status: SyncStatus {
                 syncing: tip.chain_work < settings.minimum_chain_work,
                 best_header_height: tip.height,
@@ -232,6 +236,11 @@ impl SyncState {
         }
     }
 
+    /// Whether this node is known to be far behind, as against being told so.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Works the status out anew; returns it if it changed.
     pub(crate) fn refresh_status(&mut self, tip: &ChainEntry) -> Option<SyncStatus> {
         let target = self.download.target();
@@ -248,10 +257,9 @@ impl SyncState {
         } else {
             FAR_BEHIND_BLOCKS
         };
+        self.is_behind = behind > limit || tip.chain_work < self.settings.minimum_chain_work;
         let status = SyncStatus {
-            syncing: behind > limit
-                || tip.chain_work < self.settings.minimum_chain_work
-                || self.is_told_of_more(tip, limit),
+            syncing: self.is_behind || self.is_told_of_more(tip, limit),
             tip_stands_still: self.tip_stands_still,
             best_header_height: height,
             best_header_hash: hash,
