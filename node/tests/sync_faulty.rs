@@ -186,7 +186,11 @@ fn promising_headers_and_giving_none_is_banned() {
 /// may take its time.
 #[test]
 fn a_promise_followed_by_known_headers_keeps_nobody_from_work() {
-    let mut world = World::new();
+    // Old enough for so many blocks.
+    let mut world = World::on(GenesisFile {
+        time: core::GENESIS_TIME - 100_000,
+        ..core::file()
+    });
     let blocks = branch(&world.file, &[], &miner(), &empty(HEADERS_MAX + 10));
     world.add(&blocks);
     world.add(&blocks);
@@ -218,6 +222,7 @@ fn a_promise_followed_by_known_headers_keeps_nobody_from_work() {
         all.filter(|(who, request)| *who == odd && asked(request))
             .count()
     };
+    assert_eq!(world.height(NODE), blocks.len() as u64);
     assert_eq!(count(&world), 2, "the second one waits for its answer");
     assert!(!world.node(NODE).sync_status().syncing);
     assert_network_goes_on(&mut world, odd);
