@@ -76,7 +76,8 @@ async fn validators_shows_who_is_heard_and_whether_finality_advances() {
     let text = stdout(&pithead(&node.url, folder.path(), &["validators"]).await);
     for part in [
         "3 of 4 validators: any two quorums share 2 of them, and 1 may be away",
-        "2 of 4 voted for one of the last 3 checkpoints",
+        "2 of 4 voted for one of the last 3 checkpoints or since the last that is approved",
+        "silent",
         "30 (12 blocks behind the tip)",
         "20 (22 blocks behind the tip)",
         "advancing",
@@ -266,23 +267,28 @@ async fn waiting_tells_how_many_have_approved() {
             approval_quorum: 3,
             ..v1::ListApprovalsResponse::default()
         };
-        // Block 3 is secured by checkpoint 10, and final with 20; but the highest
-        // approved one is 30, and 40 is to come.
+        // Block 3 is secured by checkpoint 10, and final with 20. But votes passed over
+        // both: the highest approved one is 30, and 40 is to come.
+        state.info.final_height = 0;
+        state.info.tip.as_mut().unwrap().height = 12;
         state.approvals.insert(10, listed(1));
+        state.approvals.insert(30, listed(0));
         state.approvals.insert(40, listed(2));
-        state.watches.push_back(vec![
-            status(Pending, 0),
-            status(Mined, 2),
-            status(Approved, 3),
-            status(Final, 4),
-        ]);
+        let steps = vec![status(Pending, 0), status(Mined, 2), status(Final, 4)];
+        state.watches.push_back(steps);
     }
     let args = ["send", "alice", "bob", "1", "--yes", "--wait", "final"];
     let text = stderr(&pithead(&node.url, folder.path(), &args).await);
-    for part in [
-        "waiting for approvals of block 10: 1 of 3",
-        "waiting for approvals of block 40: 2 of 3",
-    ] {
+    let part = "waiting for approvals of block 10: 1 of 3";
+    assert!(text.contains(part), "{part} in {text}");
+    assert!(text.contains("\nfinal in block 3"), "{text}");
+    // Where votes pass over it, what they go to is told.
+    for state in [Mined, Approved] {
+        node.state().info.tip.as_mut().unwrap().height = 42;
+        let steps = vec![status(state, 3), status(Final, 4)];
+        node.state().watches.push_back(steps);
+        let text = stderr(&pithead(&node.url, folder.path(), &args).await);
+        let part = "waiting for approvals of block 40: 2 of 3";
         assert!(text.contains(part), "{part} in {text}");
     }
     // The checkpoint may not be there yet.

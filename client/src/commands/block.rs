@@ -177,6 +177,17 @@ fn finality_sentence(block: &v1::Block, parameters: &v1::ConsensusParameters) ->
     match (height, height % interval) {
         // Nobody votes for the genesis.
         (0, _) => word.to_owned(),
+        (_, 0)
+            if block.finality() != v1::Finality::Pending
+                && (block.approvals.len() as u64) < u64::from(parameters.approval_quorum) =>
+        {
+            format!(
+                "{word} with a later checkpoint, which {} approved; {} of {} approved this one",
+                parameters.approval_quorum,
+                block.approvals.len(),
+                parameters.validator_count
+            )
+        }
         (_, 0) => format!(
             "{word}, {} of {} validators approved it, {} needed",
             block.approvals.len(),

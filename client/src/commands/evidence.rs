@@ -160,7 +160,11 @@ fn read_proof(path: &Path) -> anyhow::Result<SavedProof> {
         return Err(failed(&"it is far too large for a proof"));
     }
     let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    serde_json::from_str(&text).map_err(|error| failed(&error))
+    serde_json::from_str(&text).map_err(|error| {
+        failed(&format!(
+            "it is no proof as `pithead evidence --out` writes one: {error}"
+        ))
+    })
 }
 
 fn print(

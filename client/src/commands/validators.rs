@@ -75,11 +75,9 @@ pub(crate) async fn run(context: &Context, args: ValidatorsArgs) -> anyhow::Resu
     let listed = client.validators().await?;
     let parameters = info.parameters.unwrap_or_default();
     let tip_height = info.tip.as_ref().map_or(0, |tip| tip.height);
-    let heard = heard(
-        &listed.validators,
-        tip_height,
-        parameters.checkpoint_interval,
-    );
+    let is_heard =
+        |validator: &&v1::Validator| is_heard(validator, &info, parameters.checkpoint_interval);
+    let heard = listed.validators.iter().filter(is_heard).count();
     let progress = Progress::of(&info);
     if context.json() {
         return context.out.json(&ValidatorsJson {
@@ -119,7 +117,7 @@ pub(crate) async fn run(context: &Context, args: ValidatorsArgs) -> anyhow::Resu
         (
             "heard",
             format!(
-                "{heard} of {} voted for one of the last {CHECKPOINTS_HEARD} checkpoints",
+                "{heard} of {} voted for one of the last {CHECKPOINTS_HEARD} checkpoints or since the last that is approved",
                 parameters.validator_count
             ),
         ),
@@ -141,7 +139,7 @@ pub(crate) async fn run(context: &Context, args: ValidatorsArgs) -> anyhow::Resu
         Column::Left("validator"),
         Column::Right("last approved"),
         Column::Right("seen"),
-        Column::Right("of the last"),
+        Column::Right("of the last checkpoints"),
         Column::Right("evidence"),
         Column::Left(""),
     ];
@@ -156,24 +154,25 @@ pub(crate) async fn run(context: &Context, args: ValidatorsArgs) -> anyhow::Resu
                 short_named(&names, address)
             },
         ];
-        row.extend(standing(validator, now));
+        row.extend(standing(validator, now, is_heard(&validator)));
         row
     });
     Ok(context.out.line(table(&columns, rows))?)
 }
 
-/// How many validators voted for one of the last checkpoints.
-fn heard(validators: &[v1::Validator], tip_height: u64, interval: u32) -> usize {
+/// Whether a validator voted lately: for one of the last checkpoints or, where finality
+/// waits and blocks come faster than votes, for any above the last that is approved.
+fn is_heard(validator: &v1::Validator, info: &v1::GetChainInfoResponse, interval: u32) -> bool {
     let window = u64::from(interval.max(1)).saturating_mul(CHECKPOINTS_HEARD);
-    let recent = |validator: &&v1::Validator| {
-        let target = validator.last_approval.as_ref();
-        target.is_some_and(|vote| vote.target_height.saturating_add(window) > tip_height)
-    };
-    validators.iter().filter(recent).count()
+    let tip = info.tip.as_ref().map_or(0, |tip| tip.height);
+    let vote = validator.last_approval.as_ref();
+    vote.is_some_and(|vote| {
+        vote.target_height.saturating_add(window) > tip || vote.target_height > info.approved_height
+    })
 }
 
 /// The columns after a validator's address.
-fn standing(validator: &v1::Validator, now: i64) -> [String; 5] {
+fn standing(validator: &v1::Validator, now: i64, heard: bool) -> [String; 5] {
     let vote = validator.last_approval.as_ref();
     let none = || "–".to_owned();
     [
@@ -190,10 +189,11 @@ fn standing(validator: &v1::Validator, now: i64) -> [String; 5] {
             count => format!("{}/{count}", validator.recent_approvals),
         },
         validator.evidence_count.to_string(),
-        if validator.is_this_node {
-            "this node"
-        } else {
-            ""
+        match (validator.is_this_node, heard) {
+            (true, true) => "this node",
+            (true, false) => "this node, silent",
+            (false, true) => "",
+            (false, false) => "silent",
         }
         .to_owned(),
     ]

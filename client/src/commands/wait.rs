@@ -164,10 +164,11 @@ impl Wait<'_> {
             };
             self.last_answer = Instant::now();
             status = message.status.unwrap_or_default();
-            self.tell(status_sentence(&status));
             if is_reached(&status, self.wanted) {
+                progress(self.quiet, &status_sentence(&status));
                 return Ok(Some(WaitOutcome::Reached(status)));
             }
+            self.tell(status_sentence(&status));
             if matches!(status.state(), State::Replaced | State::Dropped) {
                 return Ok(Some(WaitOutcome::Lost(status)));
             }
@@ -199,30 +200,60 @@ impl Wait<'_> {
         let own = status.block_height.div_ceil(interval).max(1);
         // It is final once the checkpoint after the approved one is approved.
         let next = match status.state() {
+            State::Approved if info.final_height >= status.block_height => return Ok(()),
             State::Approved => (info.approved_height / interval).max(own).saturating_add(1),
             _ => own,
         };
-        let checkpoint = next.saturating_mul(interval);
-        let sentence = match info.tip.unwrap_or_default().height {
-            tip if tip < checkpoint => {
-                format!("for block {checkpoint}, the next checkpoint; the tip is {tip}")
+        let tip = info.tip.unwrap_or_default().height;
+        let sentence = if tip < next.saturating_mul(interval) {
+            let checkpoint = next.saturating_mul(interval);
+            format!("for block {checkpoint}, the next checkpoint; the tip is {tip}")
+        } else {
+            let Some((checkpoint, listed)) = self.most_approved(next, tip, interval).await else {
+                return Ok(());
+            };
+            if listed.approvals.len() as u64 >= u64::from(listed.approval_quorum) {
+                // The stream is about to say so.
+                return Ok(());
             }
-            _ => {
-                let Ok(listed) = self.client.approvals(checkpoint).await else {
-                    return Ok(());
-                };
-                format!(
-                    "for approvals of block {checkpoint}: {} of {}",
-                    listed.approvals.len(),
-                    listed.approval_quorum
-                )
-            }
+            format!(
+                "for approvals of block {checkpoint}: {} of {}",
+                listed.approvals.len(),
+                listed.approval_quorum
+            )
         };
         if self.told != sentence {
             progress(self.quiet, &format!("waiting {sentence}"));
             self.told = sentence;
         }
         Ok(())
+    }
+
+    /// The checkpoint that is nearest to being approved: the first that would do, unless
+    /// the last ones have more approvals. Votes that came too late for one go to those.
+    async fn most_approved(
+        &self,
+        first: u64,
+        tip: u64,
+        interval: u64,
+    ) -> Option<(u64, v1::ListApprovalsResponse)> {
+        let top = tip / interval;
+        let mut most: Option<(u64, v1::ListApprovalsResponse)> = None;
+        for number in [first, top.saturating_sub(1), top] {
+            let checkpoint = number.saturating_mul(interval);
+            if number < first || most.as_ref().is_some_and(|(seen, _)| *seen >= checkpoint) {
+                continue;
+            }
+            // A node that is away is told of by the stream.
+            let listed = self.client.approvals(checkpoint).await.ok()?;
+            let more = |(_, least): &(u64, v1::ListApprovalsResponse)| {
+                listed.approvals.len() > least.approvals.len()
+            };
+            if most.as_ref().is_none_or(more) {
+                most = Some((checkpoint, listed));
+            }
+        }
+        most
     }
 }
 
