@@ -38,6 +38,9 @@ pub enum LogError {
     Setup(String),
 }
 
+/// What is told of the gossip library, unless the filter says so itself.
+const GOSSIP_ERRORS: &str = "libp2p_gossipsub=error";
+
 type SetFilter = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
 
 /// Changes the filter of the running log. Cheap to clone.
@@ -101,10 +104,16 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::builder()
+    let parsed = EnvFilter::builder()
         .parse(filter)
         .map_err(|error| LogError::BadFilter {
             filter: filter.chars().take(200).collect(),
             reason: error.to_string(),
-        })
+        })?;
+    // It warns of every message that is told again, which is what asking peers for
+    // approvals leads to.
+    match (filter.contains("libp2p"), GOSSIP_ERRORS.parse()) {
+        (false, Ok(directive)) => Ok(parsed.add_directive(directive)),
+        _ => Ok(parsed),
+    }
 }

@@ -40,6 +40,7 @@ pub(crate) fn open(
     let record_path = files.path();
     let snapshot = store.snapshot()?;
     if init {
+        files.check_new()?;
         // Its certificates are kept for ever: whoever has voted is found out.
         if let Some(height) = voted_above(snapshot.as_ref(), &owner, Height(0))? {
             bail!(
@@ -130,7 +131,10 @@ pub(crate) fn votes(what: &Votes, config: &Config) -> Result<ExitCode> {
 fn export_to(file: &Path, files: &RecordFiles, genesis: &Genesis) -> Result<()> {
     // Before anything is moved, whether the file can be made.
     let made = OpenOptions::new().write(true).create_new(true).open(file);
-    let mut made = made.with_context(|| format!("making {}", file.display()))?;
+    let mut made = made.with_context(|| {
+        let file = file.display();
+        format!("making {file}, which must be a new file: an export is never overwritten")
+    })?;
     let moved = files.move_out(genesis.params.genesis_hash);
     let (owner, record) = moved.inspect_err(|_| {
         // It is empty.

@@ -78,7 +78,8 @@ pub enum Votes {
         file: PathBuf,
     },
     /// Add the votes of an exported record to that of this data directory, which
-    /// never loses any.
+    /// never loses any. One that is damaged is kept aside and gives way, if the
+    /// exported record lacks none of its votes.
     Import {
         /// The exported record.
         file: PathBuf,

@@ -226,11 +226,19 @@ impl RecordFiles {
     /// there was one, or the system's reason.
     pub fn create(self, owner: RecordOwner) -> Result<FileJournal, VoteRecordError> {
         let lock = self.lock()?;
+        self.check_new()?;
+        self.journal(lock, owner, &VoteRecord::default())
+    }
+
+    /// Whether a record may be made: there is none, and none was moved away.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn check_new(&self) -> Result<(), VoteRecordError> {
         if self.read(LOG)?.is_some() {
             return Err(VoteRecordError::Exists { path: self.path() });
         }
-        self.check_not_moved()?;
-        self.journal(lock, owner, &VoteRecord::default())
+        self.check_not_moved()
     }
 
     /// Opens a record and reads its votes. A torn last vote is cut off: its
@@ -249,7 +257,7 @@ impl RecordFiles {
         if found.torn {
             tracing::warn!(
                 path = %self.path().display(),
-                "the vote record ends in a torn vote, which never left: it is cut off"
+                "the vote record ends in a torn vote, as a crash leaves one that was not signed yet: it is cut off"
             );
         }
         let mut record = found.record;

@@ -13,8 +13,11 @@ use pithead_consensus::{
 use super::{RecordOwner, VoteRecordError, io_error};
 
 /// The first line; the version is that of the text.
-const TITLE: &str = "pithead vote record 2";
-/// Without a floor.
+const TITLE: &str = "pithead vote record 3";
+/// With the genesis' bytes in the order of the encoding instead of that in which hashes
+/// are shown.
+const TITLE_V2: &str = "pithead vote record 2";
+/// As that, without a floor.
 const TITLE_V1: &str = "pithead vote record 1";
 /// Bytes of an exported record at most: votes of some thirty years.
 const BYTES_MAX: u64 = 2 << 30;
@@ -24,7 +27,7 @@ const BYTES_MAX: u64 = 2 << 30;
 pub fn export(owner: &RecordOwner, record: &VoteRecord) -> String {
     let mut text = format!(
         "{TITLE}\ngenesis {}\nvalidator {}\n",
-        hex::encode(owner.genesis.0),
+        owner.genesis,
         hex::encode(owner.validator.0)
     );
     if let Some(floor) = record.floor() {
@@ -61,7 +64,7 @@ pub fn read_export(path: &Path) -> Result<(RecordOwner, VoteRecord), VoteRecordE
     }
     let mut lines = (1..).zip(body.lines());
     let title = lines.next().map(|(_, line)| line);
-    if ![Some(TITLE), Some(TITLE_V1)].contains(&title) {
+    if ![Some(TITLE), Some(TITLE_V2), Some(TITLE_V1)].contains(&title) {
         return Err(bad(format!("its first line is not {TITLE:?}")));
     }
     let mut named = |name: &str| -> Result<[u8; 32], VoteRecordError> {
@@ -71,8 +74,12 @@ pub fn read_export(path: &Path) -> Result<(RecordOwner, VoteRecord), VoteRecordE
             .ok_or_else(|| bad(format!("a line with {name}and 64 hex digits is missing")))?;
         Ok(bytes)
     };
+    let mut genesis = named("genesis ")?;
+    if title == Some(TITLE) {
+        genesis.reverse();
+    }
     let owner = RecordOwner {
-        genesis: BlockHash(named("genesis ")?),
+        genesis: BlockHash(genesis),
         validator: Address(named("validator ")?),
     };
     let mut record = VoteRecord::default();
