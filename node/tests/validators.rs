@@ -604,15 +604,24 @@ async fn a_validator_that_is_killed_while_it_votes_never_votes_twice() {
         (nodes[1].info().await.approved_height + 1 >= height).then_some(())
     })
     .await;
-    nodes[0].mine(&network, 1).await;
-    until(&nodes[1], "finality goes on", async || {
-        (nodes[1].info().await.approved_height == height + 1).then_some(())
-    })
-    .await;
-    nodes[0].mine(&network, 1).await;
     nodes.push(victim);
+    let mut next = height;
+    while nodes[1].info().await.approved_height < next || next == height {
+        assert!(next < height + 10, "no block is approved any more");
+        nodes[0].mine(&network, 1).await;
+        next += 1;
+        until(&nodes[1], "all three vote", async || {
+            let request = v1::ListApprovalsRequest {
+                checkpoint: Some(v1::list_approvals_request::Checkpoint::Height(next)),
+            };
+            let listed = nodes[1].chain().list_approvals(request).await.ok()?;
+            (listed.into_inner().approvals.len() >= nodes.len()).then_some(())
+        })
+        .await;
+    }
+    nodes[0].mine(&network, 1).await;
     for node in &nodes {
-        until_secured(node, height + 2, height + 1).await;
+        until_secured(node, next + 1, next).await;
     }
     for node in &nodes {
         assert!(evidence(node).await.is_empty());
