@@ -448,7 +448,9 @@ impl Node {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .accept(self.chain.params(), transaction, &account, now, verified);
-        if result.is_ok() {
+        // A duplicate has the txid of a pending transaction, and perhaps another signature:
+        // a txid does not cover it, and nothing has checked it.
+        if matches!(&result, Ok((admitted, _)) if *admitted != Admitted::Duplicate) {
             self.chain.remember_verified(leaf);
         }
         Ok(result)

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use pithead_consensus::check::{BlockError, NotYet};
+use pithead_consensus::check::{BlockError, NotYet, TransactionError};
 use pithead_consensus::{Amount, Block, Encode as _, Hash256, SignedTransaction};
 use pithead_node::chain::{AcceptError, VerifyError, verify};
 use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
@@ -284,6 +284,42 @@ fn an_invalid_block_on_the_tip_names_its_rule() {
         other => panic!("{other:?}"),
     }
     assert_eq!(node.chain().tip().height.0, 0);
+}
+
+#[test]
+fn a_forged_signature_beside_a_pending_payment_stays_unchecked() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let payment = pay(&file, 0, 0, 1);
+    // The same body, hence the same txid, under a signature made of nothing.
+    let mut forged = payment.clone();
+    forged.signature.0 = Box::new([7; 256]);
+    let block = chain_of(&file, &[]).assemble(vec![forged.clone()], key(6).address, 2);
+
+    let mut node = open(&memory(), &genesis, NOW);
+    assert_eq!(
+        submit(&mut node, &payment, NOW),
+        TransactionVerdict::Accepted
+    );
+    assert_eq!(
+        submit(&mut node, &forged, NOW),
+        TransactionVerdict::Duplicate
+    );
+
+    let mut fresh = open(&memory(), &genesis, NOW);
+    for (name, node) in [("fresh", &mut fresh), ("that saw it", &mut node)] {
+        let verdict = give(node, &block, NOW);
+        assert!(
+            matches!(
+                verdict,
+                Err(AcceptError::Invalid(BlockError::Transaction {
+                    error: TransactionError::BadSignature,
+                    ..
+                }))
+            ),
+            "the node {name}: {verdict:?}"
+        );
+    }
 }
 
 #[test]
