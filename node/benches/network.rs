@@ -101,9 +101,7 @@ fn start(network: &Network, dir: &Path, bootnode: Option<&str>) -> TestNode {
 }
 
 async fn address(node: &TestNode) -> String {
-    let mut network = node.network();
-    let info = network.get_node_info(v1::GetNodeInfoRequest {}).await;
-    info.unwrap().into_inner().listen_addresses.remove(0)
+    node.node_info().await.listen_addresses.remove(0)
 }
 
 /// CPU seconds that a process has used.

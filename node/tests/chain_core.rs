@@ -5,21 +5,21 @@
 
 mod support;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use pithead_consensus::check::{BlockError, NotYet, TransactionError};
 use pithead_consensus::{Amount, Block, Encode as _, Hash256, SignedTransaction};
 use pithead_node::chain::{AcceptError, VerifyError, verify};
 use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
 use pithead_node::store::schema::{self, BlockStatus};
-use pithead_node::store::{Batch, MemoryStore, PendingRecord, Snapshot, Store, StoreError, Table};
+use pithead_node::store::{Batch, Snapshot, Store, StoreError, Table};
 use support::common::chain::mine;
 use support::core::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
     give_all, memory, open, pay, stores, tip,
 };
+use support::store::Watched;
 use support::{PIT, key};
 
 /// Two branches from the genesis: three blocks, and four that are better. They
@@ -513,46 +513,10 @@ fn pending_transactions_expire() {
     assert_eq!(pending(&node), [0; 0]);
 }
 
-/// Counts commits, and fails them when told to.
-#[derive(Default)]
-struct Watched {
-    inner: MemoryStore,
-    commits: AtomicUsize,
-    broken: AtomicBool,
-}
-
-impl Store for Watched {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.inner.snapshot()
-    }
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(StoreError::Database("the disk is full".to_owned()));
-        }
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.inner.commit(batch)
-    }
-    fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
-        self.inner.append_pending(record)
-    }
-    fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
-        self.inner.pending()
-    }
-    fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError> {
-        self.inner.rewrite_pending(records)
-    }
-    fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
-        self.inner.backup(dir)
-    }
-    fn size_bytes(&self) -> u64 {
-        self.inner.size_bytes()
-    }
-}
-
 #[test]
 fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
     let genesis = file().check().unwrap();
-    let watched = Arc::new(Watched::default());
+    let watched = Watched::new();
     let store: Arc<dyn Store> = watched.clone();
     let mut node = open(&store, &genesis, NOW);
     let commits = || watched.commits.swap(0, Ordering::Relaxed);
@@ -564,7 +528,7 @@ fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
     }
     // The disk fails in the middle of a reorganisation: all of it is undone.
     let before = best_chain_state(&store);
-    watched.broken.store(true, Ordering::Relaxed);
+    watched.fails.store(true, Ordering::Relaxed);
     let (answer, effects) = node.handle(Event::Block(Box::new(b[3].clone())), NOW);
     assert!(matches!(
         answer,
@@ -577,7 +541,7 @@ fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
     ));
     assert!(best_chain_state(&store) == before);
     assert_eq!(tip(&node), a[2].header.hash());
-    watched.broken.store(false, Ordering::Relaxed);
+    watched.fails.store(false, Ordering::Relaxed);
     commits();
     assert_eq!(give(&mut node, &b[3], NOW).unwrap(), BlockVerdict::NewTip);
     assert_eq!(commits(), 1, "three blocks down and four up are one commit");

@@ -5,20 +5,18 @@
 
 mod support;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use pithead_consensus::genesis::GenesisFile;
-use pithead_consensus::{Block, BlockHash, Certificate, Checkpoint, Height, Link};
+use pithead_consensus::{Block, Certificate, Checkpoint, Height, Link};
 use pithead_node::chain::UNDO_BLOCKS;
-use pithead_node::store::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 use pithead_node::sync::{Request, Response, Status, Verdict};
-use support::core::{GENESIS_TIME, branch, empty, memory, pay};
+use support::core::{GENESIS_TIME, branch, empty, pay};
 use support::key;
+use support::store::Watched;
 use support::votes::{
-    INTERVAL, QUORUM, Watched, add_with, approve, at, certificates, give, gossip, in_conflict,
-    miner, put, voting,
+    INTERVAL, QUORUM, add_with, approve, at, certificates, give, gossip, in_conflict, miner, put,
+    voting,
 };
 use support::world::{Reply, World};
 
@@ -468,87 +466,6 @@ const HEALING_READS_MAX: usize = 200;
 /// far from the fork.
 const SIDE_READS_MAX: usize = 40;
 
-/// A store that counts what is read from it.
-struct Counted {
-    inner: Arc<dyn Store>,
-    reads: Arc<AtomicUsize>,
-}
-
-struct CountedSnapshot {
-    inner: Box<dyn Snapshot>,
-    reads: Arc<AtomicUsize>,
-}
-
-impl Counted {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: memory(),
-            reads: Arc::new(AtomicUsize::new(0)),
-        })
-    }
-
-    fn reads(&self) -> usize {
-        self.reads.load(Ordering::Relaxed)
-    }
-}
-
-impl Store for Counted {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(CountedSnapshot {
-            inner: self.inner.snapshot()?,
-            reads: Arc::clone(&self.reads),
-        }))
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.inner.commit(batch)
-    }
-
-    fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
-        self.inner.append_pending(record)
-    }
-
-    fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
-        self.inner.pending()
-    }
-
-    fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError> {
-        self.inner.rewrite_pending(records)
-    }
-
-    fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
-        self.inner.backup(dir)
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.inner.size_bytes()
-    }
-}
-
-impl Snapshot for CountedSnapshot {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.get(table, key)
-    }
-
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        descending: bool,
-    ) -> Result<Vec<KeyValue>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.range(table, from, to, limit, descending)
-    }
-
-    fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.body(hash)
-    }
-}
-
 /// Heals a split that is longer than what can be undone without validators. It came
 /// after so many blocks that both sides share, all of whose checkpoints are approved.
 fn heal_long_split(shared: u64) {
@@ -565,7 +482,7 @@ fn heal_long_split(shared: u64) {
     plans[2].0.push(payment.clone());
     let ours = branch(&world.file, &common, &key(0).address, &plans);
     let theirs = branch(&world.file, &common, &key(1).address, &empty(depth + 5));
-    let store = Counted::new();
+    let store = Watched::new();
     let a = world.add_on(store.clone(), &[common.clone(), ours].concat());
     put(&world.members[a].store, &approved);
     world.restart(a);
@@ -608,7 +525,7 @@ fn a_block_of_a_long_side_branch_takes_few_reads() {
     let ours = [common, ours].concat();
     // What is approved is below the fork, or on the best chain above it.
     for (approved, switches) in [(14, true), (16, false)] {
-        let store = Counted::new();
+        let store = Watched::new();
         let node = world.add_on(store.clone(), &ours);
         let below = certificates(&genesis, 0, &ours, 0, approved);
         put(&world.members[node].store, &below);

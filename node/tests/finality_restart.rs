@@ -18,9 +18,10 @@ use pithead_node::store::Store;
 use pithead_node::sync::{GossipId, PeerEvent, PeerKey, Verdict};
 use support::core::{branch, empty, give_all, memory, open, pay, tip};
 use support::key;
+use support::store::Watched;
 use support::votes::{
-    QUORUM, VALIDATORS, Watched, accused, add_with, approve, at, certificates, genesis_checkpoint,
-    give, gossip, in_conflict, miner, put, voting,
+    QUORUM, VALIDATORS, accused, add_with, approve, at, certificates, genesis_checkpoint, give,
+    gossip, in_conflict, miner, put, voting,
 };
 use support::world::World;
 

@@ -5,25 +5,19 @@
 mod support;
 
 use pithead_api::v1;
-use support::reference::{QUORUM, Reference, VALIDATORS};
+use support::reference::{Reference, VALIDATORS};
 
 impl Reference {
     /// Waits until a node has so many approvals of the checkpoint at a height.
     async fn until_approvals(&self, index: usize, height: u64, count: usize) {
         self.until(index, "approvals come", async |node| {
-            let request = v1::ListApprovalsRequest {
-                checkpoint: Some(v1::list_approvals_request::Checkpoint::Height(height)),
-            };
-            let listed = node.chain().list_approvals(request).await;
-            listed.is_ok_and(|listed| listed.into_inner().approvals.len() >= count)
+            node.approvals_at(height).await >= count
         })
         .await;
     }
 
     async fn peer_id(&self, index: usize) -> String {
-        let mut network = self.node(index).network();
-        let info = network.get_node_info(v1::GetNodeInfoRequest {}).await;
-        info.unwrap().into_inner().peer_id
+        self.node(index).node_info().await.peer_id
     }
 
     /// Lets each node of two groups refuse those of the other, or no more.
@@ -125,18 +119,15 @@ async fn twenty_of_twenty_five_confirm() {
     .await;
     // Its vote for the first of the two makes that one approved. All the others have
     // voted for the second one already, from further below: the next block is the
-    // next to be approved, or one after it, if not all twenty know yet from where to
-    // vote. The one after that makes it final.
+    // next to be approved, once all know from where to vote for it, and the one after
+    // makes it final.
     all.until(0, "the vote is made up for", async |node| {
         node.info().await.approved_height > height
     })
     .await;
-    let mut next = pending;
-    while all.node(0).info().await.approved_height < next || next == pending {
-        assert!(next < pending + 10, "no block is approved any more");
-        next = all.mine(0, 0..VALIDATORS).await;
-        all.until_approvals(0, next, QUORUM as usize).await;
-    }
+    all.until_settled(pending).await;
+    let next = all.mine(0, 0..VALIDATORS).await;
+    all.until_approved(next).await;
     all.mine(0, 0..VALIDATORS).await;
     all.until_final(next).await;
     let mut client = all.node(7).network();
@@ -156,12 +147,7 @@ async fn halves_of_a_split_finalise_nothing_and_heal() {
         before = all.mine(0, 0..VALIDATORS).await;
         all.until_final(before - 1).await;
     }
-    for index in 0..VALIDATORS {
-        all.until(index, "the last block is approved", async |node| {
-            node.info().await.approved_height == before
-        })
-        .await;
-    }
+    all.until_approved(before).await;
     all.split(HALF, true).await;
     for _ in 0..3 {
         all.mine(0, 0..HALF).await;
@@ -194,9 +180,11 @@ async fn halves_of_a_split_finalise_nothing_and_heal() {
         })
         .await;
     }
+    all.until_approved(before + 3).await;
     let mut height = 0;
     for _ in 0..3 {
         height = all.mine(1, 0..VALIDATORS).await;
+        all.until_approved(height).await;
     }
     all.until_final(height - 1).await;
     for index in 0..VALIDATORS {

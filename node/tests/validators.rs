@@ -8,7 +8,7 @@ mod support;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pithead_api::v1;
 use pithead_api::v1::subscribe_chain_response::Event;
@@ -17,7 +17,7 @@ use pithead_consensus::genesis::ValidatorEntry;
 use pithead_node::finality::journal::{self, RecordOwner};
 use support::{
     FEE, Network, PATIENCE, PIT, TestNode, data_dir, failure_of, key, next, program, reason,
-    run_to_end,
+    run_to_end, until_settled,
 };
 use tempfile::TempDir;
 
@@ -62,9 +62,7 @@ fn start(network: &Network, dir: &Path, index: usize, bootnode: Option<&str>) ->
 }
 
 async fn address(node: &TestNode) -> String {
-    let mut network = node.network();
-    let info = network.get_node_info(v1::GetNodeInfoRequest {}).await;
-    info.unwrap().into_inner().listen_addresses.remove(0)
+    node.node_info().await.listen_addresses.remove(0)
 }
 
 /// All validators, connected.
@@ -84,15 +82,8 @@ async fn all(network: &Network) -> (Vec<TestNode>, Vec<TempDir>) {
     (nodes, dirs)
 }
 
-async fn until<T>(node: &TestNode, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: {}", node.log());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+async fn until<T>(node: &TestNode, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    node.until(what, look).await
 }
 
 /// Follows a node's chain from its tip, headers only.
@@ -605,23 +596,18 @@ async fn a_validator_that_is_killed_while_it_votes_never_votes_twice() {
     })
     .await;
     nodes.push(victim);
-    let mut next = height;
-    while nodes[1].info().await.approved_height < next || next == height {
-        assert!(next < height + 10, "no block is approved any more");
-        nodes[0].mine(&network, 1).await;
-        next += 1;
-        until(&nodes[1], "all three vote", async || {
-            let request = v1::ListApprovalsRequest {
-                checkpoint: Some(v1::list_approvals_request::Checkpoint::Height(next)),
-            };
-            let listed = nodes[1].chain().list_approvals(request).await.ok()?;
-            (listed.into_inner().approvals.len() >= nodes.len()).then_some(())
+    let all: Vec<&TestNode> = nodes.iter().collect();
+    until_settled(&all, height, nodes.len(), PATIENCE).await;
+    nodes[0].mine(&network, 1).await;
+    for node in &nodes {
+        until(node, "finality goes on", async || {
+            (node.info().await.approved_height == height + 1).then_some(())
         })
         .await;
     }
     nodes[0].mine(&network, 1).await;
     for node in &nodes {
-        until_secured(node, next + 1, next).await;
+        until_secured(node, height + 2, height + 1).await;
     }
     for node in &nodes {
         assert!(evidence(node).await.is_empty());

@@ -10,7 +10,7 @@ use pithead_node::store::{Snapshot, StoreError, Table};
 use pithead_node::sync::{HEADERS_KEPT_MAX, SyncUsage};
 use sha2::{Digest as _, Sha256};
 
-use crate::finality::status_of;
+use crate::finality::{state_of, status_of};
 use crate::member::MEMPOOL_BYTES_MAX;
 use crate::mining::next_work;
 use crate::network::LINKS_MAX;
@@ -313,8 +313,7 @@ impl Simulation {
                 return Err(self.violation(Some(index), what));
             }
             let (approvals, proofs) = {
-                let finality = node.finality().read();
-                let finality = finality.unwrap_or_else(PoisonError::into_inner);
+                let finality = state_of(node);
                 (finality.pooled(), finality.proofs().len())
             };
             let validators = self.settings.validators;

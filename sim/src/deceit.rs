@@ -1,13 +1,14 @@
 //! Validators that lie: what they vote for, from where, whom they show it, and
 //! how often they contradict themselves (protocol §9).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use pithead_consensus::{BlockHash, Checkpoint, Height, Link, SignedApproval};
 use pithead_node::finality::{PROOFS_OF_ONE_MAX, Proof};
 use pithead_node::sync::{Gossip, PeerKey};
 
 use crate::dice::Dice;
+use crate::finality::{state_of, status_of};
 use crate::keys::{keys, number_of};
 use crate::member::Message;
 use crate::rules;
@@ -136,11 +137,7 @@ impl Simulation {
             .iter()
             .filter(|member| member.is_honest())
             .filter_map(|member| {
-                let state = member.node.as_ref()?.finality().read();
-                let approved = state
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .status()
-                    .approved;
+                let approved = status_of(member.node.as_ref()?).approved;
                 let below = approved.height < target.height;
                 let on_chain =
                     self.ledger.ancestor(&target.hash, approved.height.0) == Some(approved.hash);
@@ -178,8 +175,7 @@ impl Simulation {
         };
         let mut unproven = None;
         {
-            let state = node.finality().read();
-            let state = state.unwrap_or_else(PoisonError::into_inner);
+            let state = state_of(node);
             let mut pairs = Vec::new();
             for kept in state.proofs() {
                 if let Proof::Votes(evidence) = &kept.proof

@@ -2,7 +2,7 @@
 //! signatures or by nobody, certificates that do not hold, and checkpoints that
 //! nobody has approved.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use pithead_consensus::{
     Address, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Height, SignedApproval,
@@ -10,6 +10,7 @@ use pithead_consensus::{
 use pithead_node::sync::{Gossip, Response};
 
 use crate::dice::Dice;
+use crate::finality::state_of;
 use crate::member::Message;
 use crate::world::Simulation;
 
@@ -84,14 +85,10 @@ fn forge(certificate: &Certificate) -> Option<Certificate> {
 impl Simulation {
     /// A liar tells its peers of votes that nobody cast, one after the other.
     pub(crate) fn flood_with_votes(&mut self, index: usize) {
-        let at_hand = {
-            let Some(node) = &self.members[index].node else {
-                return;
-            };
-            let state = node.finality().read();
-            let state = state.unwrap_or_else(PoisonError::into_inner);
-            state.approvals_above(Height(0), FLOOD)
+        let Some(node) = &self.members[index].node else {
+            return;
         };
+        let at_hand = state_of(node).approvals_above(Height(0), FLOOD);
         for signed in &at_hand {
             let spoilt = spoil(&mut self.dice.liars, signed);
             let message = Arc::new(Message::new(Gossip::Approval(Box::new(spoilt))));

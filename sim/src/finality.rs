@@ -3,10 +3,10 @@
 //! who broke rules, and that finality moves where enough are honest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLockReadGuard};
 
 use pithead_consensus::{Address, BlockHash, Checkpoint, Link, SignedApproval};
-use pithead_node::finality::{FinalityStatus, Proof, Voter};
+use pithead_node::finality::{FinalityState, FinalityStatus, Proof, Voter};
 use pithead_node::node::{Effect, Node};
 use pithead_node::store::schema;
 
@@ -53,10 +53,15 @@ impl Stand {
     }
 }
 
+/// What a node knows of finality.
+pub(crate) fn state_of(node: &Node) -> RwLockReadGuard<'_, FinalityState> {
+    let state = node.finality().read();
+    state.unwrap_or_else(PoisonError::into_inner)
+}
+
 /// How far a node's chain is secured.
 pub(crate) fn status_of(node: &Node) -> FinalityStatus {
-    let state = node.finality().read();
-    state.unwrap_or_else(PoisonError::into_inner).status()
+    state_of(node).status()
 }
 
 impl Simulation {
@@ -279,8 +284,7 @@ impl Simulation {
         let Some(node) = &self.members[index].node else {
             return BTreeSet::new();
         };
-        let state = node.finality().read();
-        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let state = state_of(node);
         let proofs = state.proofs().iter();
         proofs
             .filter_map(|kept| match &kept.proof {

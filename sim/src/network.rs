@@ -8,6 +8,7 @@ use pithead_node::sync::{
     Gossip, PeerEvent, PeerKey, Request, RequestFailure, RequestId, Response, serve,
 };
 
+use crate::finality::state_of;
 use crate::geography;
 use crate::member::{FRAME_BYTES, Link, Manner, Message};
 use crate::schedule::Happening;
@@ -141,8 +142,7 @@ impl Simulation {
         let served = node.chain().store().snapshot().and_then(|snapshot| {
             let mempool = node.mempool().read();
             let mempool = mempool.unwrap_or_else(PoisonError::into_inner);
-            let finality = node.finality().read();
-            let finality = finality.unwrap_or_else(PoisonError::into_inner);
+            let finality = state_of(node);
             serve(
                 snapshot.as_ref(),
                 &mempool,

@@ -1,6 +1,7 @@
 //! Waiting for a transaction to be mined, approved or final, over restarts of the
 //! node.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -205,8 +206,8 @@ impl Wait<'_> {
             _ => own,
         };
         let tip = info.tip.unwrap_or_default().height;
-        let sentence = if tip < next.saturating_mul(interval) {
-            let checkpoint = next.saturating_mul(interval);
+        let checkpoint = next.saturating_mul(interval);
+        let sentence = if tip < checkpoint {
             format!("for block {checkpoint}, the next checkpoint; the tip is {tip}")
         } else {
             let Some((checkpoint, listed)) = self.most_approved(next, tip, interval).await else {
@@ -239,11 +240,8 @@ impl Wait<'_> {
     ) -> Option<(u64, v1::ListApprovalsResponse)> {
         let top = tip / interval;
         let mut most: Option<(u64, v1::ListApprovalsResponse)> = None;
-        for number in [first, top.saturating_sub(1), top] {
+        for number in BTreeSet::from([first, top.saturating_sub(1), top]).range(first..) {
             let checkpoint = number.saturating_mul(interval);
-            if number < first || most.as_ref().is_some_and(|(seen, _)| *seen >= checkpoint) {
-                continue;
-            }
             // A node that is away is told of by the stream.
             let listed = self.client.approvals(checkpoint).await.ok()?;
             let more = |(_, least): &(u64, v1::ListApprovalsResponse)| {

@@ -41,11 +41,7 @@ impl Node {
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        let taken = match self.heed_source(peer, &signed, now) {
-            Ok(()) => self.take_approval(signed, now, out)?,
-            Err(refusal) => Err(refusal),
-        };
-        let verdict = match taken {
+        let verdict = match self.take_approval(peer, signed, now, out)? {
             Ok(()) => Verdict::Accept,
             Err(Refusal::Known | Refusal::OutOfWindow | Refusal::TooMany) => Verdict::Ignore,
             Err(Refusal::Invalid(reason)) => {
@@ -69,11 +65,7 @@ impl Node {
     ) -> Result<(), StoreError> {
         for signed in approvals {
             let copy = signed.clone();
-            let taken = match self.heed_source(peer, &signed, now) {
-                Ok(()) => self.take_approval(signed, now, out)?,
-                Err(refusal) => Err(refusal),
-            };
-            match taken {
+            match self.take_approval(peer, signed, now, out)? {
                 // Gossip missed it here, so it may have missed others.
                 Ok(()) => self.sync.publish_approval(copy),
                 Err(Refusal::Known | Refusal::OutOfWindow | Refusal::TooMany) => {}
@@ -123,10 +115,14 @@ impl Node {
 
     fn take_approval(
         &mut self,
+        peer: PeerKey,
         signed: SignedApproval,
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<Result<(), Refusal>, StoreError> {
+        if let Err(refusal) = self.heed_source(peer, &signed, now) {
+            return Ok(Err(refusal));
+        }
         if !self.read_finality().is_active() {
             return Ok(Err(Refusal::OutOfWindow));
         }

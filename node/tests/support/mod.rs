@@ -9,9 +9,11 @@
 pub mod common;
 pub mod core;
 pub mod reference;
+pub mod store;
 pub mod votes;
 pub mod world;
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -506,8 +508,18 @@ impl TestNode {
 
     /// Waits until something holds that no stream tells of; `what` says what, if it
     /// never does.
-    pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+    pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+        self.until_within(PATIENCE, what, look).await
+    }
+
+    /// The same, with a patience of its own.
+    pub async fn until_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(found) = look().await {
                 return found;
@@ -560,10 +572,51 @@ impl TestNode {
         response.unwrap().into_inner().peers
     }
 
+    /// Where it listens for other nodes, and who it is to them.
+    pub async fn node_info(&self) -> v1::GetNodeInfoResponse {
+        let info = self
+            .network()
+            .get_node_info(v1::GetNodeInfoRequest {})
+            .await;
+        info.unwrap().into_inner()
+    }
+
+    /// How many approvals it has of the checkpoint at a height; none if that is not there.
+    pub async fn approvals_at(&self, height: u64) -> usize {
+        let request = v1::ListApprovalsRequest {
+            checkpoint: Some(v1::list_approvals_request::Checkpoint::Height(height)),
+        };
+        let listed = self.chain().list_approvals(request).await;
+        listed.map_or(0, |listed| listed.into_inner().approvals.len())
+    }
+
     /// Height of the tip.
     pub async fn height(&self) -> u64 {
         self.info().await.tip.unwrap().height
     }
+}
+
+/// Waits until every one of so many votes for the checkpoint at a height has come to each
+/// node, or has approved it, and all have the same highest approved checkpoint: from there
+/// each votes for the next block.
+pub async fn until_settled(nodes: &[&TestNode], height: u64, votes: usize, patience: Duration) {
+    for node in nodes {
+        node.until_within(patience, "every vote comes", async || {
+            let settled = node.info().await.approved_height >= height
+                || node.approvals_at(height).await >= votes;
+            settled.then_some(())
+        })
+        .await;
+    }
+    nodes[0]
+        .until_within(patience, "all approve the same", async || {
+            let mut approved = BTreeSet::new();
+            for node in nodes {
+                approved.insert(node.info().await.approved_height);
+            }
+            (approved.len() == 1).then_some(())
+        })
+        .await;
 }
 
 impl Drop for TestNode {

@@ -3,9 +3,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use pithead_api::v1;
 use pithead_consensus::genesis::ValidatorEntry;
 use pithead_consensus::{Address, AddressPrefix, PublicKey};
 use rayon::prelude::*;
@@ -14,7 +13,7 @@ use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use tempfile::TempDir;
 
-use super::{Network, TestNode, data_dir};
+use super::{Network, TestNode, data_dir, until_settled};
 
 pub const VALIDATORS: usize = 25;
 pub const QUORUM: u32 = 20;
@@ -118,21 +117,36 @@ impl Reference {
 
     /// Where one of them listens for others.
     pub async fn address(&self, index: usize) -> String {
-        let mut network = self.node(index).network();
-        let info = network.get_node_info(v1::GetNodeInfoRequest {}).await;
-        info.unwrap().into_inner().listen_addresses.remove(0)
+        self.node(index)
+            .node_info()
+            .await
+            .listen_addresses
+            .remove(0)
     }
 
     pub async fn until(&self, index: usize, what: &str, holds: impl AsyncFn(&TestNode) -> bool) {
         let node = self.node(index);
-        let deadline = Instant::now() + PATIENCE;
-        while !holds(node).await {
-            assert!(
-                Instant::now() < deadline,
-                "node {index}: {what}: {}",
-                node.log()
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let what = format!("node {index}: {what}");
+        node.until_within(PATIENCE, &what, async || holds(node).await.then_some(()))
+            .await;
+    }
+
+    /// Waits until every vote of those that run for a height has come to each of them, and
+    /// all vote for the next block from the same checkpoint.
+    pub async fn until_settled(&self, height: u64) {
+        let nodes: Vec<&TestNode> = self.nodes.iter().flatten().collect();
+        until_settled(&nodes, height, nodes.len(), PATIENCE).await;
+    }
+
+    /// Waits until all that run have this height approved.
+    pub async fn until_approved(&self, height: u64) {
+        for index in 0..VALIDATORS {
+            if self.nodes[index].is_some() {
+                self.until(index, "it is approved", async |node| {
+                    node.info().await.approved_height >= height
+                })
+                .await;
+            }
         }
     }
 

@@ -1,9 +1,7 @@
 //! What the tests of finality share: a network with validators, their votes, and
 //! stores that hold certificates. Start with [`voting`] and [`validators`].
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pithead_consensus::genesis::{GenesisFile, ValidatorEntry};
 use pithead_consensus::{
@@ -11,7 +9,7 @@ use pithead_consensus::{
 };
 use pithead_node::finality::{FinalityState, Proof};
 use pithead_node::node::Node;
-use pithead_node::store::{Batch, PendingRecord, Snapshot, Store, StoreError};
+use pithead_node::store::{Batch, Store};
 use pithead_node::sync::Gossip;
 
 use super::core::{file, memory};
@@ -166,55 +164,4 @@ pub fn accused(node: &Node) -> Vec<Address> {
 pub fn in_conflict(world: &World, index: usize) -> bool {
     let state = world.node(index).finality().read().unwrap();
     state.status().conflict
-}
-
-/// A store that counts what is brought to disk, and fails to on demand.
-pub struct Watched {
-    inner: Arc<dyn Store>,
-    pub commits: AtomicUsize,
-    pub fails: AtomicBool,
-}
-
-impl Watched {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: memory(),
-            commits: AtomicUsize::new(0),
-            fails: AtomicBool::new(false),
-        })
-    }
-}
-
-impl Store for Watched {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.inner.snapshot()
-    }
-
-    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        if self.fails.load(Ordering::Relaxed) {
-            return Err(StoreError::Damaged("a test".to_owned()));
-        }
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.inner.commit(batch)
-    }
-
-    fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
-        self.inner.append_pending(record)
-    }
-
-    fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
-        self.inner.pending()
-    }
-
-    fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError> {
-        self.inner.rewrite_pending(records)
-    }
-
-    fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
-        self.inner.backup(dir)
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.inner.size_bytes()
-    }
 }
