@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use pithead_api::v1;
 use pithead_api::v1::subscribe_chain_response::Event;
 use pithead_consensus::SignedTransaction;
-use pithead_node::store::{RedbStore, Store};
+use pithead_core::store::{RedbStore, Store};
 use rayon::prelude::*;
 use support::core::give_all;
 use support::reference::{Reference, VALIDATORS};

@@ -1,29 +1,8 @@
-//! The Pithead chain node.
+//! The program `pithead-node`: its settings, its log, and a validator's key and vote record.
 //!
-//! A synchronous core ([`node`]) owns the chain and the mempool; [`engine`]
-//! runs it on one thread behind a bounded queue; [`rpc`] serves the gRPC API
-//! from snapshots and by sending events to the core.
-//!
-//! Layers, never backwards: rpc → engine → node → sync → chain, finality, mempool,
-//! template → store.
-
-pub mod store;
-
-pub mod chain;
-pub mod finality;
-pub mod mempool;
-pub mod sync;
-pub mod template;
-
-pub mod node;
-pub mod workers;
-
-pub mod engine;
-pub mod p2p;
-
-#[cfg(feature = "planted")]
-pub mod planted;
+//! It starts the core (`pithead-core`) on its thread (`pithead-engine`), connects it with peers
+//! (`pithead-p2p`) and serves the gRPC API (`pithead-rpc`). Start reading at `main.rs`.
 
 pub mod config;
 pub mod logging;
-pub mod rpc;
+pub mod validator;

@@ -38,6 +38,15 @@ pub enum LogError {
     Setup(String),
 }
 
+/// The crates that the program consists of, besides its own. A filter that names
+/// `pithead_node` means them too: a user knows the program, not its parts.
+const PARTS: [&str; 4] = [
+    "pithead_core",
+    "pithead_engine",
+    "pithead_p2p",
+    "pithead_rpc",
+];
+
 /// What is told of the gossip library, unless the filter says so itself.
 const GOSSIP_ERRORS: &str = "libp2p_gossipsub=error";
 
@@ -103,9 +112,26 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
     parse(filter).map(drop)
 }
 
+/// The filter with a copy of each directive on `pithead_node` for every other crate of the
+/// program. A crate that the filter names itself keeps the level that it names.
+fn with_parts(filter: &str) -> String {
+    let mut directives: Vec<String> = filter.split(',').map(str::to_owned).collect();
+    for directive in filter.split(',') {
+        let Some(rest) = directive.trim().strip_prefix("pithead_node") else {
+            continue;
+        };
+        if !(rest.is_empty() || rest.starts_with('=') || rest.starts_with('[')) {
+            continue;
+        }
+        let unnamed = PARTS.iter().filter(|part| !filter.contains(**part));
+        directives.extend(unnamed.map(|part| format!("{part}{rest}")));
+    }
+    directives.join(",")
+}
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     let parsed = EnvFilter::builder()
-        .parse(filter)
+        .parse(with_parts(filter))
         .map_err(|error| LogError::BadFilter {
             filter: filter.chars().take(200).collect(),
             reason: error.to_string(),

@@ -1,8 +1,6 @@
 //! `pithead-node`: reads the configuration, opens the chain, serves the API,
 //! and stops cleanly. Everything else is in the library.
 
-mod validator;
-
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,21 +8,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use pithead_consensus::Genesis;
-use pithead_node::chain;
+use pithead_core::chain;
+use pithead_core::finality::Voter;
+use pithead_core::mempool::MempoolLimits;
+use pithead_core::node::{Node, TemplatePolicy};
+use pithead_core::store::{RedbStore, Store};
+use pithead_core::sync::SyncSettings;
+use pithead_engine::{Clock, Engine, system_clock};
 use pithead_node::config::{Cli, Command, Config};
-use pithead_node::engine::{Clock, Engine, system_clock};
-use pithead_node::finality::Voter;
 use pithead_node::logging::{self, LogHandle};
-use pithead_node::mempool::MempoolLimits;
-use pithead_node::node::{Node, TemplatePolicy};
-use pithead_node::p2p;
-use pithead_node::rpc::auth::{AuthLayer, Tokens};
-use pithead_node::rpc::limits::RateLimitLayer;
-use pithead_node::rpc::listener::ConnectionLimits;
-use pithead_node::rpc::{AGENT, ServeOptions, serve};
-use pithead_node::store::{RedbStore, Store};
-use pithead_node::sync::SyncSettings;
-use pithead_node::workers::WorkSettings;
+use pithead_p2p as p2p;
+use pithead_rpc::auth::{AuthLayer, Tokens};
+use pithead_rpc::limits::RateLimitLayer;
+use pithead_rpc::listener::ConnectionLimits;
+use pithead_rpc::workers::WorkSettings;
+use pithead_rpc::{AGENT, ServeOptions, serve};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -63,7 +61,7 @@ fn run() -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(Command::Votes(what)) = &cli.command {
-        return validator::votes(what, &config);
+        return pithead_node::validator::votes(what, &config);
     }
     let log = logging::init(config.log_format, &config.log_filter)?;
     let genesis = config.load_genesis()?;
@@ -87,13 +85,14 @@ fn run() -> Result<ExitCode> {
     if cli.stop_on_stdin_close {
         stop_when_stdin_closes(Arc::clone(&stop))?;
     }
-    let voter = validator::open(&config, &genesis, store.as_ref(), cli.init_vote_record)?;
+    let voter =
+        pithead_node::validator::open(&config, &genesis, store.as_ref(), cli.init_vote_record)?;
     runtime.block_on(run_node(config, genesis, store, voter, log, stop))
 }
 
 fn verify(store: Arc<dyn Store>, genesis: &Genesis, data_dir: &Path) -> Result<ExitCode> {
     let snapshot = store.snapshot()?;
-    if pithead_node::store::schema::tip_hash(snapshot.as_ref())?.is_none() {
+    if pithead_core::store::schema::tip_hash(snapshot.as_ref())?.is_none() {
         println!("nothing to verify: the data directory holds no chain yet");
         return Ok(ExitCode::SUCCESS);
     }
@@ -185,7 +184,9 @@ async fn run_node(
     let options = ServeOptions {
         engine: engine.clone(),
         network: network.clone(),
-        log,
+        set_log_filter: Arc::new(move |filter| {
+            log.set_filter(filter).map_err(|error| error.to_string())
+        }),
         stop: Arc::clone(&stop),
         auth: AuthLayer::new(tokens, config.mine_without_token),
         rate_limit: RateLimitLayer::new(config.rpc_requests_per_minute, config.rpc_burst),

@@ -6,7 +6,7 @@
 mod support;
 
 use pithead_api::v1;
-use pithead_node::rpc::auth::{Role, role_of_method};
+use pithead_rpc::auth::{Role, role_of_method};
 use prost::Message as _;
 use support::{Network, TestNode, data_dir, reason};
 use tempfile::TempDir;

@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 
 use pithead_consensus::check::{BlockError, NotYet, TransactionError};
 use pithead_consensus::{Amount, Block, Encode as _, Hash256, SignedTransaction};
-use pithead_node::chain::{AcceptError, VerifyError, verify};
-use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
-use pithead_node::store::schema::{self, BlockStatus};
-use pithead_node::store::{Batch, Snapshot, Store, StoreError, Table};
+use pithead_core::chain::{AcceptError, VerifyError, verify};
+use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
+use pithead_core::store::schema::{self, BlockStatus};
+use pithead_core::store::{Batch, Snapshot, Store, StoreError, Table};
 use support::common::chain::mine;
 use support::core::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
@@ -293,7 +293,7 @@ fn a_forged_signature_beside_a_pending_payment_stays_unchecked() {
     let payment = pay(&file, 0, 0, 1);
     // The same body, hence the same txid, under a signature made of nothing.
     let mut forged = payment.clone();
-    forged.signature.0 = Box::new([7; 256]);
+    *forged.signature.0 = [7; 256];
     let block = chain_of(&file, &[]).assemble(vec![forged.clone()], key(6).address, 2);
 
     let mut node = open(&memory(), &genesis, NOW);
@@ -423,7 +423,7 @@ fn a_mined_rival_replaces_a_pending_transaction() {
     let hash = genesis.params.genesis_hash;
     let fate = mempool.fate(&waiting.txid(&hash)).unwrap();
     let by = rival.txid(&hash);
-    assert_eq!(*fate, pithead_node::mempool::Fate::Replaced { by });
+    assert_eq!(*fate, pithead_core::mempool::Fate::Replaced { by });
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use pithead_api::v1;
-use pithead_node::rpc::listener::{ConnectionLimits, counted_ip, incoming};
+use pithead_rpc::listener::{ConnectionLimits, counted_ip, incoming};
 use support::{Network, PATIENCE, TestNode, data_dir, key, next, reason};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use pithead_node::rpc::auth::{AuthLayer, Role, TokenError, Tokens, role_of_method};
+use pithead_rpc::auth::{AuthLayer, Role, TokenError, Tokens, role_of_method};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tempfile::TempDir;

@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use pithead_node::rpc::limits::RateLimitLayer;
-use pithead_node::rpc::listener::counted_ip;
+use pithead_rpc::limits::RateLimitLayer;
+use pithead_rpc::listener::counted_ip;
 use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;

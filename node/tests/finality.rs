@@ -9,8 +9,8 @@ use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
 use pithead_consensus::{
     Address, Block, Certificate, Checkpoint, Encode as _, Height, Link, SignedApproval, Work,
 };
-use pithead_node::finality::{Proof, certificate_at};
-use pithead_node::sync::{Offence, Request, Response, Verdict};
+use pithead_core::finality::{Proof, certificate_at};
+use pithead_core::sync::{Offence, Request, Response, Verdict};
 use support::core::{branch, empty};
 use support::key;
 use support::votes::{
@@ -430,7 +430,7 @@ fn a_vote_on_record_that_never_left_is_cast_after_the_restart() {
         target: checkpoint(&blocks[1], 2),
     };
     {
-        use pithead_node::finality::VoteJournal as _;
+        use pithead_core::finality::VoteJournal as _;
         let (_, journal) = world.members[last].journal.as_mut().unwrap();
         journal.append(&link).unwrap();
     }
@@ -460,7 +460,7 @@ fn certificates_are_served_and_checked() {
     // A peer that knows of more, and shows a certificate.
     let good = world.add_odd(&blocks, move |request, honest| match (request, honest) {
         (Request::Status(_), Response::Status(status)) => {
-            Reply::Answer(Response::Status(pithead_node::sync::Status {
+            Reply::Answer(Response::Status(pithead_core::sync::Status {
                 approved: claims[0],
                 ..status
             }))
@@ -483,7 +483,7 @@ fn certificates_are_served_and_checked() {
         let other = world.add(&blocks);
         let liar = world.add_odd(&blocks, move |request, honest| match (request, honest) {
             (Request::Status(_), Response::Status(status)) => {
-                Reply::Answer(Response::Status(pithead_node::sync::Status {
+                Reply::Answer(Response::Status(pithead_core::sync::Status {
                     approved: claims[1],
                     ..status
                 }))

@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Block, Certificate, Checkpoint, Height, Link};
-use pithead_node::chain::UNDO_BLOCKS;
-use pithead_node::sync::{Request, Response, Status, Verdict};
+use pithead_core::chain::UNDO_BLOCKS;
+use pithead_core::sync::{Request, Response, Status, Verdict};
 use support::core::{GENESIS_TIME, branch, empty, pay};
 use support::key;
 use support::store::Watched;

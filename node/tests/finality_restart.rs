@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex};
 
 use pithead_consensus::approval::vote::Offence;
 use pithead_consensus::{Checkpoint, Link};
-use pithead_node::finality::Proof;
-use pithead_node::node::{Effect, Event};
-use pithead_node::store::Store;
-use pithead_node::sync::{GossipId, PeerEvent, PeerKey, Verdict};
+use pithead_core::finality::Proof;
+use pithead_core::node::{Effect, Event};
+use pithead_core::store::Store;
+use pithead_core::sync::{GossipId, PeerEvent, PeerKey, Verdict};
 use support::core::{branch, empty, give_all, memory, open, pay, tip};
 use support::key;
 use support::store::Watched;

@@ -9,8 +9,8 @@ use pithead_api::v1;
 use pithead_api::v1::SubmitOutcome as Outcome;
 use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::{Block, BlockCommitment, BlockHeader, Decode as _, Target};
-use pithead_node::store::MemoryStore;
-use pithead_node::workers::{
+use pithead_core::store::MemoryStore;
+use pithead_rpc::workers::{
     BlockCredit, Judged, Moment, Solution, WorkBook, WorkSettings, WorkerId,
 };
 use support::{
@@ -477,7 +477,7 @@ async fn a_node_that_is_far_behind_gives_no_work() {
 /// A book, and templates for it from a network whose blocks need far more hashes
 /// than a share does, or about two.
 struct Desk {
-    store: std::sync::Arc<dyn pithead_node::store::Store>,
+    store: std::sync::Arc<dyn pithead_core::store::Store>,
     genesis: pithead_consensus::Genesis,
     book: WorkBook,
     worker: WorkerId,
@@ -503,11 +503,11 @@ impl Desk {
         }
     }
 
-    fn node(&self) -> pithead_node::node::Node {
+    fn node(&self) -> pithead_core::node::Node {
         support::core::open(&self.store, &self.genesis, NOW)
     }
 
-    fn subscribe(&mut self, now: u64) -> pithead_node::workers::Subscription {
+    fn subscribe(&mut self, now: u64) -> pithead_rpc::workers::Subscription {
         let worker = self.worker.clone();
         self.book
             .subscribe(worker, "tests/1".into(), "here".into(), now)
@@ -529,7 +529,7 @@ impl Desk {
 }
 
 /// The first solution of work from a nonce on.
-fn share_of(work: &pithead_node::workers::HandedOut, nonce: u32) -> (Solution, BlockHeader) {
+fn share_of(work: &pithead_rpc::workers::HandedOut, nonce: u32) -> (Solution, BlockHeader) {
     let mut header = work.template.header(&work.commitment);
     header.nonce = nonce;
     while !work.share_target.is_met_by(&header.hash()) {
@@ -548,19 +548,19 @@ fn share_of(work: &pithead_node::workers::HandedOut, nonce: u32) -> (Solution, B
 
 #[test]
 fn templates_rest_while_a_node_is_far_behind() {
-    use pithead_node::node::{Effect, Event};
+    use pithead_core::node::{Effect, Event};
     let desk = Desk::new(None);
     let file = support::core::file();
     let plans = [(Vec::new(), 2), (Vec::new(), 2), (Vec::new(), 2)];
     let blocks = support::core::branch(&file, &[], &key(7).address, &plans);
     let block = |index: usize| Event::Block(Box::new(blocks[index].clone()));
-    let store: std::sync::Arc<dyn pithead_node::store::Store> =
+    let store: std::sync::Arc<dyn pithead_core::store::Store> =
         std::sync::Arc::new(MemoryStore::new());
     let mut whole = support::core::open(&store, &desk.genesis, NOW);
     (0..3).for_each(|index| drop(whole.handle(block(index), NOW)));
-    let mut node = desk.node().with_sync(pithead_node::sync::SyncSettings {
+    let mut node = desk.node().with_sync(pithead_core::sync::SyncSettings {
         minimum_chain_work: whole.chain().tip().chain_work,
-        ..pithead_node::sync::SyncSettings::default()
+        ..pithead_core::sync::SyncSettings::default()
     });
     node.template(NOW).unwrap();
     for event in [block(0), Event::Tick, block(1), Event::Tick] {
@@ -688,7 +688,7 @@ fn a_thousand_reconnects_hold_no_more_than_the_limits() {
     let mut prefixes = std::collections::HashSet::new();
     for _ in 0..1_000 {
         // A template of its own each time, as after a tip.
-        let template = std::sync::Arc::new(pithead_node::template::BlockTemplate {
+        let template = std::sync::Arc::new(pithead_core::template::BlockTemplate {
             id: prefixes.len() as u64 + 1,
             ..node.template(now).unwrap().as_ref().clone()
         });
@@ -707,7 +707,7 @@ fn a_thousand_reconnects_hold_no_more_than_the_limits() {
     // One that stays keeps its work; what the others left goes.
     now += 100;
     let stays = desk.subscribe(now);
-    let template = std::sync::Arc::new(pithead_node::template::BlockTemplate {
+    let template = std::sync::Arc::new(pithead_core::template::BlockTemplate {
         id: 1_001,
         ..node.template(now).unwrap().as_ref().clone()
     });

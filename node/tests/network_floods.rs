@@ -8,7 +8,7 @@ mod raw;
 mod support;
 
 use pithead_consensus::{Block, Encode as _};
-use pithead_node::sync::Request;
+use pithead_core::sync::Request;
 use raw::{
     Outcome, RawPeer, assert_in_step, connect, framed, node_with_honest_peer, resident_bytes,
 };

@@ -14,7 +14,7 @@ use std::time::Instant;
 use libp2p::Multiaddr;
 use pithead_api::v1;
 use pithead_consensus::{Block, BlockHeader, Encode as _};
-use pithead_node::sync::Offence;
+use pithead_core::sync::Offence;
 use raw::{
     Outcome, RawPeer, assert_in_step, bans, framed, node_info, node_with_honest_peer, peer_ids,
     score,

@@ -447,7 +447,7 @@ async fn verify_fails_on_altered_data_and_says_what_to_do() {
     node.mine(&network, 2).await;
     assert!(node.terminate().await.success());
     {
-        use pithead_node::store::{Batch, RedbStore, Store as _, Table};
+        use pithead_core::store::{Batch, RedbStore, Store as _, Table};
         let store = RedbStore::open(dir.path(), 4 << 20).unwrap();
         let mut batch = Batch::default();
         batch.delete(Table::Accounts, key(7).address.0);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use pithead_consensus::check::check_block;
 use pithead_consensus::{Block, BlockHash, Decode as _, Encode as _, Txid};
-use pithead_node::node::{Event, Node};
-use pithead_node::sync::{
+use pithead_core::node::{Event, Node};
+use pithead_core::sync::{
     CONTENT_BYTES_MAX, HEADERS_MAX, RecentBlocks, Request, Response, Status, response_bytes_max,
     serve,
 };

@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use pithead_consensus::BlockHash;
-use pithead_node::store::{
+use pithead_core::store::{
     Batch, KeyValue, Overlay, PendingRecord, RedbStore, Snapshot, Store, StoreError, Table,
 };
 use support::core::stores;

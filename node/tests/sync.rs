@@ -7,10 +7,10 @@ mod support;
 
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Address, BlockHash};
-use pithead_node::chain::UNDO_BLOCKS;
-use pithead_node::node::{Effect, Event, Node};
-use pithead_node::store::schema;
-use pithead_node::sync::{Gossip, GossipId, PeerEvent, PeerKey, Request, Response, SyncSettings};
+use pithead_core::chain::UNDO_BLOCKS;
+use pithead_core::node::{Effect, Event, Node};
+use pithead_core::store::schema;
+use pithead_core::sync::{Gossip, GossipId, PeerEvent, PeerKey, Request, Response, SyncSettings};
 use support::core::{GENESIS_TIME, assert_equals_replay, branch, empty, file, memory, open, pay};
 use support::key;
 use support::world::{Reply, World};

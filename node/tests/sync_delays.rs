@@ -9,8 +9,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use pithead_consensus::{Address, Block, BlockHash, Signature, Txid, Work};
-use pithead_node::node::{Effect, Event, Now};
-use pithead_node::sync::{
+use pithead_core::node::{Effect, Event, Now};
+use pithead_core::sync::{
     Gossip, Offence, PeerEvent, PeerKey, Request, RequestFailure, Response, Status, Verdict,
 };
 use support::core::{self, branch, chain_of, empty, pay};

@@ -10,7 +10,7 @@ use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{
     Address, Block, BlockHash, BlockHeader, CompactTarget, Hash256, Signature, Txid, merkle,
 };
-use pithead_node::sync::{
+use pithead_core::sync::{
     Gossip, HEADERS_MAX, Offence, Request, RequestFailure, Response, Status, Verdict,
 };
 use support::common::chain::mine;

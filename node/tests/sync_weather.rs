@@ -6,7 +6,7 @@
 
 mod support;
 
-use pithead_node::sync::{Request, Response};
+use pithead_core::sync::{Request, Response};
 use support::core::pay;
 use support::world::{Reply, World};
 

@@ -14,7 +14,7 @@ use pithead_api::v1;
 use pithead_api::v1::subscribe_chain_response::Event;
 use pithead_consensus::VoteRecord;
 use pithead_consensus::genesis::ValidatorEntry;
-use pithead_node::finality::journal::{self, RecordOwner};
+use pithead_node::validator::journal::{self, RecordOwner};
 use support::{
     FEE, Network, PATIENCE, PIT, TestNode, data_dir, failure_of, key, next, program, reason,
     run_to_end, until_settled,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use pithead_consensus::{BlockHash, Checkpoint};
-use pithead_node::chain::verify;
-use pithead_node::finality::{CONFLICTS_MAX, PROOFS_OF_ONE_MAX};
-use pithead_node::store::{Snapshot, StoreError, Table};
-use pithead_node::sync::{HEADERS_KEPT_MAX, SyncUsage};
+use pithead_core::chain::verify;
+use pithead_core::finality::{CONFLICTS_MAX, PROOFS_OF_ONE_MAX};
+use pithead_core::store::{Snapshot, StoreError, Table};
+use pithead_core::sync::{HEADERS_KEPT_MAX, SyncUsage};
 use sha2::{Digest as _, Sha256};
 
 use crate::finality::{state_of, status_of};
@@ -425,7 +425,7 @@ impl Simulation {
 }
 
 /// A hash over every table that follows from the best chain alone.
-fn best_chain_state(store: &dyn pithead_node::store::Store) -> Result<[u8; 32], StoreError> {
+fn best_chain_state(store: &dyn pithead_core::store::Store) -> Result<[u8; 32], StoreError> {
     let snapshot: Box<dyn Snapshot> = store.snapshot()?;
     let mut hasher = Sha256::new();
     for table in [

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use pithead_consensus::{BlockHash, Checkpoint, Height, Link, SignedApproval};
-use pithead_node::finality::{PROOFS_OF_ONE_MAX, Proof};
-use pithead_node::sync::{Gossip, PeerKey};
+use pithead_core::finality::{PROOFS_OF_ONE_MAX, Proof};
+use pithead_core::sync::{Gossip, PeerKey};
 
 use crate::dice::Dice;
 use crate::finality::{state_of, status_of};

@@ -2,8 +2,8 @@
 //! same events in the same order with the same effects.
 
 use pithead_consensus::{Encode as _, SignedApproval};
-use pithead_node::node::{Effect, Event};
-use pithead_node::sync::{Gossip, PeerEvent, Request, Response, Verdict};
+use pithead_core::node::{Effect, Event};
+use pithead_core::sync::{Gossip, PeerEvent, Request, Response, Verdict};
 use sha2::{Digest as _, Sha256};
 
 /// The digest so far.

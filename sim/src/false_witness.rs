@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pithead_consensus::{
     Address, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Height, SignedApproval,
 };
-use pithead_node::sync::{Gossip, Response};
+use pithead_core::sync::{Gossip, Response};
 
 use crate::dice::Dice;
 use crate::finality::state_of;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{PoisonError, RwLockReadGuard};
 
 use pithead_consensus::{Address, BlockHash, Checkpoint, Link, SignedApproval};
-use pithead_node::finality::{FinalityState, FinalityStatus, Proof, Voter};
-use pithead_node::node::{Effect, Node};
-use pithead_node::store::schema;
+use pithead_core::finality::{FinalityState, FinalityStatus, Proof, Voter};
+use pithead_core::node::{Effect, Node};
+use pithead_core::store::schema;
 
 use crate::keys::{Pen, keys};
 use crate::record::Record;

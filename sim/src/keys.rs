@@ -6,7 +6,7 @@ use pithead_consensus::key::{MODULUS_LEN, SIGNATURE_LEN};
 use pithead_consensus::{
     Address, Approval, BlockHash, Decode as _, Link, PublicKey, Signature, SignedApproval,
 };
-use pithead_node::finality::Signer;
+use pithead_core::finality::Signer;
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::traits::PublicKeyParts as _;
 use rsa::{Pss, RsaPrivateKey};

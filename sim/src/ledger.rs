@@ -8,8 +8,8 @@ use pithead_consensus::state::Account;
 use pithead_consensus::state_tree::{NodeSource, update};
 use pithead_consensus::subsidy::subsidy;
 use pithead_consensus::{Address, Amount, Block, BlockHash, Genesis, Hash256};
-use pithead_node::store::schema::{self, ChainEntry};
-use pithead_node::store::{Snapshot, StoreError};
+use pithead_core::store::schema::{self, ChainEntry};
+use pithead_core::store::{Snapshot, StoreError};
 
 /// A block arrived nowhere yet.
 pub(crate) const NOT_ARRIVED: u32 = u32::MAX;

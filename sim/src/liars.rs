@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use pithead_consensus::{Block, BlockHeader, Hash256};
-use pithead_node::node::Event;
-use pithead_node::sync::{Gossip, PeerEvent, PeerKey, Request, RequestId, Response};
+use pithead_core::node::Event;
+use pithead_core::sync::{Gossip, PeerEvent, PeerKey, Request, RequestId, Response};
 
 use crate::false_witness;
 use crate::member::Message;

@@ -1,7 +1,7 @@
 //! Hundreds of Pithead nodes in one process, under a virtual clock and a seeded
 //! network.
 //!
-//! The nodes are the real core ([`pithead_node::node::Node`]) on the real store in
+//! The nodes are the real core ([`pithead_core::node::Node`]) on the real store in
 //! memory; what is simulated is what is around them: sockets, clocks, disks that
 //! lose their last write, miners, peers that lie. The same [`Settings`] run the
 //! same way to the last event, on any machine.

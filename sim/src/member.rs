@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use pithead_consensus::hash::sha256;
 use pithead_consensus::{Address, Block, BlockHash, Checkpoint, Encode as _, Genesis};
-use pithead_node::finality::Voter;
-use pithead_node::mempool::MempoolLimits;
-use pithead_node::node::{Node, Now, TemplatePolicy};
-use pithead_node::store::{Store, StoreError};
-use pithead_node::sync::{
+use pithead_core::finality::Voter;
+use pithead_core::mempool::MempoolLimits;
+use pithead_core::node::{Node, Now, TemplatePolicy};
+use pithead_core::store::{Store, StoreError};
+use pithead_core::sync::{
     Gossip, GossipId, PeerKey, RecentBlocks, Response, SyncSettings, SyncUsage,
 };
 

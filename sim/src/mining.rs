@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use pithead_consensus::{Block, BlockHeader};
-use pithead_node::chain::next_bits;
-use pithead_node::node::{Answer, BlockVerdict, Event, Node};
-use pithead_node::template::BlockTemplate;
+use pithead_core::chain::next_bits;
+use pithead_core::node::{Answer, BlockVerdict, Event, Node};
+use pithead_core::template::BlockTemplate;
 
 use crate::schedule::Happening;
 use crate::world::{Simulation, Violation};

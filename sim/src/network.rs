@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use pithead_consensus::{Decode as _, Encode as _};
-use pithead_node::node::Event;
-use pithead_node::sync::{
+use pithead_core::node::Event;
+use pithead_core::sync::{
     Gossip, PeerEvent, PeerKey, Request, RequestFailure, RequestId, Response, serve,
 };
 

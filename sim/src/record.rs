@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pithead_consensus::{Link, VoteRecord};
-use pithead_node::finality::{JournalError, VoteJournal};
+use pithead_core::finality::{JournalError, VoteJournal};
 
 use crate::dice::Dice;
 use crate::rules;

@@ -162,7 +162,7 @@ impl Report {
         let honest = honest.count();
         let arrivals = Arrivals::of(world, &best);
         let blocks_best = best.len() as u64;
-        let most = |of: fn(&pithead_node::sync::SyncUsage) -> usize| {
+        let most = |of: fn(&pithead_core::sync::SyncUsage) -> usize| {
             let all = world.members.iter().map(|member| of(&member.most));
             all.max().unwrap_or_default()
         };

@@ -4,7 +4,7 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use pithead_consensus::BlockHash;
-use pithead_node::sync::{PeerEvent, PeerKey, Request, RequestId};
+use pithead_core::sync::{PeerEvent, PeerKey, Request, RequestId};
 
 use crate::member::Message;
 use crate::world::Simulation;

@@ -75,7 +75,7 @@ impl Settings {
             "cargo run -p pithead-sim --release{} -- --seed {} --nodes {} --secs {} --scenario {} \
              --interval {} --dials {} --miners {} --payments {} --agreed-depth {}",
             if self.plant.is_some_and(Plant::is_in_node) {
-                " --features planted"
+                " --features fault-injection"
             } else {
                 ""
             },
@@ -156,7 +156,7 @@ pub enum Deceit {
 #[serde(rename_all = "kebab-case")]
 pub enum Plant {
     /// The node does not compare a block's state root (needs the feature
-    /// `planted`).
+    /// `fault-injection`).
     SkipStateRoot,
     /// Gossip is forwarded before its verdict.
     ForwardUnjudged,
@@ -169,7 +169,7 @@ pub enum Plant {
     /// Votes are not durable: a crash loses the last ones (§9 without rule 4).
     ForgetVotes,
     /// A validator may surround its earlier votes (§9 without rule 2; needs the
-    /// feature `planted`).
+    /// feature `fault-injection`).
     AllowSurround,
 }
 

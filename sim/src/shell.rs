@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use pithead_consensus::BlockHash;
-use pithead_node::node::{Answer, Effect, Event};
-use pithead_node::store::Store as _;
-use pithead_node::sync::{Gossip, GossipId, PeerEvent, PeerKey, Verdict};
+use pithead_core::node::{Answer, Effect, Event};
+use pithead_core::store::Store as _;
+use pithead_core::sync::{Gossip, GossipId, PeerEvent, PeerKey, Verdict};
 
 use crate::checks;
 use crate::finality::Stand;

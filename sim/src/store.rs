@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pithead_consensus::BlockHash;
-use pithead_node::store::{
+use pithead_core::store::{
     Batch, KeyValue, MemoryStore, PendingRecord, Snapshot, Store, StoreError, Table,
 };
 

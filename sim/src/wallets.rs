@@ -6,8 +6,8 @@ use pithead_consensus::key::{MODULUS_LEN, SIGNATURE_LEN};
 use pithead_consensus::{
     Address, Amount, BlockHash, Output, PublicKey, Signature, SignedTransaction, TransactionBody,
 };
-use pithead_node::node::{Answer, Event, TransactionVerdict};
-use pithead_node::store::schema;
+use pithead_core::node::{Answer, Event, TransactionVerdict};
+use pithead_core::store::schema;
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::traits::PublicKeyParts as _;
 use rsa::{Pss, RsaPrivateKey};

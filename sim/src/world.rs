@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use pithead_consensus::genesis::GenesisError;
 use pithead_consensus::{Address, Genesis};
-use pithead_node::node::Event;
-use pithead_node::store::StoreError;
-use pithead_node::sync::{RecentBlocks, SyncUsage};
+use pithead_core::node::Event;
+use pithead_core::store::StoreError;
+use pithead_core::sync::{RecentBlocks, SyncUsage};
 use thiserror::Error;
 
 use crate::checks;
@@ -131,14 +131,16 @@ impl Simulation {
         let file = genesis_file(&settings, &wallets)?;
         let genesis = file.check()?;
         let weather = settings.scenario.weather(genesis.params.max_future_secs);
-        #[cfg(feature = "planted")]
-        pithead_node::planted::skip_state_root(settings.plant == Some(Plant::SkipStateRoot));
-        #[cfg(feature = "planted")]
-        pithead_node::planted::allow_surround(settings.plant == Some(Plant::AllowSurround));
-        #[cfg(not(feature = "planted"))]
+        #[cfg(feature = "fault-injection")]
+        pithead_core::fault_injection::skip_state_root(
+            settings.plant == Some(Plant::SkipStateRoot),
+        );
+        #[cfg(feature = "fault-injection")]
+        pithead_core::fault_injection::allow_surround(settings.plant == Some(Plant::AllowSurround));
+        #[cfg(not(feature = "fault-injection"))]
         if settings.plant.is_some_and(Plant::is_in_node) {
             return Err(RunError::Settings(
-                "this fault needs a build with --features planted".to_owned(),
+                "this fault needs a build with --features fault-injection".to_owned(),
             ));
         }
         let seed = settings.seed;

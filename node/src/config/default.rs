@@ -43,4 +43,4 @@ pub const LISTEN: [&str; 4] = [
     "/ip6/::/udp/7311/quic-v1",
 ];
 /// `max_peers`: 10 outbound and 64 inbound (protocol §12).
-pub const MAX_PEERS: usize = crate::p2p::PEERS_MAX_DEFAULT;
+pub const MAX_PEERS: usize = pithead_p2p::PEERS_MAX_DEFAULT;

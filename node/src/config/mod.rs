@@ -9,7 +9,6 @@ pub mod default;
 mod chain_work;
 mod settings;
 mod sources;
-mod validator_key;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -26,12 +25,11 @@ use toml::Table;
 pub use self::chain_work::{ChainWork, ChainWorkError};
 pub use self::settings::{Cli, Command, NetworkName, Settings, Votes};
 pub use self::sources::{Origin, Place};
-pub use self::validator_key::{ValidatorKey, ValidatorKeyError};
 
 use self::settings::KEYS;
 use crate::logging::{self, LogFormat};
-use crate::p2p::PeerAddress;
-use crate::p2p::address::is_loopback;
+use pithead_p2p::PeerAddress;
+use pithead_p2p::policy::address::is_loopback;
 
 /// The effective configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

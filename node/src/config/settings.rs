@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ChainWork;
 use crate::logging::LogFormat;
-use crate::p2p::PeerAddress;
+use pithead_p2p::PeerAddress;
 
 /// The variable that names the file with settings.
 const CONFIG_VARIABLE: &str = "PITHEAD_NODE_CONFIG";

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Address, Block, BlockHash, Genesis, SignedTransaction};
-use pithead_node::chain::AcceptError;
-use pithead_node::mempool::MempoolLimits;
-use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, TemplatePolicy};
-use pithead_node::store::{KeyValue, MemoryStore, RedbStore, Store, Table};
+use pithead_core::chain::AcceptError;
+use pithead_core::mempool::MempoolLimits;
+use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TemplatePolicy};
+use pithead_core::store::{KeyValue, MemoryStore, RedbStore, Store, Table};
 use tempfile::TempDir;
 
 use super::common::chain::Chain;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use pithead_consensus::BlockHash;
-use pithead_node::store::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
+use pithead_core::store::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 
 use super::core::memory;
 

@@ -7,10 +7,10 @@ use pithead_consensus::genesis::{GenesisFile, ValidatorEntry};
 use pithead_consensus::{
     Address, Block, Certificate, Checkpoint, Genesis, Height, Link, SignedApproval, Validators,
 };
-use pithead_node::finality::{FinalityState, Proof};
-use pithead_node::node::Node;
-use pithead_node::store::{Batch, Store};
-use pithead_node::sync::Gossip;
+use pithead_core::finality::{FinalityState, Proof};
+use pithead_core::node::Node;
+use pithead_core::store::{Batch, Store};
+use pithead_core::sync::Gossip;
 
 use super::core::{file, memory};
 use super::key;

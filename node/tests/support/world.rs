@@ -9,10 +9,10 @@ use pithead_consensus::{
     Address, Block, BlockHash, BlockHeader, Decode as _, Encode as _, Genesis, Link, Signature,
     SignedTransaction, Txid, VoteRecord,
 };
-use pithead_node::finality::{FinalityStatus, JournalError, Signer, VoteJournal, Voter};
-use pithead_node::node::{Answer, BlockVerdict, Effect, Event, Node, Now, TransactionVerdict};
-use pithead_node::store::Store;
-use pithead_node::sync::{
+use pithead_core::finality::{FinalityStatus, JournalError, Signer, VoteJournal, Voter};
+use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, Now, TransactionVerdict};
+use pithead_core::store::Store;
+use pithead_core::sync::{
     Gossip, GossipId, Offence, PeerEvent, PeerKey, RecentBlocks, Request, RequestFailure,
     RequestId, Response, Status, SyncUsage, Verdict, serve,
 };

@@ -1,0 +1,304 @@
+//! One step of the best chain: connecting a block on top of its parent, or
+//! disconnecting the tip. Everything happens on an overlay.
+
+use std::collections::BTreeSet;
+
+use pithead_consensus::check::CheckedBlock;
+use pithead_consensus::connect::{
+    ConnectContext, ConnectedBlock, Reward, connect_block, touched_addresses,
+};
+use pithead_consensus::state::UndoRecord;
+use pithead_consensus::{Accounts, Address, Amount, Block, Encode, Hash256, Height, state_tree};
+
+use super::{AcceptError, Chain};
+use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome, Place};
+use crate::store::{Overlay, Snapshot, StoreError, Table};
+
+/// How many blocks can be undone: at least the 1,000 of protocol §12. Ten times
+/// that, more than a day of the main network, lets a network that was split
+/// over night still become one again.
+pub const UNDO_BLOCKS: u64 = 10_000;
+/// Blocks whose undo records are dropped with one new block.
+const PRUNED_AT_ONCE: u64 = 8;
+
+impl Chain {
+    /// Connects `block` (whose entry is `entry`) on top of `parent`, the tip of
+    /// the overlay. Returns its entry with the outcome filled in.
+    pub(super) fn connect(
+        &self,
+        overlay: &mut Overlay<'_>,
+        parent: &ChainEntry,
+        entry: &ChainEntry,
+        block: &CheckedBlock,
+    ) -> Result<ChainEntry, AcceptError> {
+        let matured = self.matured_reward(overlay, entry.height)?;
+        let accounts = load_accounts(overlay, block.block(), matured.as_ref())?;
+        let context = ConnectContext {
+            params: self.params(),
+            parent_time: parent.header.time,
+            state_root: parent.outcome.state_root,
+            matured_reward: matured,
+        };
+        #[cfg(feature = "fault-injection")]
+        let context = crate::fault_injection::spoil(context, block);
+        let connected = connect_block(&context, block, &accounts, &self.verified)?;
+        let (state_root, tree_version) = write_state(overlay, parent, &connected)?;
+        overlay.put(
+            Table::Undo,
+            block.hash().0,
+            connected.change.undo_record().encode(),
+        );
+        write_indexes(overlay, entry.height, block);
+        let entry = ChainEntry {
+            status: BlockStatus::Connected,
+            outcome: Outcome {
+                subsidy: connected.subsidy,
+                fees: connected.fees,
+                supply: supply_after(parent, &connected)?,
+                transactions_total: parent
+                    .outcome
+                    .transactions_total
+                    .saturating_add(u64::from(entry.transaction_count)),
+                state_root,
+                tree_version,
+            },
+            ..entry.clone()
+        };
+        overlay.put(Table::Entries, block.hash().0, entry.encode());
+        overlay.put(
+            Table::BestChain,
+            entry.height.0.to_be_bytes(),
+            block.hash().0,
+        );
+        self.prune(overlay, entry.height)?;
+        Ok(entry)
+    }
+
+    /// Disconnects `entry`, the tip of the overlay.
+    pub(super) fn disconnect(
+        &self,
+        overlay: &mut Overlay<'_>,
+        entry: &ChainEntry,
+    ) -> Result<(), StoreError> {
+        let hash = entry.hash();
+        let undo = schema::undo(overlay, &hash)?
+            .ok_or_else(|| StoreError::Damaged(format!("undo record of block {hash}: missing")))?;
+        for item in &undo.entries {
+            let now = schema::account(overlay, &item.address)?;
+            let restored = UndoRecord::restored(item, now);
+            schema::put_account(overlay, &item.address, &restored);
+        }
+        let parent = schema::expect_entry(overlay, &entry.header.prev)?;
+        if entry.outcome.tree_version != parent.outcome.tree_version {
+            drop_tree_version(overlay, entry.outcome.tree_version)?;
+        }
+        let block = schema::expect_block(overlay, &hash)?;
+        for (position, transaction) in block.transactions.iter().enumerate() {
+            let txid = transaction.txid(&self.params().genesis_hash);
+            overlay.delete(Table::Transactions, txid.0);
+            let place = place_at(entry.height, position);
+            for address in parties(transaction) {
+                overlay.delete(
+                    Table::AccountTransactions,
+                    schema::account_transaction_key(&address, place),
+                );
+            }
+        }
+        overlay.delete(Table::Undo, hash.0);
+        overlay.delete(Table::BestChain, entry.height.0.to_be_bytes());
+        Ok(())
+    }
+
+    /// Drops what is only needed to undo blocks that can't be undone any more:
+    /// too deep, and not above the last final one where there are validators
+    /// (protocol §12). What waited for finality follows a few blocks at a time.
+    fn prune(&self, overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
+        let Some(deep) = height.checked_sub(UNDO_BLOCKS) else {
+            return Ok(());
+        };
+        if self.genesis().validators.is_empty() {
+            return prune_block(overlay, deep);
+        }
+        // A final block that this chain does not contain may yet call for undoing it.
+        let last_final = self.finals().on_best(overlay, height)?;
+        let limit = deep.min(last_final.height);
+        let done = schema::pruned(overlay)?;
+        let next = Height(done.0.saturating_add(PRUNED_AT_ONCE)).min(limit);
+        if next <= done {
+            return Ok(());
+        }
+        for height in done.0.saturating_add(1)..=next.0 {
+            prune_block(overlay, Height(height))?;
+        }
+        overlay.put(Table::Meta, schema::META_PRUNED, next.0.to_le_bytes());
+        Ok(())
+    }
+
+    /// How many blocks of the best chain can be undone.
+    pub(super) fn undo_reach(&self, from: &dyn Snapshot) -> Result<u64, StoreError> {
+        undo_reach(
+            from,
+            self.genesis().validators.is_empty(),
+            self.tip().height,
+        )
+    }
+
+    /// The reward that a block of this height pays out, unless it pays its own
+    /// or there is none yet (protocol §5).
+    pub(crate) fn matured_reward(
+        &self,
+        from: &dyn Snapshot,
+        height: Height,
+    ) -> Result<Option<Reward>, StoreError> {
+        let maturity = u64::from(self.params().reward_maturity);
+        let source = match height.checked_sub(maturity) {
+            Some(source) if maturity > 0 && source > Height::GENESIS => source,
+            _ => return Ok(None),
+        };
+        let hash = schema::best_hash(from, source)?
+            .ok_or_else(|| StoreError::Damaged(format!("no block at height {source}")))?;
+        Ok(Some(schema::expect_entry(from, &hash)?.reward()))
+    }
+}
+
+/// How many blocks below a tip of this height can be undone: those that undo records
+/// are kept of. Where validators make blocks final, all that are not (protocol §12).
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn undo_reach(
+    from: &dyn Snapshot,
+    without_validators: bool,
+    tip: Height,
+) -> Result<u64, StoreError> {
+    if without_validators {
+        return Ok(UNDO_BLOCKS);
+    }
+    Ok(tip.0.saturating_sub(schema::pruned(from)?.0))
+}
+
+/// Loads every account that a block touches.
+pub(crate) fn load_accounts(
+    from: &dyn Snapshot,
+    block: &Block,
+    matured: Option<&Reward>,
+) -> Result<Accounts, StoreError> {
+    let mut accounts = Accounts::default();
+    for address in touched_addresses(block, matured) {
+        let account = schema::account(from, &address)?;
+        accounts.0.insert(address, account);
+    }
+    Ok(accounts)
+}
+
+/// Writes the changed accounts and the next version of the state tree. A block
+/// that changes no account keeps its parent's version.
+fn write_state(
+    overlay: &mut Overlay<'_>,
+    parent: &ChainEntry,
+    connected: &ConnectedBlock,
+) -> Result<(Hash256, state_tree::TreeVersion), StoreError> {
+    let changes = &connected.change.0;
+    if changes.is_empty() {
+        return Ok((parent.outcome.state_root, parent.outcome.tree_version));
+    }
+    for (address, change) in changes {
+        schema::put_account(overlay, address, &change.after);
+    }
+    let version = parent.outcome.tree_version.saturating_add(1);
+    let after = changes
+        .iter()
+        .map(|(address, change)| (address, &change.after));
+    let root = write_tree(overlay, version, after)?;
+    Ok((root, version))
+}
+
+/// Computes and writes one version of the state tree; returns its root.
+pub(super) fn write_tree<'b>(
+    overlay: &mut Overlay<'_>,
+    version: state_tree::TreeVersion,
+    accounts: impl IntoIterator<Item = (&'b Address, &'b pithead_consensus::Account)>,
+) -> Result<Hash256, StoreError> {
+    let update = state_tree::update(overlay, version, accounts)
+        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    for (key, node) in update.nodes {
+        overlay.put(Table::StateNodes, key, node);
+    }
+    for key in update.stale {
+        let index = [version.to_be_bytes().as_slice(), &key].concat();
+        overlay.put(Table::StaleNodes, index, Vec::new());
+    }
+    Ok(update.root)
+}
+
+fn drop_tree_version(
+    overlay: &mut Overlay<'_>,
+    version: state_tree::TreeVersion,
+) -> Result<(), StoreError> {
+    let from = version.to_be_bytes();
+    let to = version.saturating_add(1).to_be_bytes();
+    for table in [Table::StateNodes, Table::StaleNodes] {
+        for (key, _) in overlay.range(table, &from, &to, usize::MAX, false)? {
+            overlay.delete(table, key);
+        }
+    }
+    Ok(())
+}
+
+fn supply_after(parent: &ChainEntry, connected: &ConnectedBlock) -> Result<Amount, StoreError> {
+    let paid = connected.paid.map_or(Amount::ZERO, |reward| reward.amount);
+    parent
+        .outcome
+        .supply
+        .checked_sub(connected.fees)
+        .and_then(|left| left.checked_add(paid))
+        .ok_or_else(|| StoreError::Damaged("the supply does not add up".to_owned()))
+}
+
+fn write_indexes(overlay: &mut Overlay<'_>, height: Height, block: &CheckedBlock) {
+    let transactions = block.block().transactions.iter();
+    for (position, (transaction, txid)) in transactions.zip(block.txids()).enumerate() {
+        let place = place_at(height, position);
+        overlay.put(Table::Transactions, txid.0, place.to_bytes());
+        for address in parties(transaction) {
+            overlay.put(
+                Table::AccountTransactions,
+                schema::account_transaction_key(&address, place),
+                Vec::new(),
+            );
+        }
+    }
+}
+
+/// Drops what is only needed to undo one block.
+fn prune_block(overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
+    let Some(hash) = schema::best_hash(overlay, height)? else {
+        return Ok(());
+    };
+    overlay.delete(Table::Undo, hash.0);
+    let version = schema::expect_entry(overlay, &hash)?.outcome.tree_version;
+    let to = version.saturating_add(1).to_be_bytes();
+    for (index, _) in overlay.range(Table::StaleNodes, &[], &to, usize::MAX, false)? {
+        if let Some((_, key)) = index.split_first_chunk::<8>() {
+            overlay.delete(Table::StateNodes, key.to_vec());
+        }
+        overlay.delete(Table::StaleNodes, index);
+    }
+    Ok(())
+}
+
+fn place_at(height: Height, position: usize) -> Place {
+    Place {
+        height,
+        position: u32::try_from(position).unwrap_or(u32::MAX),
+    }
+}
+
+/// The sender and the recipients of a transaction, each once.
+fn parties(transaction: &pithead_consensus::SignedTransaction) -> BTreeSet<Address> {
+    let outputs = transaction.body.outputs.iter();
+    outputs
+        .map(|output| output.recipient)
+        .chain([transaction.body.sender])
+        .collect()
+}
