@@ -15,9 +15,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -27,10 +24,11 @@ use pithead_api::v1;
 use pithead_api::v1::subscribe_chain_response::Event;
 use pithead_consensus::SignedTransaction;
 use pithead_core::store::{RedbStore, Store};
+use pithead_testkit::nodes::give_all;
+use pithead_testkit::process::reference::{Reference, VALIDATORS};
+use pithead_testkit::process::{Network, TestNode, data_dir};
+use pithead_testkit::{FEE, key};
 use rayon::prelude::*;
-use support::core::give_all;
-use support::reference::{Reference, VALIDATORS};
-use support::{FEE, Network, TestNode, data_dir, key};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -152,8 +150,8 @@ fn make_chain(
     let sequences = u64::try_from((blocks * per_block).div_ceil(SENDERS)).unwrap();
     let all = payments(network, 0..sequences);
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(dir, CACHE_BYTES).unwrap());
-    let now = support::now();
-    let mut node = support::core::open(&store, &network.genesis, now);
+    let now = pithead_testkit::process::now();
+    let mut node = pithead_testkit::nodes::open(&store, &network.genesis, now);
     let mut mirror = network.mirror();
     let mut rest = all.as_slice();
     for done in (0..blocks).step_by(CHUNK_BLOCKS) {

@@ -2,83 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod support;
-
 use pithead_api::v1;
-use support::reference::{Reference, VALIDATORS};
-
-impl Reference {
-    /// Waits until a node has so many approvals of the checkpoint at a height.
-    async fn until_approvals(&self, index: usize, height: u64, count: usize) {
-        self.until(index, "approvals come", async |node| {
-            node.approvals_at(height).await >= count
-        })
-        .await;
-    }
-
-    async fn peer_id(&self, index: usize) -> String {
-        self.node(index).node_info().await.peer_id
-    }
-
-    /// Lets each node of two groups refuse those of the other, or no more.
-    async fn split(&self, at: usize, apart: bool) {
-        let mut ids = Vec::new();
-        for index in 0..VALIDATORS {
-            ids.push(self.peer_id(index).await);
-        }
-        for index in 0..VALIDATORS {
-            let mut admin = self.node(index).admin();
-            let others = if index < at { &ids[at..] } else { &ids[..at] };
-            for peer in others {
-                let peer = peer.clone();
-                if apart {
-                    let request = v1::BanPeerRequest {
-                        peer,
-                        duration: None,
-                    };
-                    admin.ban_peer(request).await.unwrap();
-                } else {
-                    let request = v1::UnbanPeerRequest { peer };
-                    admin.unban_peer(request).await.unwrap();
-                }
-            }
-        }
-        if !apart {
-            return;
-        }
-        // Some may have known nobody but the others; those on the side of the
-        // bootnode have that.
-        for index in at + 1..VALIDATORS {
-            let request = v1::AddPeerRequest {
-                address: self.address(at).await,
-            };
-            // Whether it helped is seen below.
-            let _ = self.node(index).admin().add_peer(request).await;
-        }
-        for index in 0..VALIDATORS {
-            let own = if index < at { &ids[..at] } else { &ids[at..] };
-            self.until(index, "it is cut off from the other half", async |node| {
-                let peers = node.peers().await;
-                !peers.is_empty() && peers.iter().all(|peer| own.contains(&peer.peer_id))
-            })
-            .await;
-        }
-    }
-
-    /// Mines one block and waits until all that run have it.
-    async fn mine(&self, at: usize, all: std::ops::Range<usize>) -> u64 {
-        let hash = self.node(at).mine(&self.network, 1).await;
-        for index in all {
-            if self.nodes[index].is_some() {
-                self.until(index, "the block arrives", async |node| {
-                    node.info().await.tip.unwrap().hash == hash
-                })
-                .await;
-            }
-        }
-        self.node(at).height().await
-    }
-}
+use pithead_testkit::process::reference::{Reference, VALIDATORS};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_of_twenty_five_confirm() {

@@ -48,13 +48,11 @@ pub(super) async fn add(
     request: v1::AddPeerRequest,
 ) -> Result<v1::AddPeerResponse, Status> {
     let network = network(api)?;
-    let address: PeerAddress =
-        request
-            .address
-            .parse()
-            .map_err(|error: pithead_p2p::policy::address::PeerAddressError| {
-                status::invalid("address", error.to_string())
-            })?;
+    let address: PeerAddress = request.address.parse().map_err(
+        |error: pithead_p2p::policy::address::PeerAddressError| {
+            status::invalid("address", error.to_string())
+        },
+    )?;
     match network.add_peer(address).await {
         Ok(peer) => Ok(v1::AddPeerResponse {
             peer_id: peer.to_string(),

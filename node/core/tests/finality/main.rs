@@ -1,0 +1,7 @@
+//! Finality: approvals, certificates, proofs of misbehaviour, and restarts in the middle of them.
+
+#![allow(clippy::unwrap_used)]
+
+mod approvals;
+mod recovery;
+mod restart;

@@ -1,0 +1,11 @@
+//! The gRPC API of a real `pithead-node` process, asked by a real client.
+
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod edge;
+mod follow;
+mod mining;
+mod queries;
+mod serving;
+mod transactions;

@@ -1,0 +1,143 @@
+//! How many peers a node has, and whom it keeps: real nodes on this machine, and
+//! one that only pretends to be a node.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use libp2p::futures::StreamExt as _;
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, kad, noise, tcp, yamux};
+use pithead_api::v1;
+use pithead_testkit::process::{Network, PATIENCE, TestNode, data_dir};
+
+/// A node on this machine with a part in the network.
+fn start(network: &Network, dir: &Path, more: &[&str]) -> TestNode {
+    let flags = [&["--listen", "/ip4/127.0.0.1/tcp/0"], more].concat();
+    TestNode::start_with(network, dir, &flags)
+}
+
+async fn node_info(node: &TestNode) -> v1::GetNodeInfoResponse {
+    let request = v1::GetNodeInfoRequest {};
+    let response = node.network().get_node_info(request).await;
+    response.unwrap().into_inner()
+}
+
+async fn address(node: &TestNode) -> String {
+    node_info(node).await.listen_addresses.remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn max_peers_is_a_bound() {
+    const MOST: usize = 4;
+    let network = Network::easy();
+    let dir = data_dir();
+    let dirs: Vec<_> = (0..7).map(|_| data_dir()).collect();
+    let first = start(&network, dirs[0].path(), &[]);
+    let bootnode = address(&first).await;
+    let known = ["--bootnode", bootnode.as_str()];
+    let small = [&known[..], &["--max-peers", "4"]].concat();
+    let small = start(&network, dir.path(), &small);
+    let more = dirs.iter().skip(1);
+    let more = more.map(|dir| start(&network, dir.path(), &known));
+    let others: Vec<_> = std::iter::once(first).chain(more).collect();
+    // All find each other; the small one has its share of them, and never more,
+    // however its protocols ask around.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let held = small.peers().await.len();
+        assert!(held <= MOST, "{held}: {}", small.log());
+        let mut fewest = usize::MAX;
+        for other in &others {
+            fewest = fewest.min(other.peers().await.len());
+        }
+        if held == MOST && fewest >= MOST {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{held}, {fewest}: {}",
+            small.log()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // And by hand, up to the same bound.
+    for other in &others {
+        let address = address(other).await;
+        // Some are connected already, some find no place.
+        let _ = small.admin().add_peer(v1::AddPeerRequest { address }).await;
+        assert!(small.peers().await.len() <= MOST);
+    }
+}
+
+/// A peer that says who it is, and claims to take part in the network: under the
+/// name of another protocol, so that nothing answers there.
+#[derive(NetworkBehaviour)]
+struct Talker {
+    identify: identify::Behaviour,
+    claims: kad::Behaviour<kad::store::MemoryStore>,
+}
+
+fn talker(network: &Network) -> Swarm<Talker> {
+    let name = format!("/pithead/{}/sync/1", network.hash());
+    let name = StreamProtocol::try_from_owned(name).unwrap();
+    libp2p::SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .unwrap()
+        .with_behaviour(|key| {
+            let config = identify::Config::new("/talker/1".to_owned(), key.public());
+            let own = key.public().to_peer_id();
+            let store = kad::store::MemoryStore::new(own);
+            let mut claims = kad::Behaviour::with_config(own, store, kad::Config::new(name));
+            claims.set_mode(Some(kad::Mode::Server));
+            Talker {
+                identify: identify::Behaviour::new(config),
+                claims,
+            }
+        })
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(4 * PATIENCE))
+        .build()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_who_it_is_again_and_again_is_let_go() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let node = start(&network, dir.path(), &[]);
+    let mut talker = talker(&network);
+    let own = talker.local_peer_id().to_string();
+    let id: PeerId = node_info(&node).await.peer_id.parse().unwrap();
+    let there: Multiaddr = address(&node).await.parse().unwrap();
+    talker.dial(there).unwrap();
+    // Once is well: it is taken for a peer.
+    let deadline = Instant::now() + PATIENCE;
+    while node.peers().await.iter().all(|peer| peer.peer_id != own) {
+        assert!(Instant::now() < deadline, "{}", node.log());
+        let moment = Duration::from_millis(20);
+        let _ = tokio::time::timeout(moment, async {
+            loop {
+                talker.select_next_some().await;
+            }
+        })
+        .await;
+    }
+    talker.behaviour_mut().identify.push([id]);
+    let closed = async {
+        loop {
+            match talker.select_next_some().await {
+                SwarmEvent::ConnectionClosed { .. } => return,
+                // As soon as it has said it, it says it again.
+                SwarmEvent::Behaviour(TalkerEvent::Identify(_)) => {
+                    talker.behaviour_mut().identify.push([id]);
+                }
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+}

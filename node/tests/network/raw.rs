@@ -1,0 +1,442 @@
+//! A peer of a real node that speaks its protocols and says whatever a test wants,
+//! and what such tests look at. Start with [`RawPeer::connect`].
+
+// Every test binary compiles this and uses a part of it.
+use std::io;
+use std::time::{Duration, Instant};
+
+use libp2p::futures::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _,
+};
+use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, PublishError, ValidationMode};
+use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport};
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, kad, noise, tcp, yamux};
+use pithead_api::v1;
+use pithead_consensus::hash::sha256;
+
+use pithead_testkit::process::{Network, PATIENCE, TestNode};
+
+/// Longest gossip frame that it sends itself: far more than a node takes.
+const FRAME_BYTES_MAX: usize = 4 << 20;
+
+/// A message as it is on the wire: its length in front.
+pub(crate) fn framed(raw: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(raw.len()).unwrap();
+    [&length.to_le_bytes(), raw].concat()
+}
+
+/// Sends and receives bytes as they are.
+#[derive(Clone)]
+struct RawCodec {
+    /// Whether it reads what it is answered.
+    reads: bool,
+}
+
+impl request_response::Codec for RawCodec {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let mut length = [0; 4];
+        io.read_exact(&mut length).await?;
+        let mut raw = vec![0; u32::from_le_bytes(length) as usize];
+        io.read_exact(&mut raw).await?;
+        Ok(raw)
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        if !self.reads {
+            return std::future::pending().await;
+        }
+        let mut raw = Vec::new();
+        io.read_to_end(&mut raw).await?;
+        Ok(raw)
+    }
+
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        raw: Vec<u8>,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        io.write_all(&raw).await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        raw: Vec<u8>,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        io.write_all(&raw).await
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct RawBehaviour {
+    identify: identify::Behaviour,
+    sync: request_response::Behaviour<RawCodec>,
+    gossip: gossipsub::Behaviour,
+    kad: kad::Behaviour<kad::store::MemoryStore>,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The bytes of an answer.
+    Answered(Vec<u8>),
+    /// None came.
+    Failed,
+}
+
+/// How it answers the node's requests, all bytes of them; not at all if it is
+/// `None`.
+pub(crate) type Manner = Box<dyn FnMut(&[u8]) -> Option<Vec<u8>> + Send>;
+
+/// A peer that speaks the node's protocols and says whatever a test wants.
+pub(crate) struct RawPeer {
+    swarm: Swarm<RawBehaviour>,
+    node: PeerId,
+    blocks: IdentTopic,
+    transactions: IdentTopic,
+    manner: Manner,
+    /// Requests of the node, as they came.
+    pub asked: Vec<Vec<u8>>,
+    /// How often the node asked for other peers.
+    pub lookups: usize,
+}
+
+/// Something that happened.
+enum Seen {
+    Outcome(OutboundRequestId, Outcome),
+    Closed,
+    Other,
+}
+
+impl RawPeer {
+    /// Connects to a node and waits until the node has taken note of it. It leaves
+    /// all requests unanswered.
+    pub(crate) async fn connect(network: &Network, node: &TestNode) -> Self {
+        Self::connect_as(network, node, true, Box::new(|_| None)).await
+    }
+
+    /// The same for one that does not read what it is answered.
+    pub(crate) async fn connect_deaf(network: &Network, node: &TestNode) -> Self {
+        Self::connect_as(network, node, false, Box::new(|_| None)).await
+    }
+
+    /// The same for one that answers in its own manner.
+    pub(crate) async fn connect_answering(
+        network: &Network,
+        node: &TestNode,
+        manner: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Self {
+        Self::connect_as(network, node, true, Box::new(manner)).await
+    }
+
+    async fn connect_as(network: &Network, node: &TestNode, reads: bool, manner: Manner) -> Self {
+        let genesis = network.hash();
+        let name = |rest: &str| format!("/pithead/{genesis}/{rest}");
+        let sync = StreamProtocol::try_from_owned(name("sync/1")).unwrap();
+        let blocks = IdentTopic::new(name("blocks/1"));
+        let transactions = IdentTopic::new(name("transactions/1"));
+        let mut swarm = libp2p::SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default(),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .unwrap()
+            .with_behaviour(|key| {
+                let config = gossipsub::ConfigBuilder::default()
+                    .protocol_id_prefix(name("gossip"))
+                    .validation_mode(ValidationMode::Anonymous)
+                    .heartbeat_interval(Duration::from_millis(100))
+                    .flood_publish(true)
+                    .max_transmit_size(FRAME_BYTES_MAX)
+                    .message_id_fn(|message| sha256(&message.data).to_vec().into())
+                    .build()?;
+                let identity = identify::Config::new(name("1"), key.public())
+                    .with_push_listen_addr_updates(true);
+                let own = key.public().to_peer_id();
+                let protocol = StreamProtocol::try_from_owned(name("kad/1"))?;
+                let mut kad = kad::Behaviour::with_config(
+                    own,
+                    kad::store::MemoryStore::new(own),
+                    kad::Config::new(protocol),
+                );
+                kad.set_mode(Some(kad::Mode::Server));
+                Ok(RawBehaviour {
+                    identify: identify::Behaviour::new(identity),
+                    sync: request_response::Behaviour::with_codec(
+                        RawCodec { reads },
+                        [(sync, ProtocolSupport::Full)],
+                        request_response::Config::default().with_max_concurrent_streams(1_000),
+                    ),
+                    gossip: gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config)?,
+                    kad,
+                })
+            })
+            .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(2 * PATIENCE))
+            .build();
+        let gossip = &mut swarm.behaviour_mut().gossip;
+        gossip.subscribe(&blocks).unwrap();
+        gossip.subscribe(&transactions).unwrap();
+        let info = node_info(node).await;
+        let address: Multiaddr = info.listen_addresses[0].parse().unwrap();
+        swarm.dial(address).unwrap();
+        let mut peer = Self {
+            swarm,
+            node: info.peer_id.parse().unwrap(),
+            blocks,
+            transactions,
+            manner,
+            asked: Vec::new(),
+            lookups: 0,
+        };
+        let own = peer.id();
+        let deadline = Instant::now() + PATIENCE;
+        while !peer_ids(node).await.contains(&own) {
+            assert!(Instant::now() < deadline, "not admitted: {}", node.log());
+            peer.run_for(Duration::from_millis(20)).await;
+        }
+        peer
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.swarm.local_peer_id().to_string()
+    }
+
+    async fn see(&mut self) -> Seen {
+        match self.swarm.select_next_some().await {
+            SwarmEvent::Behaviour(RawBehaviourEvent::Sync(event)) => match event {
+                request_response::Event::Message {
+                    message:
+                        Message::Response {
+                            request_id,
+                            response,
+                        },
+                    ..
+                } => Seen::Outcome(request_id, Outcome::Answered(response)),
+                request_response::Event::OutboundFailure { request_id, .. } => {
+                    Seen::Outcome(request_id, Outcome::Failed)
+                }
+                request_response::Event::Message {
+                    message:
+                        Message::Request {
+                            request, channel, ..
+                        },
+                    ..
+                } => {
+                    if let Some(raw) = (self.manner)(&request) {
+                        let sync = &mut self.swarm.behaviour_mut().sync;
+                        let _ = sync.send_response(channel, raw);
+                    }
+                    self.asked.push(request);
+                    Seen::Other
+                }
+                _ => Seen::Other,
+            },
+            SwarmEvent::Behaviour(RawBehaviourEvent::Kad(kad::Event::InboundRequest {
+                request: kad::InboundRequest::FindNode { .. },
+            })) => {
+                self.lookups += 1;
+                Seen::Other
+            }
+            SwarmEvent::ConnectionClosed { .. } => Seen::Closed,
+            _ => Seen::Other,
+        }
+    }
+
+    /// Lets its connection live for a while.
+    pub(crate) async fn run_for(&mut self, time: Duration) {
+        let _ = tokio::time::timeout(time, async {
+            loop {
+                self.see().await;
+            }
+        })
+        .await;
+    }
+
+    /// Asks, in bytes as they are on the wire.
+    pub(crate) fn ask(&mut self, wire: Vec<u8>) -> OutboundRequestId {
+        let sync = &mut self.swarm.behaviour_mut().sync;
+        sync.send_request(&self.node, wire)
+    }
+
+    /// What becomes of the next request that ends.
+    pub(crate) async fn outcome(&mut self) -> (OutboundRequestId, Outcome) {
+        loop {
+            if let Seen::Outcome(id, outcome) = self.see().await {
+                return (id, outcome);
+            }
+        }
+    }
+
+    /// Asks and waits for what becomes of it.
+    pub(crate) async fn ask_and_wait(&mut self, wire: Vec<u8>) -> Outcome {
+        let asked = self.ask(wire);
+        let waiting = async {
+            loop {
+                let (id, outcome) = self.outcome().await;
+                if id == asked {
+                    return outcome;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap()
+    }
+
+    /// Runs until the node has closed the connection.
+    pub(crate) async fn until_disconnected(&mut self) {
+        tokio::time::timeout(PATIENCE, async {
+            while !matches!(self.see().await, Seen::Closed) {}
+        })
+        .await
+        .expect("the node closes the connection");
+    }
+
+    /// Runs until something holds; `what` says what, if it never does.
+    pub(crate) async fn run_until(
+        &mut self,
+        what: &str,
+        mut holds: impl AsyncFnMut(&Self) -> bool,
+    ) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(self).await {
+            assert!(Instant::now() < deadline, "{what}");
+            self.run_for(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Publishes under the topic of blocks, as soon as the node listens.
+    pub(crate) async fn publish_block(&mut self, raw: Vec<u8>) {
+        self.publish(self.blocks.clone(), raw).await;
+    }
+
+    /// Publishes under the topic of transactions, as soon as the node listens.
+    pub(crate) async fn publish_transaction(&mut self, raw: Vec<u8>) {
+        self.publish(self.transactions.clone(), raw).await;
+    }
+
+    /// Publishes under the topic of blocks if it can: the node may have closed the
+    /// stream.
+    pub(crate) async fn try_publish_block(&mut self, raw: Vec<u8>) {
+        let topic = self.blocks.hash();
+        let _ = self.swarm.behaviour_mut().gossip.publish(topic, raw);
+        self.run_for(Duration::from_millis(20)).await;
+    }
+
+    /// Says of itself that it listens in so many places.
+    pub(crate) fn claim_addresses(&mut self, count: u32) {
+        for number in 0..count {
+            self.swarm.add_external_address(nowhere(number));
+        }
+    }
+
+    /// Says that so many others are there, each in several places.
+    pub(crate) fn know_peers(&mut self, count: u32) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for number in 0..count {
+            let peer = PeerId::random();
+            for place in 0..3 {
+                kad.add_address(&peer, nowhere(3 * number + place));
+            }
+        }
+    }
+
+    async fn publish(&mut self, topic: IdentTopic, raw: Vec<u8>) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            match gossip.publish(topic.hash(), raw.clone()) {
+                Ok(_) | Err(PublishError::Duplicate) => return,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            self.run_for(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// An address of this machine where nobody listens.
+fn nowhere(number: u32) -> Multiaddr {
+    let [_, a, b, c] = (number + 256).to_be_bytes();
+    format!("/ip4/127.{a}.{b}.{c}/tcp/1").parse().unwrap()
+}
+
+pub(crate) async fn node_info(node: &TestNode) -> v1::GetNodeInfoResponse {
+    let request = v1::GetNodeInfoRequest {};
+    let response = node.network().get_node_info(request).await;
+    response.unwrap().into_inner()
+}
+
+pub(crate) async fn peer_ids(node: &TestNode) -> Vec<String> {
+    let peers = node.peers().await.into_iter();
+    peers.map(|peer| peer.peer_id).collect()
+}
+
+pub(crate) async fn bans(node: &TestNode) -> Vec<String> {
+    let request = v1::ListBansRequest::default();
+    let response = node.admin().list_bans(request).await;
+    let bans = response.unwrap().into_inner().bans.into_iter();
+    bans.map(|ban| ban.peer).collect()
+}
+
+/// A node's opinion of a peer; none if that is not there.
+pub(crate) async fn score(node: &TestNode, peer: &str) -> Option<f64> {
+    let mut peers = node.peers().await.into_iter();
+    peers.find(|one| one.peer_id == peer).map(|one| one.score)
+}
+
+/// Bytes of memory that a node takes.
+pub(crate) fn resident_bytes(node: &TestNode) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() << 10
+}
+
+/// A node of a network that has one other, honest peer.
+pub(crate) async fn node_with_honest_peer(
+    network: &Network,
+    dirs: [&std::path::Path; 2],
+) -> (TestNode, TestNode) {
+    let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
+    let node = TestNode::start_with(network, dirs[0], &listen);
+    let honest = TestNode::start_with(network, dirs[1], &listen);
+    connect(&honest, &node).await;
+    (node, honest)
+}
+
+pub(crate) async fn connect(from: &TestNode, to: &TestNode) {
+    let address = node_info(to).await.listen_addresses.remove(0);
+    let request = v1::AddPeerRequest { address };
+    from.admin().add_peer(request).await.unwrap();
+}
+
+/// The two still follow each other, and neither holds anything against the other.
+pub(crate) async fn assert_in_step(network: &Network, node: &TestNode, honest: &TestNode) {
+    let hash = honest.mine(network, 1).await;
+    node.until_tip(&hash).await;
+    for (by, of) in [(node, honest), (honest, node)] {
+        let of = node_info(of).await.peer_id;
+        assert!(score(by, &of).await.expect("it is there") >= 0.0);
+        assert!(!bans(by).await.contains(&of));
+    }
+}

@@ -1,0 +1,7 @@
+//! The program: its settings, its start and stop, its files, and a validator's key and votes.
+
+#![allow(clippy::unwrap_used)]
+
+mod config;
+mod process;
+mod validators;

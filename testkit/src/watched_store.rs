@@ -1,0 +1,101 @@
+//! A store in memory that is watched: what is written to it and read from it is counted,
+//! and writing fails on demand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use pithead_consensus::BlockHash;
+use pithead_core::store::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
+
+use crate::nodes::memory;
+
+/// The store. Without more said, nothing fails.
+pub struct Watched {
+    inner: Arc<dyn Store>,
+    pub commits: AtomicUsize,
+    pub fails: AtomicBool,
+    reads: Arc<AtomicUsize>,
+}
+
+struct WatchedSnapshot {
+    inner: Box<dyn Snapshot>,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Watched {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: memory(),
+            commits: AtomicUsize::new(0),
+            fails: AtomicBool::new(false),
+            reads: Arc::new(AtomicUsize::new(0)),
+        })
+    }
+
+    /// How often something was read so far.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl Store for Watched {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(WatchedSnapshot {
+            inner: self.inner.snapshot()?,
+            reads: Arc::clone(&self.reads),
+        }))
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Database("the disk is full".to_owned()));
+        }
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.inner.commit(batch)
+    }
+
+    fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
+        self.inner.append_pending(record)
+    }
+
+    fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
+        self.inner.pending()
+    }
+
+    fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError> {
+        self.inner.rewrite_pending(records)
+    }
+
+    fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
+        self.inner.backup(dir)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+}
+
+impl Snapshot for WatchedSnapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.get(table, key)
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        descending: bool,
+    ) -> Result<Vec<KeyValue>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.range(table, from, to, limit, descending)
+    }
+
+    fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.body(hash)
+    }
+}
