@@ -226,7 +226,7 @@ impl Validators {
         let validator = signed.approval.validator;
         self.check_unsigned(&signed.approval)?;
         let key = self.member(&validator)?;
-        // # Consensus: §9 "signed under §2".
+        // # Consensus: §9 "its signature verifies under that validator's key".
         let message = signed.approval.signing_message(&self.genesis_hash);
         if key.verifies(&message, &signed.signature) {
             Ok(())
@@ -249,7 +249,7 @@ impl Validators {
 
     /// The key of a validator that must be one.
     pub(crate) fn member(&self, validator: &Address) -> Result<&PublicKey, ApprovalError> {
-        // # Consensus: §9 "The genesis lists the validators".
+        // # Consensus: §9 "its validator is one that the genesis lists".
         self.key(validator).ok_or(ApprovalError::NotAValidator {
             validator: *validator,
         })
@@ -263,15 +263,14 @@ impl Validators {
 
 /// Checks the form of a link: both ends are checkpoints, the source is below.
 pub(crate) fn check_link(interval: u32, link: &Link) -> Result<(), ApprovalError> {
-    // # Consensus: §9 "source_height" below "target_height".
+    // # Consensus: §9 "source_height is below target_height".
     if link.source.height >= link.target.height {
         return Err(ApprovalError::SourceNotBelowTarget {
             source_height: link.source.height,
             target_height: link.target.height,
         });
     }
-    // # Consensus: §9 "A checkpoint is a block whose height is a multiple of
-    // checkpoint_interval".
+    // # Consensus: §9 "both heights are multiples of checkpoint_interval".
     for height in [link.source.height, link.target.height] {
         let rest = height.0.checked_rem(u64::from(interval));
         if rest != Some(0) {

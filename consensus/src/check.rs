@@ -73,7 +73,7 @@ pub fn check_proof_of_work(
             found: header.version,
         });
     }
-    // # Consensus: §7 "bits is canonical compact form … ≤ the limit".
+    // # Consensus: §7 "bits is canonical, and its target does not exceed the limit".
     let target = header.bits.to_target()?;
     if target > params.pow_limit {
         return Err(HeaderError::TargetAboveLimit {
@@ -81,7 +81,7 @@ pub fn check_proof_of_work(
             limit: params.pow_limit,
         });
     }
-    // # Consensus: §1 "compared with the target as a little-endian integer".
+    // # Consensus: §7 "The block hash does not exceed the target".
     let hash = header.hash();
     if !target.is_met_by(&hash) {
         return Err(HeaderError::HighHash { hash, target });
@@ -105,7 +105,7 @@ pub fn check_header_in_context(
             parent: ancestors.parent_time,
         });
     }
-    // # Consensus: §7 "bits … must equal the expected value".
+    // # Consensus: §7 "bits must equal the expected value".
     let expected = expected_bits(params, ancestors);
     if header.bits != expected {
         return Err(HeaderError::WrongBits {
@@ -125,7 +125,7 @@ pub fn check_time_at(
     header: &BlockHeader,
     now: u64,
 ) -> Result<(), NotYet> {
-    // # Consensus: §7 "time ≤ now + max_future_secs … not yet, never invalid".
+    // # Consensus: §7 "time ≤ now + max_future_secs".
     if u64::from(header.time) > now.saturating_add(u64::from(params.max_future_secs)) {
         return Err(NotYet::TimeTooFarAhead {
             found: header.time,
@@ -141,7 +141,7 @@ pub fn check_time_at(
 /// # Errors
 /// [`NotYet::MissingParent`]: the header may be judged once its parent is there.
 pub fn known_parent<T>(header: &BlockHeader, parent: Option<T>) -> Result<T, NotYet> {
-    // # Consensus: §11 "not yet (missing parent …)".
+    // # Consensus: §11 "the parent is missing".
     parent.ok_or(NotYet::MissingParent {
         parent: header.prev,
     })
@@ -167,7 +167,7 @@ pub fn check_body(
     block: Block,
     hash: BlockHash,
 ) -> Result<CheckedBlock, BlockError> {
-    // # Consensus: §4 "merkle_root = sha256d(commitment)".
+    // # Consensus: §4 "The header's merkle_root equals sha256d(commitment)".
     let found = block.commitment.merkle_root();
     if found != block.header.merkle_root {
         return Err(BlockError::CommitmentMismatch {
@@ -175,7 +175,8 @@ pub fn check_body(
             expected: block.header.merkle_root,
         });
     }
-    // # Consensus: §4 "Merkle root over the encoded signed transactions".
+    // # Consensus: §4 "The commitment's transactions_root is the root of the
+    // transactions that came with it".
     let leaf_hashes: Vec<Hash256> = block
         .transactions
         .iter()
@@ -188,7 +189,7 @@ pub fn check_body(
             expected: block.commitment.transactions_root,
         });
     }
-    // # Consensus: §4 "encoded size ≤ max_block_bytes".
+    // # Consensus: §4 "The encoded block has at most max_block_bytes".
     let size = block.size();
     if size > usize::try_from(params.max_block_bytes).unwrap_or(usize::MAX) {
         return Err(BlockError::TooLarge {
@@ -219,7 +220,7 @@ pub fn check_body(
 /// [`TransactionError`], one variant a rule.
 pub fn check_transaction(transaction: &SignedTransaction) -> Result<(), TransactionError> {
     let body = &transaction.body;
-    // # Consensus: §3 "1 to 255 outputs, each amount ≥ 1". More than 255 do not decode.
+    // # Consensus: §3 "1 to 255 outputs, each at least 1 grain". More than 255 do not decode.
     if body.outputs.is_empty() {
         return Err(TransactionError::NoOutputs);
     }
@@ -234,8 +235,8 @@ pub fn check_transaction(transaction: &SignedTransaction) -> Result<(), Transact
     if body.total().is_none() {
         return Err(TransactionError::TotalOutOfRange);
     }
-    // # Consensus: §3 "The key is present if and only if sequence == 0 …
-    // sender = address(key) is checked at that point".
+    // # Consensus: §3 "the key is there if and only if the sequence is 0".
+    // # Consensus: §3 "with a key: its address is the sender".
     match (&transaction.key, body.sequence) {
         (None, 0) => Err(TransactionError::KeyMissing),
         (Some(_), sequence @ 1..) => Err(TransactionError::KeySuperfluous { sequence }),

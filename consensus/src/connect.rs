@@ -83,7 +83,7 @@ pub fn connect_block(
     verified: &HashSet<Hash256>,
 ) -> Result<ConnectedBlock, BlockError> {
     let commitment = &block.block().commitment;
-    // # Consensus: §4 "root of the account state as it stood before this block".
+    // # Consensus: §4 "root of the state before this block".
     if commitment.state_root != context.state_root {
         return Err(BlockError::StateRootMismatch {
             found: commitment.state_root,
@@ -116,8 +116,8 @@ pub fn connect_block(
         address: commitment.reward_address,
         amount: subsidy.checked_add(fees).ok_or_else(out_of_range)?,
     };
-    // # Consensus: §5 "last, credit the reward … of the block reward_maturity
-    // blocks back (0 = this block's own)".
+    // # Consensus: §5 "Pay out the reward (subsidy + fees) of the block
+    // reward_maturity blocks back to that block's reward address".
     let paid = if context.params.reward_maturity == 0 {
         Some(reward)
     } else {
@@ -168,7 +168,7 @@ pub fn check_signature(
         .or(key_on_record)
         .ok_or(TransactionError::BadSignature)?;
     let message = transaction.body.signing_message(&params.genesis_hash);
-    // # Consensus: §3 "the signature verifies under the key on record".
+    // # Consensus: §3 "the signature verifies under the key given or on record".
     if key.verifies(&message, &transaction.signature) {
         Ok(())
     } else {
@@ -181,14 +181,14 @@ fn check_spendable(
     total: Option<Amount>,
     account: &Account,
 ) -> Result<Amount, TransactionError> {
-    // # Consensus: §3 "sequence equals the account's".
+    // # Consensus: §3 "the sequence is the account's".
     if sequence != account.sequence {
         return Err(TransactionError::WrongSequence {
             found: sequence,
             expected: account.sequence,
         });
     }
-    // # Consensus: §3 "balance ≥ amounts + fee".
+    // # Consensus: §3 "the balance covers amounts + fee".
     let needed = total.ok_or(TransactionError::TotalOutOfRange)?;
     account
         .balance

@@ -52,7 +52,8 @@ impl Decode for Account {
     fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let balance = reader.amount("balance")?;
         let sequence = reader.u64("sequence")?;
-        // # Consensus: §5 "key on record … implied by sequence > 0".
+        // # Consensus: §5 "An account's key is on record if and only if its
+        // sequence is above 0".
         let key = if sequence > 0 {
             Some(PublicKey::from_modulus(
                 &reader.array::<MODULUS_LEN>("public key")?,

@@ -208,7 +208,7 @@ impl Decode for SignedTransaction {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        // # Consensus: §3 "encoded size ≤ 16,384 bytes".
+        // # Consensus: §3 "signed transaction at most 16,384 bytes".
         if bytes.len() > MAX_TRANSACTION_BYTES {
             return Err(DecodeError::OverLimit {
                 field: "transaction size",

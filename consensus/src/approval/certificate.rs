@@ -101,7 +101,7 @@ impl Certificate {
             });
         };
         let link = first.approval.link;
-        // # Consensus: §9 "approvals with one (source, target)".
+        // # Consensus: §9 "a quorum of distinct approvals of one link".
         if let Some(other) = approvals.clone().find(|each| each.approval.link != link) {
             return Err(CertificateError::MixedLinks {
                 found: other.approval.link,
@@ -146,12 +146,13 @@ impl Certificate {
         &'a self,
         validators: &'a Validators,
     ) -> Result<Vec<Signer<'a>>, CertificateError> {
-        // # Consensus: §9 "No validators: the rule is off".
+        // # Consensus: §9 "Without validators the quorum must be 0, the rule is off".
         if validators.is_empty() {
             return Err(CertificateError::NoValidators);
         }
         validators.check_link(&self.link)?;
-        // # Consensus: §9 "verify membership and duplicates before any signature".
+        // # Consensus: §9 "Membership and duplicates are checked before any
+        // signature".
         let mut signers: BTreeMap<Address, (&PublicKey, &Signature)> = BTreeMap::new();
         for (validator, signature) in &self.approvals {
             let key = validators.member(validator)?;
@@ -161,7 +162,7 @@ impl Certificate {
                 });
             }
         }
-        // # Consensus: §9 "quorum distinct approvals".
+        // # Consensus: §9 "a quorum of distinct approvals".
         let needed = validators.quorum();
         if signers.len() < needed {
             return Err(CertificateError::TooFewApprovals {

@@ -56,7 +56,7 @@ pub struct Finality {
 #[must_use]
 pub fn finalised_by(interval: u32, link: &Link) -> Option<Checkpoint> {
     // # Consensus: §9 "final once the next checkpoint after it is approved with
-    // it as source".
+    // it as the source".
     let next = link.source.height.0.checked_add(u64::from(interval))?;
     (link.target.height.0 == next).then_some(link.source)
 }
@@ -99,7 +99,7 @@ impl Finality {
     /// Whether a checkpoint is approved.
     #[must_use]
     pub fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        // # Consensus: §9 "Genesis is approved and final".
+        // # Consensus: §9 "The genesis is approved and final".
         *checkpoint == self.genesis
             || self
                 .links
@@ -166,7 +166,8 @@ impl Finality {
         if known(&link.target.height) == Some(link) {
             return Ok(Outcome::Known);
         }
-        // # Consensus: §9 "source approved".
+        // # Consensus: §9 "If its source is not approved yet, the certificate is
+        // not yet valid".
         let approved = link.source == self.genesis
             || known(&link.source.height).is_some_and(|found| found.target == link.source);
         if !approved {
@@ -174,8 +175,8 @@ impl Finality {
                 source_checkpoint: link.source,
             });
         }
-        // # Consensus: §9 "Two conflicting certificates: keep both as evidence,
-        // stop finalising, raise an alarm, follow proof of work".
+        // # Consensus: §9 "Two conflicting certificates are kept as evidence: the
+        // node stops finalising, raises an alarm and goes on by proof of work".
         let mut staged = before.range(link.source.height..).map(|(_, found)| found);
         let earlier = self
             .conflicting(link)

@@ -129,11 +129,11 @@ pub fn offence(a: &Link, b: &Link) -> Option<Offence> {
     if a == b {
         None
     } else if a.target.height == b.target.height {
-        // # Consensus: §9 (1) "never signs two approvals with one target height".
+        // # Consensus: §9 "never signs two approvals with one target height".
         Some(Offence::DoubleVote)
     } else if surrounds(a, b) || surrounds(b, a) {
-        // # Consensus: §9 (2) "never signs one that surrounds, or is surrounded
-        // by, an earlier one".
+        // # Consensus: §9 "never signs one that surrounds an earlier one or is
+        // surrounded by it".
         Some(Offence::SurroundVote)
     } else {
         None
@@ -335,28 +335,29 @@ pub fn check_vote(
         |checkpoint: &Checkpoint| best_chain(checkpoint.height) == Some(checkpoint.hash);
     check_link(context.checkpoint_interval, link)?;
     record.check(link)?;
-    // # Consensus: §9 (3) "only fully validated best-chain checkpoints".
+    // # Consensus: §9 "approves only checkpoints of its fully validated best chain".
     if !on_best_chain(&link.target) {
         return Err(VoteError::TargetNotOnBestChain {
             target: link.target,
         });
     }
-    // # Consensus: §9 (3) "that descend from its last final block".
+    // # Consensus: §9 "above its last final block".
     if link.target.height <= context.last_final.height || !on_best_chain(&context.last_final) {
         return Err(VoteError::TargetNotAboveFinal {
             last_final: context.last_final,
         });
     }
-    // # Consensus: §9 (3) "with the highest approved checkpoint that it knows as
-    // source".
+    // # Consensus: §9 "with the highest approved checkpoint that it knows as
+    // the source".
     if link.source != context.highest_approved {
         return Err(VoteError::WrongSource {
             found: link.source,
             expected: context.highest_approved,
         });
     }
-    // Fork choice keeps the best chain on the highest approved checkpoint unless
-    // the last final block forbids it; a vote across two branches says nothing.
+    // # Consensus: §9 "The source lies on that chain, too". Fork choice keeps the
+    // best chain on the highest approved checkpoint, unless the last final block
+    // forbids it.
     if !on_best_chain(&link.source) {
         return Err(VoteError::SourceNotAncestor {
             source_checkpoint: link.source,

@@ -291,7 +291,8 @@ impl GenesisFile {
                 })
             };
         }
-        // # Consensus: §9 "refused unless 3·quorum > 2·n".
+        // # Consensus: §9 "A genesis with n validators is refused unless
+        // 3 · quorum > 2 · n and quorum ≤ n".
         if quorum.saturating_mul(3) <= count.saturating_mul(2) || quorum > count {
             return Err(GenesisError::UnsafeQuorum {
                 quorum: self.approval_quorum,
