@@ -1,12 +1,7 @@
 //! The same inputs to crates that others wrote: `bitcoin` for headers, targets
 //! and work, `rsa` for signatures. Both must always agree with this one.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
 use bitcoin::hashes::Hash as _;
-use common::key;
 use pithead_consensus::{
     BlockHash, BlockHeader, CompactTarget, Decode, Encode, Hash256, PublicKey, Signature, Target,
 };
@@ -16,6 +11,8 @@ use rsa::pss::{BlindedSigningKey, VerifyingKey};
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Verifier as _};
 use rsa::traits::PublicKeyParts as _;
 use sha2::Sha256;
+
+use crate::common::{KEYS, key};
 
 prop_compose! {
     fn headers()(
@@ -97,7 +94,7 @@ proptest! {
 
     #[test]
     fn signatures_pass_between_the_libraries(
-        index in 0..common::KEYS,
+        index in 0..KEYS,
         message in proptest::collection::vec(any::<u8>(), 0..300),
         seed: u64,
         bit in 0..2048usize,
@@ -131,7 +128,7 @@ proptest! {
         let mut longer = message.clone();
         longer.push(0);
         prop_assert!(!ours.public.verifies(&longer, &made));
-        prop_assert!(!key((index + 1) % common::KEYS).public.verifies(&message, &made));
+        prop_assert!(!key((index + 1) % KEYS).public.verifies(&message, &made));
         let mut modulus = *ours.public.modulus();
         modulus[bit / 8] ^= 1 << (bit % 8);
         if let Ok(altered) = PublicKey::from_modulus(&modulus) {

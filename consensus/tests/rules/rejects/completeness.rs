@@ -80,7 +80,7 @@ fn error_types() -> (BTreeMap<String, Vec<String>>, BTreeSet<String>) {
 }
 
 fn has_test(file: &str, test: &str) -> bool {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rejects")).join(file);
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rules/rejects")).join(file);
     fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("#[test]\nfn {test}()")))
 }
 

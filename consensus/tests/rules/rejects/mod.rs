@@ -2,11 +2,6 @@
 //! test per rule, named after its variant"). A module holds one enum's, named
 //! after it; [`completeness`] reads the source and fails where one is missing.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "../common/mod.rs"]
-mod common;
-
 mod approval_error;
 mod block_error;
 mod certificate_error;

@@ -1,12 +1,6 @@
 //! Everything that the reference implementation in Python wrote down
 //! (`tests/reference/`) must come out the same here.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::chain::{Chain, MemoryTree};
-use common::grains;
 use pithead_consensus::approval::{Approval, Checkpoint, Link, SignedApproval};
 use pithead_consensus::difficulty::{Ancestors, expected_bits};
 use pithead_consensus::genesis::{GenesisFile, Network};
@@ -19,10 +13,13 @@ use pithead_consensus::{
 };
 use serde_json::Value;
 
+use crate::common::chain::{Chain, MemoryTree};
+use crate::common::{KEYS, grains, key};
+
 /// One section of the vectors, never empty.
 fn section(name: &str) -> Vec<Value> {
     let all: Value =
-        serde_json::from_str(include_str!("../../tests/reference/vectors.json")).unwrap();
+        serde_json::from_str(include_str!("../../../tests/reference/vectors.json")).unwrap();
     let list = all[name].as_array().unwrap().clone();
     assert!(!list.is_empty());
     list
@@ -58,9 +55,9 @@ fn network(name: &Value) -> Network {
 #[test]
 fn addresses() {
     for (index, case) in section("keys").iter().enumerate() {
-        let key = PublicKey::from_modulus(&bytes(&case["modulus"])).unwrap();
-        assert_eq!(key, common::key(index).public);
-        let address = Address::of_key(&key);
+        let public = PublicKey::from_modulus(&bytes(&case["modulus"])).unwrap();
+        assert_eq!(public, key(index).public);
+        let address = Address::of_key(&public);
         assert_eq!(address.0, array(&case["payload"]));
         for (prefix, text) in case["texts"].as_object().unwrap() {
             let prefix = AddressPrefix::new(prefix).unwrap();
@@ -131,8 +128,8 @@ fn transactions() {
             Ok(transaction.clone())
         );
         // Signed in Python, verified here.
-        let signer = (0..common::KEYS)
-            .map(common::key)
+        let signer = (0..KEYS)
+            .map(key)
             .find(|key| key.address == transaction.body.sender)
             .unwrap();
         assert!(
@@ -283,7 +280,7 @@ fn approvals() {
 #[test]
 fn a_whole_chain() {
     let all: Value =
-        serde_json::from_str(include_str!("../../tests/reference/vectors.json")).unwrap();
+        serde_json::from_str(include_str!("../../../tests/reference/vectors.json")).unwrap();
     let case = &all["chain"];
     let file = GenesisFile::from_toml(case["toml"].as_str().unwrap()).unwrap();
     let mut chain = Chain::new(&file);

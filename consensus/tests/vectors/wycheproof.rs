@@ -1,8 +1,6 @@
 //! Wycheproof's RSA signatures: what protocol §2 allows is accepted, everything
 //! else is refused, also where it is a good signature of another kind.
 
-#![allow(clippy::unwrap_used)]
-
 use pithead_consensus::{PublicKey, Signature};
 use wycheproof::{HashFunction, Mgf, TestResult, rsa_pkcs1_verify, rsa_pss_verify};
 

@@ -1,7 +1,5 @@
 //! The order of chains of protocol §8, and that it is an order.
 
-#![allow(clippy::unwrap_used)]
-
 use std::cmp::Ordering;
 
 use pithead_consensus::fork_choice::{Candidate, compare};

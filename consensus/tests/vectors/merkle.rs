@@ -1,8 +1,6 @@
 //! RFC 6962 trees: the values published with certificate transparency, and
 //! every root and audit path against the RFC's recursive definition.
 
-#![allow(clippy::unwrap_used)]
-
 use pithead_consensus::Hash256;
 use pithead_consensus::hash::sha256;
 use pithead_consensus::merkle::{audit_path, leaf_hash, node_hash, root, root_of_path};

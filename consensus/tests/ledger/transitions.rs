@@ -1,20 +1,17 @@
-//! The account ledger over random chains of blocks: disconnecting is exact,
-//! money is neither made nor lost, and roots depend on nothing but the state.
-
-#![allow(clippy::unwrap_used)]
-
-mod common;
+//! Random chains of blocks: disconnecting is exact, and money is neither made nor
+//! lost.
 
 use std::collections::{BTreeMap, HashSet};
 
-use common::chain::{Chain, MemoryTree, easy_network};
-use common::{grains, key};
 use pithead_consensus::check::{BlockError, TransactionError};
 use pithead_consensus::connect::touched_addresses;
-use pithead_consensus::state_tree::{EMPTY_ROOT, update};
-use pithead_consensus::{Account, Address, Hash256};
+use pithead_consensus::state::UndoRecord;
+use pithead_consensus::{Account, Address, Block, Decode as _, Encode as _, Hash256};
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+use crate::common::chain::{Chain, MemoryTree, easy_network};
+use crate::common::{KEYS, grains, key};
 
 const PIT: u64 = 100_000_000;
 /// Keys that spend; the others only receive.
@@ -24,7 +21,7 @@ const SPENDERS: usize = 4;
 type Draw = (usize, u64, Vec<(usize, u64)>);
 
 fn payments() -> impl Strategy<Value = Vec<Draw>> {
-    let outputs = vec((0..common::KEYS, 1..3 * PIT), 1..4);
+    let outputs = vec((0..KEYS, 1..3 * PIT), 1..4);
     vec((0..SPENDERS, 0..PIT, outputs), 0..5)
 }
 
@@ -35,7 +32,7 @@ fn next_block(
     payments: &[Draw],
     reward: usize,
     elapsed: u32,
-) -> pithead_consensus::Block {
+) -> Block {
     let genesis = chain.genesis.params.genesis_hash;
     let mut sequences: BTreeMap<Address, u64> = BTreeMap::new();
     let transactions = payments
@@ -67,7 +64,7 @@ proptest! {
 
     #[test]
     fn disconnecting_is_exact_and_money_is_conserved(
-        blocks in vec((payments(), 0..common::KEYS, 0..5u32), 1..6),
+        blocks in vec((payments(), 0..KEYS, 0..5u32), 1..6),
         maturity in prop::sample::select(vec![0u32, 1, 2, 4]),
     ) {
         let mut chain = Chain::new(&easy_network(&allocations(), maturity));
@@ -121,7 +118,7 @@ proptest! {
         prop_assume!(chain.connect(first).is_ok());
         let left = next_block(&chain, &left, 6, 2);
         let right = next_block(&chain, &right, 7, 3);
-        let apply = |chain: &mut Chain, block: &pithead_consensus::Block| {
+        let apply = |chain: &mut Chain, block: &Block| {
             chain.connect(block.clone()).is_ok().then(|| {
                 let state = (chain.accounts.clone(), chain.roots.clone());
                 chain.disconnect();
@@ -132,107 +129,6 @@ proptest! {
         apply(&mut chain, &right);
         prop_assert_eq!(apply(&mut chain, &left), once);
     }
-
-    /// The root depends on the state alone: not on how changes were batched, in
-    /// what order they came, or what stood there before.
-    #[test]
-    fn roots_do_not_depend_on_history(
-        accounts in prop::collection::btree_map(
-            any::<[u8; 32]>(), (0..1_000_000u64, any::<u64>()), 1..60),
-        cuts in vec(any::<prop::sample::Index>(), 0..5),
-        reverse: bool,
-    ) {
-        let mut accounts: Vec<(Address, Account)> = accounts
-            .into_iter()
-            .map(|(address, (balance, sequence))| {
-                let balance = grains(balance);
-                (Address(address), Account { balance, sequence, key: None })
-            })
-            .collect();
-        let mut whole = MemoryTree::default();
-        let expected = whole.update(0, &accounts);
-        if reverse {
-            accounts.reverse();
-        }
-
-        // In batches, each account first with another value.
-        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(accounts.len())).collect();
-        places.extend([0, accounts.len()]);
-        places.sort_unstable();
-        let mut tree = MemoryTree::default();
-        let older: Vec<_> = accounts
-            .iter()
-            .map(|(address, account)| {
-                let sequence = account.sequence ^ 1;
-                (*address, Account { sequence, ..account.clone() })
-            })
-            .collect();
-        let older_root = tree.update(0, &older);
-        let mut root = older_root;
-        let mut version = 0;
-        for pair in places.windows(2) {
-            version += 1;
-            root = tree.update(version, &accounts[pair[0]..pair[1]]);
-        }
-        prop_assert_eq!(root, expected);
-
-        // Versions can be dropped and made again.
-        let all = tree.clone();
-        tree.drop_from(1);
-        prop_assert_eq!(tree.update(1, &[]), older_root, "what is left is the first version");
-        tree.drop_from(1);
-        let mut version = 0;
-        for pair in places.windows(2) {
-            version += 1;
-            root = tree.update(version, &accounts[pair[0]..pair[1]]);
-        }
-        prop_assert_eq!(root, expected);
-        prop_assert_eq!(tree, all);
-    }
-}
-
-#[test]
-fn an_update_without_changes_copies_the_root() {
-    let mut tree = MemoryTree::default();
-    assert_eq!(tree.update(0, &[]), EMPTY_ROOT);
-    assert_eq!(tree.update(1, &[]), EMPTY_ROOT);
-    let account = Account {
-        balance: grains(1),
-        ..Account::default()
-    };
-    let root = tree.update(2, &[(key(0).address, account)]);
-    assert_ne!(root, EMPTY_ROOT);
-    let nothing: [(&Address, &Account); 0] = [];
-    let empty = update(&tree, 3, nothing).unwrap();
-    assert_eq!(empty.root, root);
-    assert_eq!(empty.nodes.len(), 1, "the root of the new version");
-    assert_eq!(empty.stale, Vec::<Vec<u8>>::new());
-}
-
-#[test]
-fn pruning_stale_nodes_keeps_the_tree_whole() {
-    let account = |balance| Account {
-        balance: grains(balance),
-        ..Account::default()
-    };
-    let address = |n: u64| Address(pithead_consensus::hash::sha256(&n.to_le_bytes()));
-    let mut kept = MemoryTree::default();
-    let mut pruned = MemoryTree::default();
-    for version in 0..20 {
-        let changes: Vec<_> = (0..30)
-            .map(|n| (address(n * 7 % (version + 3)), account(version * 100 + n)))
-            .collect::<BTreeMap<_, _>>()
-            .into_iter()
-            .collect();
-        let expected = kept.update(version, &changes);
-        let step = update(&pruned, version, changes.iter().map(|(a, b)| (a, b))).unwrap();
-        assert_eq!(step.root, expected);
-        pruned.nodes.extend(step.nodes);
-        for key in step.stale {
-            assert!(pruned.nodes.remove(&key).is_some());
-        }
-    }
-    assert!(pruned.nodes.len() < kept.nodes.len());
 }
 
 #[test]
@@ -290,8 +186,6 @@ fn rewards_mature_on_time() {
 
 #[test]
 fn the_undo_record_survives_its_encoding() {
-    use pithead_consensus::state::UndoRecord;
-    use pithead_consensus::{Decode as _, Encode as _};
     let mut chain = Chain::new(&easy_network(&allocations(), 0));
     let genesis = chain.genesis.params.genesis_hash;
     let before = chain.accounts.clone();

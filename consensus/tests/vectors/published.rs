@@ -2,8 +2,6 @@
 //! and first hundred headers, Wycheproof's PSS file. They lie beside the
 //! repository; where that folder is missing, each test says that it was skipped.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
