@@ -1,11 +1,12 @@
-//! Validators' approvals of checkpoints (protocol §9): what is signed, who may
-//! sign it, and how bytes become an approval that can be believed.
+//! Validators' approvals of checkpoints (protocol §9). This file has the approval
+//! itself, its encoding, and the check of its form and signature.
 //!
-//! The parts: [`vote`] holds the rules that a validator keeps before it signs,
-//! [`evidence`] proves that one broke them, [`certificate`] gathers a quorum,
-//! and [`finality`] follows from certificates which checkpoints are approved
-//! and which are final. None of them reads a chain: what the rules need to know
-//! about one comes in as arguments.
+//! - [`vote`]: the rules that a validator keeps before it signs;
+//! - [`evidence`]: the proof that a validator broke them;
+//! - [`certificate`]: a quorum of approvals;
+//! - [`finality`]: which checkpoints certificates approve and make final.
+//!
+//! No file here reads a chain. What the rules need of it comes in as arguments.
 
 pub mod certificate;
 pub mod evidence;
@@ -37,46 +38,41 @@ pub(crate) const LINK_BYTES: usize = 2 * CHECKPOINT_BYTES;
 /// A block whose height is a multiple of the checkpoint interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Checkpoint {
-    /// Its height.
     pub height: Height,
-    /// Its hash.
     pub hash: BlockHash,
 }
 
-/// What a vote asserts: from an approved checkpoint to a later one.
+/// The source and the target of a vote: an approved checkpoint and a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
-    /// The approved checkpoint that the vote builds on.
+    /// The approved checkpoint on which the vote builds.
     pub source: Checkpoint,
-    /// The checkpoint that it approves.
+    /// The checkpoint that the vote approves.
     pub target: Checkpoint,
 }
 
 /// The body of an approval (protocol §9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Approval {
-    /// Who approves.
     pub validator: Address,
-    /// What it approves.
     pub link: Link,
 }
 
 /// An approval with its validator's signature.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SignedApproval {
-    /// What is signed.
     pub approval: Approval,
     /// Signature of [`Approval::signing_message`].
     pub signature: Signature,
 }
 
-/// An approval whose signature was found good: only [`Validators::verify`] makes
-/// one, so that nobody need look twice.
+/// An approval that passed [`Validators::check`] on a network. Only
+/// [`Validators::verify`] makes one, so its signature need not be checked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedApproval(SignedApproval);
 
 impl VerifiedApproval {
-    /// What was verified.
+    /// The approval that was verified.
     #[must_use]
     pub fn signed(&self) -> &SignedApproval {
         &self.0
@@ -95,7 +91,7 @@ pub struct Validators {
 /// An approval breaks a rule for ever (protocol §9, §11: invalid).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ApprovalError {
-    /// §9: a vote goes from a checkpoint to a later one.
+    /// §9: `source_height` is below `target_height`.
     #[error("target height {target_height} is not above source height {source_height}")]
     SourceNotBelowTarget {
         /// Height of the source.
@@ -103,32 +99,31 @@ pub enum ApprovalError {
         /// Height of the target.
         target_height: Height,
     },
-    /// §9: both ends are checkpoints.
+    /// §9: both heights are multiples of the checkpoint interval.
     #[error("height {height} is no checkpoint: the interval is {interval} blocks")]
     NotACheckpoint {
-        /// The height found.
         height: Height,
         /// The network's checkpoint interval, blocks.
         interval: u32,
     },
-    /// §9: the genesis lists the validators.
+    /// §9: the validator is one that the genesis lists.
     #[error("{validator:?} is not a validator of this network")]
     NotAValidator {
-        /// Who claims to be one.
+        /// The address in the approval.
         validator: Address,
     },
-    /// §2: the signature.
+    /// §9: the signature verifies under the validator's key.
     #[error(
         "the signature of {validator:?} does not verify: wrong key, altered content, or signed for another chain"
     )]
     BadSignature {
-        /// Whose it is said to be.
+        /// The validator that the approval names.
         validator: Address,
     },
 }
 
 impl Checkpoint {
-    /// The genesis block, which is a checkpoint, approved and final.
+    /// The checkpoint of the genesis block, which is approved and final.
     #[must_use]
     pub fn genesis(hash: BlockHash) -> Self {
         Self {
@@ -166,13 +161,13 @@ impl Validators {
         }
     }
 
-    /// Whether there are none: the chain is then plain proof of work.
+    /// Whether there are no validators. The chain is then plain proof of work.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// How many there are.
+    /// The number of validators.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -184,19 +179,19 @@ impl Validators {
         usize::try_from(self.quorum).unwrap_or(usize::MAX)
     }
 
-    /// The genesis block, on which every vote rests in the end.
+    /// The checkpoint of the genesis block, on which every chain of votes rests.
     #[must_use]
     pub fn genesis(&self) -> Checkpoint {
         Checkpoint::genesis(self.genesis_hash)
     }
 
-    /// Every how many blocks there is a checkpoint.
+    /// Blocks from one checkpoint to the next.
     #[must_use]
     pub fn checkpoint_interval(&self) -> u32 {
         self.checkpoint_interval
     }
 
-    /// Their addresses, ascending.
+    /// The validators' addresses, ascending.
     pub fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.keys.keys()
     }
@@ -207,8 +202,8 @@ impl Validators {
         self.keys.get(validator)
     }
 
-    /// Checks the form of an approval and that its validator is one: all but the
-    /// signature.
+    /// Checks the form of an approval and that the genesis lists its validator. It does
+    /// not check the signature.
     ///
     /// # Errors
     /// [`ApprovalError`], one variant a rule.
@@ -217,8 +212,7 @@ impl Validators {
         self.member(&approval.validator).map(|_| ())
     }
 
-    /// Checks what an approval shows by itself; the signature, which costs most,
-    /// comes last.
+    /// Checks an approval by itself. The signature, which costs most, comes last.
     ///
     /// # Errors
     /// [`ApprovalError`], one variant a rule.
@@ -235,7 +229,7 @@ impl Validators {
         }
     }
 
-    /// The same, and keeps the finding with the approval.
+    /// Checks an approval, and wraps it so that others need not check it again.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -247,7 +241,7 @@ impl Validators {
         &self.genesis_hash
     }
 
-    /// The key of a validator that must be one.
+    /// The key of a validator, or an error if the genesis does not list it.
     pub(crate) fn member(&self, validator: &Address) -> Result<&PublicKey, ApprovalError> {
         // # Consensus: §9 "its validator is one that the genesis lists".
         self.key(validator).ok_or(ApprovalError::NotAValidator {
@@ -261,7 +255,8 @@ impl Validators {
     }
 }
 
-/// Checks the form of a link: both ends are checkpoints, the source is below.
+/// Checks the form of a link: both ends are checkpoints, and the source is below the
+/// target.
 pub(crate) fn check_link(interval: u32, link: &Link) -> Result<(), ApprovalError> {
     // # Consensus: §9 "source_height is below target_height".
     if link.source.height >= link.target.height {

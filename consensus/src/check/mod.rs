@@ -1,5 +1,6 @@
-//! Rules that need little or no context: headers, and what stands in a block
-//! by itself (protocol §3, §4, §7). [`crate::connect`] holds the rest.
+//! The rules for headers, and those that a block or a transaction must keep by itself
+//! (protocol §3, §4, §7). They need no accounts; [`crate::connect`] has the rules that
+//! do. Start with [`check_block`].
 
 mod error;
 
@@ -9,14 +10,14 @@ use crate::block::{BASE_VERSION, Block, BlockHeader, VERSION_FIXED_MASK};
 use crate::difficulty::{Ancestors, expected_bits};
 use crate::genesis::ConsensusParams;
 use crate::hash::{BlockHash, Hash256, Txid};
-use crate::height::Height;
 use crate::merkle;
 use crate::target::Work;
 use crate::transaction::SignedTransaction;
 
 pub use error::{BlockError, HeaderError, NotYet, TransactionError};
 
-/// A block whose context-free rules hold, with the hashes computed on the way.
+/// A block that keeps every rule which needs no context. It holds the hashes that
+/// were computed on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedBlock {
     block: Block,
@@ -33,7 +34,7 @@ impl CheckedBlock {
         &self.block
     }
 
-    /// Its hash.
+    /// The block's hash.
     #[must_use]
     pub fn hash(&self) -> BlockHash {
         self.hash
@@ -58,8 +59,8 @@ impl CheckedBlock {
     }
 }
 
-/// Checks what a header shows by itself: version, compact target and proof of
-/// work. Returns the block hash and the block's work.
+/// Checks a header by itself: version, compact target and proof of work. Returns the
+/// block hash and the block's work.
 ///
 /// # Errors
 /// [`HeaderError`], one variant a rule.
@@ -89,7 +90,7 @@ pub fn check_proof_of_work(
     Ok((hash, target.work()))
 }
 
-/// Checks a header against its ancestors: time and expected target.
+/// Checks a header's time and target against its ancestors.
 ///
 /// # Errors
 /// [`HeaderError`], one variant a rule.
@@ -136,10 +137,11 @@ pub fn check_time_at(
     Ok(())
 }
 
-/// What the caller knows of a header's parent, if it knows any.
+/// Returns what the caller found out about a header's parent.
 ///
 /// # Errors
-/// [`NotYet::MissingParent`]: the header may be judged once its parent is there.
+/// [`NotYet::MissingParent`] if the caller does not know the parent: the header can be
+/// checked once the parent is there.
 pub fn known_parent<T>(header: &BlockHeader, parent: Option<T>) -> Result<T, NotYet> {
     // # Consensus: §11 "the parent is missing".
     parent.ok_or(NotYet::MissingParent {
@@ -147,8 +149,8 @@ pub fn known_parent<T>(header: &BlockHeader, parent: Option<T>) -> Result<T, Not
     })
 }
 
-/// Checks all that a block shows by itself. The checks that tie the body to
-/// the header come first, so that a mutated body can't condemn its header.
+/// Checks a block by itself. The checks that tie the body to the header come first:
+/// an altered body must not prove the header invalid.
 ///
 /// # Errors
 /// [`BlockError`], one variant a rule.
@@ -157,8 +159,7 @@ pub fn check_block(params: &ConsensusParams, block: Block) -> Result<CheckedBloc
     check_body(params, block, hash)
 }
 
-/// Checks a block except for its proof of work: for templates, which have none
-/// yet.
+/// Checks a block without its proof of work. Block templates have none yet.
 ///
 /// # Errors
 /// [`BlockError`], one variant a rule.
@@ -214,13 +215,14 @@ pub fn check_body(
     })
 }
 
-/// Checks what a transaction shows by itself (protocol §3).
+/// Checks a transaction by itself (protocol §3).
 ///
 /// # Errors
 /// [`TransactionError`], one variant a rule.
 pub fn check_transaction(transaction: &SignedTransaction) -> Result<(), TransactionError> {
     let body = &transaction.body;
-    // # Consensus: §3 "1 to 255 outputs, each at least 1 grain". More than 255 do not decode.
+    // # Consensus: §3 "1 to 255 outputs, each at least 1 grain".
+    // The decoder refuses more than 255.
     if body.outputs.is_empty() {
         return Err(TransactionError::NoOutputs);
     }
@@ -248,13 +250,4 @@ pub fn check_transaction(transaction: &SignedTransaction) -> Result<(), Transact
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a block of this height is a checkpoint (protocol §9).
-#[must_use]
-pub fn is_checkpoint(params: &ConsensusParams, height: Height) -> bool {
-    height
-        .0
-        .checked_rem(u64::from(params.checkpoint_interval))
-        .is_some_and(|rest| rest == 0)
 }

@@ -19,12 +19,12 @@ pub use error::GenesisError;
 pub use file::{AllocationEntry, GenesisFile, ValidatorEntry};
 pub use network::Network;
 
-/// The parameters that every rule refers to (protocol §10).
+/// The parameters of a network, which the rules refer to (protocol §10).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsensusParams {
-    /// Hash of the genesis block: names the chain in every signed message.
+    /// Hash of the genesis block. It names the chain in every signed message.
     pub genesis_hash: BlockHash,
-    /// Easiest target that a header may carry.
+    /// The easiest target that a header may carry.
     pub pow_limit: Target,
     /// Intended mean time between blocks, seconds.
     pub block_interval_secs: u32,
@@ -34,11 +34,11 @@ pub struct ConsensusParams {
     pub max_future_secs: u32,
     /// Largest encoded block, bytes.
     pub max_block_bytes: u32,
-    /// Blocks until a reward is paid out; 0: with its own block.
+    /// Blocks until a reward is paid out. With 0 a block pays out its own reward.
     pub reward_maturity: u32,
-    /// Every how many blocks there is a checkpoint.
+    /// A checkpoint is a block whose height is a multiple of this.
     pub checkpoint_interval: u32,
-    /// Approvals that make a certificate.
+    /// How many approvals make a certificate.
     pub approval_quorum: u32,
 }
 
@@ -49,12 +49,10 @@ pub struct Genesis {
     pub name: String,
     /// Prefix of its addresses.
     pub prefix: AddressPrefix,
-    /// The genesis block: header and commitment, no transactions.
+    /// The genesis block, which has no transactions.
     pub block: Block,
-    /// Its parameters.
     pub params: ConsensusParams,
-    /// The first accounts.
     pub allocations: BTreeMap<Address, Amount>,
-    /// The validators' keys, in the file's order; their addresses follow.
+    /// The validators' keys, in the file's order.
     pub validators: Vec<PublicKey>,
 }

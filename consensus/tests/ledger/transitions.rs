@@ -27,12 +27,7 @@ fn payments() -> impl Strategy<Value = Vec<Draw>> {
 
 /// Payments that may break a balance rule are drawn as they come: a block with
 /// one is refused whole.
-fn next_block(
-    chain: &Chain,
-    payments: &[Draw],
-    reward: usize,
-    elapsed: u32,
-) -> Block {
+fn next_block(chain: &Chain, payments: &[Draw], reward: usize, elapsed: u32) -> Block {
     let genesis = chain.genesis.params.genesis_hash;
     let mut sequences: BTreeMap<Address, u64> = BTreeMap::new();
     let transactions = payments

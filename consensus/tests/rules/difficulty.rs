@@ -1,6 +1,6 @@
 //! The difficulty rule and the work of targets (§7).
 
-use pithead_consensus::difficulty::{Ancestors, asert, expected_bits};
+use pithead_consensus::difficulty::{Ancestors, AsertPace, asert, expected_bits};
 use pithead_consensus::genesis::Network;
 use pithead_consensus::{CompactTarget, Target};
 use proptest::prelude::*;
@@ -71,17 +71,16 @@ proptest! {
 
     #[test]
     fn asert_takes_any_numbers(
-        time: i128,
-        height: i128,
-        interval: u64,
-        half_life: u64,
+        (time, height) in any::<(i128, i128)>(),
+        (interval_secs, half_life_secs) in any::<(u64, u64)>(),
         anchor: [u8; 32],
         limit: [u8; 32],
     ) {
         if let (Some(anchor), Some(limit)) =
             (Target::from_le_bytes(anchor), Target::from_le_bytes(limit))
         {
-            let target = asert(anchor, time, height, interval, half_life, limit);
+            let pace = AsertPace { interval_secs, half_life_secs };
+            let target = asert(anchor, time, height, pace, limit);
             prop_assert!(target <= limit);
         }
     }

@@ -79,10 +79,7 @@ fn what_is_final_is_known_at_every_height() {
             target: checkpoint(50, 2),
         })
         .unwrap();
-    assert_eq!(
-        finality.final_at(Height(59)),
-        checkpoint(40, 0)
-    );
+    assert_eq!(finality.final_at(Height(59)), checkpoint(40, 0));
 }
 
 #[test]
@@ -126,8 +123,5 @@ fn a_link_is_judged_after_those_that_are_not_taken_in_yet() {
     assert_eq!(finality.check(&before, &other), Ok(conflict));
     assert_eq!(finality.links().count(), 0, "nothing was taken in");
     finality.accept(link(0, 10)).unwrap();
-    assert_eq!(
-        finality.check(&BTreeMap::new(), &other),
-        Ok(conflict)
-    );
+    assert_eq!(finality.check(&BTreeMap::new(), &other), Ok(conflict));
 }

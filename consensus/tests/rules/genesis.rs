@@ -112,7 +112,9 @@ const CHANGES: [Change; 18] = [
     ("checkpoint_interval", |file| file.checkpoint_interval += 1),
     ("approval_quorum", |file| file.approval_quorum = 5),
     ("amount", |file| file.allocations[0] = allocation(0, "2")),
-    ("allocation", |file| file.allocations.push(allocation(1, "1"))),
+    ("allocation", |file| {
+        file.allocations.push(allocation(1, "1"))
+    }),
     ("no allocation", |file| file.allocations.clear()),
     ("validator", |file| file.validators[4] = validator(5)),
     ("order of validators", |file| file.validators.swap(0, 1)),

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pithead_consensus::difficulty::asert;
+use pithead_consensus::difficulty::{AsertPace, asert};
 use pithead_consensus::target::CompactTargetError;
 use pithead_consensus::{
     BlockHash, BlockHeader, CompactTarget, Decode, Encode, PublicKey, Signature, Target,
@@ -35,6 +35,12 @@ fn json(path: &Path) -> Value {
 fn hex_u32(text: &str) -> u32 {
     u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap()
 }
+
+/// The published runs are of Bitcoin Cash: ten minutes, two days.
+const BITCOIN_CASH: AsertPace = AsertPace {
+    interval_secs: 600,
+    half_life_secs: 172_800,
+};
 
 /// Display order is big-endian hex.
 fn target_of_hex(text: &str) -> Option<Target> {
@@ -75,8 +81,7 @@ fn reproduces_the_aserti3_2d_runs() {
                 anchor,
                 time - anchor_parent_time,
                 height - anchor_height,
-                600,
-                172_800,
+                BITCOIN_CASH,
                 limit,
             );
             assert_eq!(target.to_compact().0, hex_u32(columns[3]), "{line}");

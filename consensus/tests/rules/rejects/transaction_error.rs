@@ -1,9 +1,12 @@
 //! Transactions that break a rule.
 
-use pithead_consensus::check::{TransactionError, check_transaction};
-use pithead_consensus::connect::{check_signature, check_transaction_in_context};
+use std::collections::{BTreeMap, HashSet};
+
+use pithead_consensus::check::{BlockError, TransactionError, check_body, check_transaction};
+use pithead_consensus::connect::{ConnectContext, check_signature, connect_block};
 use pithead_consensus::genesis::Network;
-use pithead_consensus::{Account, Amount, ConsensusParams, SignedTransaction};
+use pithead_consensus::state_tree::EMPTY_ROOT;
+use pithead_consensus::{Account, Accounts, Amount, BlockHash, ConsensusParams, SignedTransaction};
 
 use crate::common::{grains, key};
 
@@ -25,9 +28,27 @@ fn account(balance: u64, sequence: u64) -> Account {
     }
 }
 
+/// Connects a block that holds this transaction alone.
 fn in_context(transaction: &SignedTransaction, account: &Account) -> Result<(), TransactionError> {
-    check_transaction(transaction)?;
-    check_transaction_in_context(&params(), transaction, account)
+    let genesis = Network::Dev.genesis().unwrap();
+    let mut block = genesis.block;
+    block.transactions = vec![transaction.clone()];
+    block.commitment.transactions_root = block.transactions_root();
+    block.header.merkle_root = block.commitment.merkle_root();
+    let context = ConnectContext {
+        params: &genesis.params,
+        parent_time: block.header.time,
+        state_root: EMPTY_ROOT,
+        matured_reward: None,
+    };
+    let accounts = Accounts(BTreeMap::from([(key(0).address, account.clone())]));
+    let connected = check_body(&genesis.params, block, BlockHash::ZERO)
+        .and_then(|checked| connect_block(&context, &checked, &accounts, &HashSet::new()));
+    match connected {
+        Ok(_) => Ok(()),
+        Err(BlockError::Transaction { index: 0, error }) => Err(error),
+        Err(other) => panic!("{other}"),
+    }
 }
 
 #[test]
