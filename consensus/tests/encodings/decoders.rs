@@ -14,12 +14,12 @@ use proptest::prelude::*;
 use crate::allocated_by;
 use crate::values::blocks;
 
-/// Decodes any bytes: no panic, no more memory than the input accounts for, and
-/// what it accepts encodes to the very same bytes.
+/// Decodes any bytes. The decoder must not panic, nor take more memory than the input
+/// accounts for. A value that it accepts must encode to the same bytes.
 fn decodes_safely<T: Encode + Decode>(bytes: &[u8]) {
     let (result, allocated) = allocated_by(|| T::decode(bytes));
-    // The largest factor is an output, 40 bytes either way; boxes and vectors
-    // that double leave room for four times that.
+    // An output has the largest factor: 40 bytes either way. Boxes, and vectors that
+    // double, take up to four times that.
     assert!(
         allocated <= 4 * bytes.len() + 2_048,
         "{allocated} for {}",
@@ -53,7 +53,7 @@ proptest! {
         all_decode_safely(&bytes);
     }
 
-    /// Near misses reach deeper than noise.
+    /// An altered encoding reaches deeper into a decoder than noise.
     #[test]
     fn altered_encodings_decode_safely(
         block in blocks(),
@@ -74,7 +74,7 @@ proptest! {
         decodes_safely::<TransactionBody>(transaction);
     }
 
-    /// Every count is tried at its extremes.
+    /// Tries every count at its extremes.
     #[test]
     fn large_counts_decode_safely(mut bytes in vec(any::<u8>(), 8..400), place: prop::sample::Index) {
         let place = place.index(bytes.len() - 4);

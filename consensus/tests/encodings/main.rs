@@ -1,7 +1,7 @@
 //! Encodings: every value comes back as it was, no input makes a decoder panic or
 //! allocate beyond it, and no two byte strings stand for one value.
 //!
-//! A binary of its own, because its allocator counts for the whole program.
+//! This is a program of its own, because its allocator counts for the whole program.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,7 +16,7 @@ mod values;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Counts the bytes that a thread allocates, to catch a decoder that believes a
+/// Counts the bytes that a thread allocates, to catch a decoder that allocates for a
 /// length before it has seen the bytes.
 struct Counting;
 

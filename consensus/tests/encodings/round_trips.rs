@@ -1,4 +1,4 @@
-//! What is encoded decodes to the same value, and to nothing else.
+//! An encoded value decodes to the same value. No other bytes do.
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ use crate::values::{
 fn round_trips<T: Encode + Decode + PartialEq + Debug>(value: &T) {
     let bytes = value.encode();
     assert_eq!(T::decode(&bytes).as_ref(), Ok(value));
-    // Appending to what is there is the same as encoding alone.
+    // Encoding appends the same bytes to a buffer that is not empty.
     let mut appended = vec![7];
     value.encode_to(&mut appended);
     assert_eq!(appended[1..], bytes);

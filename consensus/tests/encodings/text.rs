@@ -1,4 +1,4 @@
-//! Amounts and addresses as text: what is written is read back, and typing errors
+//! Amounts and addresses as text: both survive writing and reading, and typing errors
 //! are refused.
 
 use pithead_consensus::{Address, AddressPrefix, Amount};

@@ -15,8 +15,8 @@ use crate::common::{grains, key};
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The root depends on the state alone: not on how changes were batched, in
-    /// what order they came, or what stood there before.
+    /// The root depends on the state alone. Batches, order and earlier values do not
+    /// change it.
     #[test]
     fn roots_do_not_depend_on_history(
         accounts in prop::collection::btree_map(
@@ -37,7 +37,7 @@ proptest! {
             accounts.reverse();
         }
 
-        // In batches, each account first with another value.
+        // Each account has another value first; then the batches follow.
         let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(accounts.len())).collect();
         places.extend([0, accounts.len()]);
         places.sort_unstable();

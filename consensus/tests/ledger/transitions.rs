@@ -17,7 +17,8 @@ const PIT: u64 = 100_000_000;
 /// Keys that spend; the others only receive.
 const SPENDERS: usize = 4;
 
-/// A payment as drawn: who, fee, to whom and how much.
+/// A random payment: the sender's key number, the fee, and each recipient's key number
+/// with an amount.
 type Draw = (usize, u64, Vec<(usize, u64)>);
 
 fn payments() -> impl Strategy<Value = Vec<Draw>> {
@@ -25,8 +26,8 @@ fn payments() -> impl Strategy<Value = Vec<Draw>> {
     vec((0..SPENDERS, 0..PIT, outputs), 0..5)
 }
 
-/// Payments that may break a balance rule are drawn as they come: a block with
-/// one is refused whole.
+/// The next block with these payments. A payment may exceed the sender's balance; the
+/// whole block is then refused.
 fn next_block(chain: &Chain, payments: &[Draw], reward: usize, elapsed: u32) -> Block {
     let genesis = chain.genesis.params.genesis_hash;
     let mut sequences: BTreeMap<Address, u64> = BTreeMap::new();
@@ -74,7 +75,7 @@ proptest! {
                     prop_assert!(changed.iter().all(|address| touched.contains(address)));
                     before.push(state);
                 }
-                // Only for want of money; and then nothing has happened.
+                // Only a low balance can be the reason, and then nothing has changed.
                 Err(error) => {
                     let poor = matches!(
                         error,
@@ -87,7 +88,7 @@ proptest! {
                     prop_assert_eq!(&(chain.accounts.clone(), chain.roots.clone()), &state);
                 }
             }
-            // §5: the difference is exactly the rewards not yet matured.
+            // §5: the difference is exactly the rewards that have not matured yet.
             prop_assert_eq!(chain.balances() + chain.unmatured(), chain.issued());
             if maturity == 0 {
                 prop_assert_eq!(chain.unmatured(), 0);
@@ -131,7 +132,7 @@ fn a_sender_may_pay_itself() {
     let mut chain = Chain::new(&easy_network(&allocations(), 0));
     let genesis = chain.genesis.params.genesis_hash;
     let me = key(0);
-    // All that it has, to itself and the miner, who is itself.
+    // It spends all that it has: to itself, and as a fee to the miner, which it is.
     let payment = me.pay(&genesis, 0, PIT, &[(me.address, 19 * PIT)]);
     let again = me.pay(&genesis, 1, 0, &[(me.address, 19 * PIT)]);
     let block = chain.assemble(vec![payment, again], me.address, 2);
@@ -152,7 +153,7 @@ fn an_emptied_account_keeps_its_sequence() {
     chain.connect(block).unwrap();
     let account = chain.accounts.get(&key(0).address);
     assert_eq!((account.balance, account.sequence), (grains(0), 1));
-    // Paid again, it can't be made to repeat its first payment.
+    // After it is paid again, its first payment can't be repeated.
     let refill = key(1).pay(&genesis, 0, 0, &[(key(0).address, 20 * PIT)]);
     let block = chain.assemble(vec![refill, all], key(2).address, 2);
     let error = BlockError::Transaction {

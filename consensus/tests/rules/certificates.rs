@@ -58,7 +58,7 @@ fn verified_approvals_make_a_certificate_without_a_second_look() {
     let mut approvals: Vec<_> = (0..5).map(|index| verified(index, link(0, 10))).collect();
     let certificate = Certificate::of_verified(&validators, &approvals).unwrap();
     assert_eq!(certificate.check(&validators), Ok(()));
-    // What is no matter of signatures is still checked.
+    // The other checks are still made.
     let twice = [approvals.clone(), vec![verified(0, link(0, 10))]].concat();
     assert!(Certificate::of_verified(&validators, &twice).is_err());
     approvals[4] = verified(4, link(0, 20));
@@ -92,7 +92,7 @@ fn evidence_names_the_rule() {
         let (mirrored, _) = Evidence::of(&b, &a).unwrap();
         assert_eq!(mirrored, evidence, "one offence, one encoding");
     }
-    // Two signatures on one message differ, and are no evidence.
+    // Two signatures on one message differ, but they are no evidence.
     let (once, twice) = (sign(link(0, 10)), sign(link(0, 10)));
     assert_ne!(once.signature, twice.signature);
     assert_eq!(Evidence::of(&once, &twice), None);

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use crate::common::{checkpoint, key};
 
-/// Validators that know of certificates only what they heard. The branches part
-/// at the genesis; each has its own checkpoints.
+/// Validators of which each knows only the certificates that reached it. The branches
+/// part at the genesis, and each has its own checkpoints.
 struct Committee {
     views: Vec<Finality>,
     records: Vec<VoteRecord>,
@@ -44,13 +44,13 @@ impl Committee {
         let certified = self.certified();
         for (link, hears) in certified.iter().rev().zip(hears).rev() {
             if *hears {
-                // One whose source it missed waits for another turn.
+                // A certificate whose source it missed waits for another turn.
                 let _ = self.views[who].accept(*link);
             }
         }
     }
 
-    /// A validator whose best chain is a branch votes, if it may.
+    /// A validator with this branch as its best chain votes, if the rules allow it.
     fn votes(&mut self, who: usize, branch: u8, height: u64) {
         let on = |height: u64| match height {
             0 => checkpoint(0, 0),
@@ -82,9 +82,9 @@ impl Committee {
 }
 
 proptest! {
-    /// Five of seven honest validators that follow the rules, each with what it
-    /// happens to know, two that sign anything, two branches: whatever anyone
-    /// sees, no certificates conflict and one branch alone becomes final.
+    /// Five of seven validators follow the rules, each with the certificates that it
+    /// happens to know. Two sign anything. There are two branches. No certificates
+    /// conflict, and only one branch becomes final.
     #[test]
     fn two_traitors_of_seven_finalise_no_fork(
         turns in prop::collection::vec(

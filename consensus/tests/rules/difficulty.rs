@@ -64,7 +64,7 @@ proptest! {
         // Slower blocks never make the next target harder.
         let later = expected_bits(&params, &ancestors(parent, elapsed + 1));
         prop_assert!(later.to_target().unwrap() >= target);
-        // On schedule, or at the limit, nothing moves.
+        // A block that comes on schedule changes nothing.
         let even = expected_bits(&params, &ancestors(parent, params.block_interval_secs));
         prop_assert_eq!(even, parent);
     }
@@ -91,7 +91,7 @@ proptest! {
         number[..8].copy_from_slice(&(low | 1).to_le_bytes());
         number[exponent / 8] |= 1 << (exponent % 8);
         let target = Target::from_le_bytes(number).unwrap();
-        // Rounding down twice can only make it easier, and never changes the work.
+        // Two roundings can only make the target easier, and never change the work.
         let back = target.work().to_target();
         prop_assert!(back >= target);
         prop_assert_eq!(back.work(), target.work());

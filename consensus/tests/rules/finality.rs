@@ -14,7 +14,7 @@ fn a_checkpoint_is_final_when_the_next_one_builds_on_it() {
     assert_eq!(finality.highest_approved(), checkpoint(0, 0));
     assert!(finality.is_approved(&checkpoint(0, 0)));
 
-    // The genesis is final already: its successor makes nothing final.
+    // The genesis is final already, so its successor makes nothing new final.
     assert_eq!(finality.accept(link(0, 10)), Ok(Outcome::Approved));
     assert_eq!(finality.accept(link(0, 10)), Ok(Outcome::Known));
     assert_eq!(finality.accept(link(10, 20)), Ok(Outcome::Final));
@@ -45,7 +45,7 @@ fn what_is_final_is_known_at_every_height() {
     let fork = |height| checkpoint(height, 1);
     for link in [
         link(0, 10),
-        // Approved on another branch, and left for the main one.
+        // A checkpoint of another branch, which the validators then left.
         Link {
             source: checkpoint(10, 0),
             target: fork(20),
@@ -72,7 +72,7 @@ fn what_is_final_is_known_at_every_height() {
         let found = finality.final_at(Height(height));
         assert_eq!(found, checkpoint(last, 0), "at {height}");
     }
-    // One that comes late, for a checkpoint that was passed over.
+    // A late certificate, for a checkpoint that was passed over.
     finality
         .accept(Link {
             source: checkpoint(40, 0),
@@ -97,7 +97,7 @@ fn conflicting_certificates_stop_finality() {
     };
     assert_eq!(finality.accept(other), Ok(conflict));
     assert_eq!(finality.conflict(), Some((link(10, 20), other)));
-    // Nothing is switched, and nothing more becomes approved or final.
+    // Nothing is undone, and nothing more becomes approved or final.
     assert_eq!(finality.last_final(), checkpoint(10, 0));
     assert_eq!(finality.highest_approved(), checkpoint(20, 0));
     assert_eq!(finality.accept(link(20, 30)), Ok(conflict));

@@ -1,4 +1,4 @@
-//! The order of chains of protocol §8, and that it is an order.
+//! Fork choice: each rule of protocol §8 in turn, and that they make a total order.
 
 use std::cmp::Ordering;
 

@@ -95,7 +95,7 @@ fn rename_prefix(file: &mut GenesisFile) {
     }
 }
 
-/// What changes, and how.
+/// The name of a change to a genesis file, and the change.
 type Change = (&'static str, fn(&mut GenesisFile));
 
 const CHANGES: [Change; 18] = [
@@ -126,7 +126,7 @@ const CHANGES: [Change; 18] = [
 
 #[test]
 fn every_field_of_a_genesis_changes_its_hash() {
-    // One change for each key of the file at least.
+    // Every key of the file has a change.
     let keys = base().to_toml().unwrap();
     for line in keys.lines().take_while(|line| !line.is_empty()) {
         let name = line.split(" = ").next().unwrap();

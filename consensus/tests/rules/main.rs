@@ -1,4 +1,4 @@
-//! Every rule on its own: what it takes, and what it refuses.
+//! Every rule on its own: the values that it accepts, and those that it refuses.
 //!
 //! Start with [`rejects`], which has a test for every variant of every error.
 

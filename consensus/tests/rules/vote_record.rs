@@ -1,5 +1,5 @@
-//! What a validator's record of votes allows: no pair that breaks rule 1 or 2,
-//! however much of the record is left of it.
+//! A validator's record of votes allows no pair that breaks rule 1 or 2, however many
+//! of the votes have become part of its floor.
 
 use pithead_consensus::approval::vote::{offence, surrounds};
 use pithead_consensus::{Link, VoteRecord};
@@ -22,8 +22,8 @@ proptest! {
         prop_assert!(!(surrounds(&a, &b) && surrounds(&b, &a)));
     }
 
-    /// A record never holds two votes that make evidence, and refuses exactly
-    /// those that would: held against every vote, not only against neighbours.
+    /// A record never holds two votes that make evidence, and refuses exactly those that
+    /// would. The test compares with every vote, not only with neighbours.
     #[test]
     fn a_record_never_incriminates(votes in prop::collection::vec(links(), 1..100)) {
         let mut record = VoteRecord::default();
@@ -37,7 +37,7 @@ proptest! {
         }
     }
 
-    /// Whatever a record lets go of, it never allows more than before.
+    /// A record with a floor never allows more than the record with all votes.
     #[test]
     fn a_floor_forgets_no_rule(
         votes in prop::collection::vec(links(), 1..60),
@@ -64,7 +64,7 @@ proptest! {
         }
     }
 
-    /// What comes of two records allows nothing that either forbids.
+    /// A merged record allows nothing that one of the two records forbids.
     #[test]
     fn merged_records_keep_the_rules_of_both(
         votes in prop::collection::vec((links(), any::<bool>()), 1..60),
@@ -91,7 +91,7 @@ proptest! {
                 prop_assert_eq!(both.check(&vote), Ok(()));
             }
         }
-        // Votes that contradict each other are never put together.
+        // Records that contradict each other are never merged.
         if let Some(last) = merged.last().copied() {
             let mut other = last;
             other.target.hash.0[0] ^= 1;

@@ -1,5 +1,5 @@
-//! The same inputs to crates that others wrote: `bitcoin` for headers, targets
-//! and work, `rsa` for signatures. Both must always agree with this one.
+//! The same random inputs to crates by other authors: `bitcoin` for headers, targets
+//! and work, `rsa` for signatures. Both must agree with `pithead-consensus`.
 
 use bitcoin::hashes::Hash as _;
 use pithead_consensus::{
@@ -53,7 +53,7 @@ proptest! {
 
     #[test]
     fn compact_targets_are_bitcoins(bits: u32) {
-        // Theirs reads every number; ours only canonical ones.
+        // The other crate reads every number, ours only canonical ones.
         if let Ok(target) = CompactTarget(bits).to_target() {
             let theirs = bitcoin::Target::from_compact(bitcoin::CompactTarget::from_consensus(bits));
             prop_assert_eq!(theirs.to_le_bytes(), target.to_le_bytes());
@@ -108,20 +108,20 @@ proptest! {
         );
         let verifying = VerifyingKey::<Sha256>::new(theirs.to_public_key());
 
-        // Signed by theirs, verified by ours.
+        // The other crate signs, ours verifies.
         let mut rng = SplitMix::seed_from_u64(seed);
         let signing = BlindedSigningKey::<Sha256>::new_with_salt_len(theirs.clone(), 32);
         let bytes = signing.sign_with_rng(&mut rng, &message).to_bytes();
         let signature = Signature(Box::new(bytes.as_ref().try_into().unwrap()));
         prop_assert!(ours.public.verifies(&message, &signature));
 
-        // Signed by ours, verified by theirs.
+        // Ours signs, the other crate verifies.
         let made = ours.sign(&message);
         let made_theirs = rsa::pss::Signature::try_from(made.0.as_slice()).unwrap();
         prop_assert!(verifying.verify(&message, &made_theirs).is_ok());
         prop_assert!(ours.public.verifies(&message, &made));
 
-        // Any bit of signature, message or key matters.
+        // A changed bit of signature, message or key makes the signature bad.
         let mut tampered = made.clone();
         tampered.0[bit / 8] ^= 1 << (bit % 8);
         prop_assert!(!ours.public.verifies(&message, &tampered));
@@ -135,7 +135,7 @@ proptest! {
             prop_assert!(!altered.verifies(&message, &made));
         }
 
-        // Another salt length is another scheme.
+        // A signature with another salt length is bad.
         let short = BlindedSigningKey::<Sha256>::new_with_salt_len(theirs, 20);
         let bytes = short.sign_with_rng(&mut rng, &message).to_bytes();
         let signature = Signature(Box::new(bytes.as_ref().try_into().unwrap()));

@@ -1,5 +1,5 @@
-//! RFC 6962 trees: the values published with certificate transparency, and
-//! every root and audit path against the RFC's recursive definition.
+//! RFC 6962 trees: the values published with certificate transparency, and roots and
+//! audit paths against the RFC's recursive definition.
 
 use pithead_consensus::Hash256;
 use pithead_consensus::hash::sha256;

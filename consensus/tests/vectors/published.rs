@@ -1,6 +1,6 @@
-//! Vectors that others published: aserti3-2d runs, Bitcoin's compact targets
-//! and first hundred headers, Wycheproof's PSS file. They lie beside the
-//! repository; where that folder is missing, each test says that it was skipped.
+//! Published vectors: aserti3-2d runs, Bitcoin's compact targets and first hundred
+//! headers, Wycheproof's PSS file. They lie in a folder beside the repository. If the
+//! folder is missing, each test says that it was skipped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn vectors(folder: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    // Past the test harness, which would swallow a println! of a passing test.
+    // Not println!, which the test harness hides if the test passes.
     use std::io::Write as _;
     let _ = writeln!(
         std::io::stderr(),
@@ -42,7 +42,7 @@ const BITCOIN_CASH: AsertPace = AsertPace {
     half_life_secs: 172_800,
 };
 
-/// Display order is big-endian hex.
+/// A target from its display form, which is big-endian hex.
 fn target_of_hex(text: &str) -> Option<Target> {
     let mut bytes: Vec<u8> = hex::decode(text).unwrap();
     bytes.reverse();
@@ -130,7 +130,7 @@ fn reads_and_writes_compact_targets_as_bitcoin_does() {
     }
     let periods = all["mainnet_periods"].as_array().unwrap();
     for pair in periods.windows(2) {
-        // A period's target stands beside the last hash of the period before.
+        // The file lists a period's target with the last hash of the period before.
         let bits = hex_u32(pair[0]["compact"].as_str().unwrap());
         let target = CompactTarget(bits).to_target().unwrap();
         let hash: BlockHash = pair[1]["last_hash"].as_str().unwrap().parse().unwrap();

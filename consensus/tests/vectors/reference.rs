@@ -1,5 +1,4 @@
-//! Everything that the reference implementation in Python wrote down
-//! (`tests/reference/`) must come out the same here.
+//! The vectors of the reference implementation in Python (`tests/reference/`).
 
 use pithead_consensus::approval::{Approval, Checkpoint, Link, SignedApproval};
 use pithead_consensus::difficulty::{Ancestors, expected_bits};
@@ -275,8 +274,8 @@ fn approvals() {
     }
 }
 
-/// A chain that Python mined: rewards that mature later, a halving on the way,
-/// every rule of §3 to §7 at work.
+/// A chain that Python mined. It has rewards that mature later and a halving, and it
+/// uses every rule of §3 to §7.
 #[test]
 fn a_whole_chain() {
     let all: Value =

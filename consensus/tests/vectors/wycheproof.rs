@@ -1,5 +1,5 @@
-//! Wycheproof's RSA signatures: what protocol §2 allows is accepted, everything
-//! else is refused, also where it is a good signature of another kind.
+//! Wycheproof's RSA signatures. Those that protocol §2 allows are accepted. All others
+//! are refused, even if they are good signatures of another kind.
 
 use pithead_consensus::{PublicKey, Signature};
 use wycheproof::{HashFunction, Mgf, TestResult, rsa_pkcs1_verify, rsa_pss_verify};
@@ -41,8 +41,8 @@ fn takes_exactly_the_pss_signatures_of_protocol_2() {
                     TestResult::Valid if group.key_size != 2048 => other_size += 1,
                     TestResult::Valid if !is_sha256 => other_hash += 1,
                     TestResult::Valid => other_salt += 1,
-                    // Made with another salt length than its group's, which is
-                    // ours: wrong there, right here.
+                    // Its salt length is ours and not its group's, so it is bad there
+                    // and good here.
                     TestResult::Invalid
                         if is_sha256
                             && group.key_size == 2048
@@ -54,8 +54,8 @@ fn takes_exactly_the_pss_signatures_of_protocol_2() {
                         continue;
                     }
                     TestResult::Invalid => invalid += 1,
-                    // The set has none today; one that is merely tolerable
-                    // elsewhere is refused here.
+                    // The set has no such test today. A signature that is merely
+                    // tolerable elsewhere is refused here.
                     TestResult::Acceptable => {}
                 }
                 assert!(!verdict, "{name:?} {}: {}", test.tc_id, test.comment);
@@ -81,7 +81,7 @@ fn refuses_every_pkcs1_v1_5_signature() {
                     && group.hash == HashFunction::Sha2_256
                     && group.key_size == 2048
                 {
-                    // Wrong in its group because it is of our scheme.
+                    // It is bad in its group because it is of our scheme.
                     assert_eq!(test.result, TestResult::Invalid);
                     continue;
                 }

@@ -72,7 +72,7 @@ fn rejects_transactions_root_mismatch() {
     );
     assert_eq!(chain.connect(mutated), Err(error));
 
-    // A signature is randomised, so another good one makes another body.
+    // Signatures are randomised, so another good signature makes another body.
     let mut resigned = good.clone();
     resigned.transactions[0] = payment(&chain, 0);
     assert!(matches!(
@@ -102,7 +102,7 @@ fn rejects_too_large() {
 #[test]
 fn rejects_transaction() {
     let mut chain = chain();
-    // By itself, in context, and by its signature: each names its place.
+    // A fault by itself, in context, and of the signature: each names its position.
     let genesis = chain.genesis.params.genesis_hash;
     let mut forged = payment(&chain, 1);
     forged.signature.0[9] ^= 1;

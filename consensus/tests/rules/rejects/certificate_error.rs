@@ -13,8 +13,7 @@ fn approvals(validators: &Validators, signers: &[usize]) -> Vec<SignedApproval> 
     signers.iter().map(sign).collect()
 }
 
-/// The certificate that these approvals would make, unchecked: as a peer might
-/// send it.
+/// The certificate of these approvals, unchecked, as a peer might send it.
 fn claimed(approvals: &[SignedApproval]) -> Certificate {
     let mut bytes = vec![1];
     approvals[0].approval.link.encode_to(&mut bytes);
@@ -40,7 +39,7 @@ fn rejects_no_validators() {
     let none = Validators::of_genesis(&network(0, 0).check().unwrap());
     let approvals = approvals(&none, &[0, 1, 2]);
     assert_eq!(refused(&none, &approvals), CertificateError::NoValidators);
-    // An empty certificate meets a quorum of 0, and is refused all the same.
+    // An empty certificate meets a quorum of 0, but is still refused.
     let mut bytes = vec![1];
     link(0, 10).encode_to(&mut bytes);
     bytes.extend(0u32.to_le_bytes());
@@ -60,8 +59,8 @@ fn rejects_mixed_links() {
 #[test]
 fn rejects_duplicate_validator() {
     let validators = validators();
-    // Two different signatures on one message are still one approval; and the
-    // check comes before any signature, so a bad one does not show.
+    // Two different signatures on one message are still one approval. This check comes
+    // before any signature is checked, so it hides a bad one.
     let mut approvals = approvals(&validators, &[0, 1, 0]);
     approvals[1].signature.0[0] ^= 1;
     let error = CertificateError::DuplicateValidator {

@@ -66,7 +66,7 @@ fn error_types() -> (BTreeMap<String, Vec<String>>, BTreeSet<String>) {
             } else if line == "}" {
                 within = None;
             } else if let Some(name) = &within {
-                // Variants stand at one indentation step.
+                // A variant is indented by one step.
                 let variant = word_after(line, "    ").filter(|word| {
                     word.starts_with(char::is_uppercase) && !line.starts_with("     ")
                 });
@@ -87,7 +87,7 @@ fn has_test(file: &str, test: &str) -> bool {
 #[test]
 fn every_variant_has_a_rejecting_test() {
     let (enums, structs) = error_types();
-    // What the scanner must at least have found.
+    // The scanner must at least have found these.
     assert!(enums.len() >= 15, "{:?}", enums.keys());
     assert!(enums["HeaderError"].contains(&"WrongBits".to_owned()));
     assert!(structs.contains("AmountOutOfRangeError"));

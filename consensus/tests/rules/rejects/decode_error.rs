@@ -1,4 +1,4 @@
-//! Bytes that are no encoding.
+//! Bytes that are not an encoding.
 
 use pithead_consensus::amount::AmountOutOfRangeError;
 use pithead_consensus::key::PublicKeyError;
@@ -93,7 +93,7 @@ fn rejects_bad_value() {
 
 #[test]
 fn rejects_over_limit() {
-    // Counts that the input could hold, but the protocol forbids.
+    // The input could hold these counts, but the protocol forbids them.
     let mut body = TransactionBody::decode(&transaction(0)[..KEY_FLAG]).unwrap();
     body.outputs = vec![body.outputs[0]; MAX_OUTPUTS];
     body.data = vec![1; MAX_DATA_BYTES];
@@ -123,7 +123,7 @@ fn rejects_over_limit() {
     };
     assert_eq!(SignedTransaction::decode(&long), Err(error));
 
-    // Counts that the input can't hold are not believed.
+    // The input can't hold these counts.
     let mut block = vec![0; 80 + 104];
     block.extend(u32::MAX.to_le_bytes());
     assert!(matches!(

@@ -1,4 +1,4 @@
-//! Errors that are structs: one way to fail each.
+//! Errors that are structs, with one failure each.
 
 use pithead_consensus::amount::AmountOutOfRangeError;
 use pithead_consensus::hash::ParseHashError;
@@ -45,13 +45,13 @@ fn rejects_state_tree() {
     };
     let changes = [(key(0).address, account)];
     let entries = || changes.iter().map(|(address, account)| (address, account));
-    // A version whose predecessor is lost is a storage failure, not a verdict.
+    // If the version below is lost, that is a storage failure and not a verdict.
     let mut tree = MemoryTree::default();
     assert!(state_tree::update(&tree, 1, entries()).is_err());
     tree.update(0, &changes);
     assert!(state_tree::update(&tree, 1, entries()).is_ok());
     assert!(state_tree::update(&tree, 2, entries()).is_err());
-    // So is a damaged node.
+    // A damaged node is a storage failure, too.
     for node in tree.nodes.values_mut() {
         node.clear();
     }

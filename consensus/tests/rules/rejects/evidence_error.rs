@@ -32,7 +32,7 @@ fn rejects_no_offence() {
     let others = key(1).approve(&genesis, link(0, 20));
     for second in [&first, &again, &next, &others] {
         assert_eq!(Evidence::of(&first, second), None);
-        // Evidence that came in from elsewhere is checked all the same.
+        // Evidence that was decoded is checked, too.
         let bytes = [first.encode(), second.encode()].concat();
         let claimed = Evidence::decode(&bytes).unwrap();
         let error = EvidenceError::NoOffence {

@@ -14,7 +14,7 @@ fn rejects_source_not_approved() {
     assert_eq!(finality.accept(link(10, 20)), Err(error(10, 0)));
     finality.accept(link(0, 10)).unwrap();
     assert!(finality.accept(link(10, 20)).is_ok());
-    // Approved at that height is another block.
+    // The approved block at that height is another one.
     let other = Link {
         source: checkpoint(20, 1),
         target: checkpoint(30, 1),

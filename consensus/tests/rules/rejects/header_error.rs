@@ -35,7 +35,7 @@ fn rejects_bad_version() {
         let error = HeaderError::BadVersion { found };
         assert_eq!(check_proof_of_work(params, &header), Err(error));
     }
-    // Bits 13 to 28 are the miner's.
+    // The miner may roll bits 13 to 28.
     for bit in 13..=28 {
         let mut header = BlockHeader {
             version: 0x2000_0000 | 1 << bit,

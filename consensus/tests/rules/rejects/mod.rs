@@ -1,6 +1,6 @@
-//! One rejecting test for every variant of every error (style: "one rejecting
-//! test per rule, named after its variant"). A module holds one enum's, named
-//! after it; [`completeness`] reads the source and fails where one is missing.
+//! One rejecting test for every variant of every error, named after the variant. Each
+//! module holds the tests of one enum and is named after it. [`completeness`] reads the
+//! source, and fails if a test is missing.
 
 mod approval_error;
 mod block_error;

@@ -1,4 +1,4 @@
-//! Headers that can't be judged yet.
+//! Headers that can't be checked yet.
 
 use pithead_consensus::BlockHeader;
 use pithead_consensus::check::{NotYet, check_time_at, known_parent};

@@ -1,4 +1,4 @@
-//! Text that is no address of the network.
+//! Text that is not an address of the network.
 
 use bech32::primitives::iter::{ByteIterExt as _, Fe32IterExt as _};
 use bech32::{Bech32, Bech32m, Fe32, Hrp};
@@ -41,7 +41,7 @@ fn rejects_malformed() {
             "{text}"
         );
     }
-    // Padding bits that are set: a good checksum, but a second text.
+    // With padding bits set, the checksum is good but the text is a second one.
     let hrp = Hrp::parse("pit").unwrap();
     let mut digits: Vec<_> = key(0).address.0.iter().copied().bytes_to_fes().collect();
     let last = digits.pop().unwrap().to_u8();

@@ -1,4 +1,4 @@
-//! Text that is no amount.
+//! Text that is not an amount.
 
 use pithead_consensus::Amount;
 use pithead_consensus::amount::ParseAmountError;

@@ -1,4 +1,4 @@
-//! Moduli that are no key of protocol §2.
+//! Moduli that are not a key of protocol §2.
 
 use pithead_consensus::PublicKey;
 use pithead_consensus::key::PublicKeyError;

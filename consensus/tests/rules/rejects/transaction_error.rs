@@ -74,7 +74,7 @@ fn rejects_total_out_of_range() {
     let error = Err(TransactionError::TotalOutOfRange);
     assert_eq!(check_transaction(&payment(0, 1, max)), error);
     assert_eq!(check_transaction(&payment(0, 0, max)), Ok(()));
-    // So many that a 64-bit sum would wrap round.
+    // A 64-bit sum of so many outputs would wrap round.
     let outputs = [(key(1).address, max); 100];
     let transaction = key(0).pay(&params().genesis_hash, 0, 1, &outputs);
     assert_eq!(check_transaction(&transaction), error);

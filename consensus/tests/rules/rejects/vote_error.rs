@@ -53,11 +53,11 @@ fn rejects_target_height_twice() {
         earlier: link(10, 30),
     };
     assert_eq!(vote(&context(), &record, link(20, 30)), Err(error.clone()));
-    // Nor another block of that height.
+    // A vote for another block of that height is refused, too.
     let mut other = link(10, 30);
     other.target = checkpoint(30, 1);
     assert_eq!(record.check(&other), Err(error));
-    // The very same vote may be signed again.
+    // The same vote may be signed again.
     assert_eq!(record.check(&link(10, 30)), Ok(()));
 }
 
@@ -88,7 +88,7 @@ fn rejects_not_above_floor() {
         target: Height(40),
     };
     let error = VoteError::NotAboveFloor { floor };
-    // Even a vote that was cast: its hashes are forgotten.
+    // A vote that was cast is refused as well, because its hashes are forgotten.
     for (source, target) in [(20, 40), (20, 30), (10, 60)] {
         let vote = link(source, target);
         assert_eq!(record.check(&vote), Err(error.clone()), "{source} {target}");
