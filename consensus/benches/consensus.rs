@@ -1,6 +1,6 @@
-//! What consensus costs: hashing, signatures, a full block, the state tree.
+//! The cost of consensus: hashing, signatures, a full block, the state tree.
 //!
-//! `cargo bench -p pithead-consensus`; docs/benchmarks.md says what came out.
+//! Run it with `cargo bench -p pithead-consensus`. docs/benchmarks.md has results.
 
 #![allow(clippy::unwrap_used)]
 
@@ -38,9 +38,12 @@ fn header_hash(bencher: Bencher<'_, '_>) {
         .bench_local(|| divan::black_box(&header).hash());
 }
 
-/// Messages with good signatures, each another.
-fn signed_messages() -> &'static [(Vec<u8>, Signature, PublicKey)] {
-    static SIGNED: OnceLock<Vec<(Vec<u8>, Signature, PublicKey)>> = OnceLock::new();
+/// A message, its signature, and the key under which it verifies.
+type Signed = (Vec<u8>, Signature, PublicKey);
+
+/// 1,000 different messages with good signatures.
+fn signed_messages() -> &'static [Signed] {
+    static SIGNED: OnceLock<Vec<Signed>> = OnceLock::new();
     SIGNED.get_or_init(|| {
         (0..1_000usize)
             .map(|index| {
@@ -53,32 +56,25 @@ fn signed_messages() -> &'static [(Vec<u8>, Signature, PublicKey)] {
     })
 }
 
-#[divan::bench(sample_count = 10)]
-fn signatures_one_core(bencher: Bencher<'_, '_>) {
+fn verifies((message, signature, key): &Signed) -> bool {
+    key.verifies(message, signature)
+}
+
+fn bench_signatures(bencher: Bencher<'_, '_>, all_verify: fn(&[Signed]) -> bool) {
     let signed = signed_messages();
     bencher
         .counter(ItemsCount::new(signed.len()))
-        .bench_local(|| {
-            assert!(
-                signed
-                    .iter()
-                    .all(|(message, signature, key)| key.verifies(message, signature))
-            );
-        });
+        .bench_local(|| assert!(all_verify(signed)));
+}
+
+#[divan::bench(sample_count = 10)]
+fn signatures_one_core(bencher: Bencher<'_, '_>) {
+    bench_signatures(bencher, |signed| signed.iter().all(verifies));
 }
 
 #[divan::bench(sample_count = 10)]
 fn signatures_all_cores(bencher: Bencher<'_, '_>) {
-    let signed = signed_messages();
-    bencher
-        .counter(ItemsCount::new(signed.len()))
-        .bench_local(|| {
-            assert!(
-                signed
-                    .par_iter()
-                    .all(|(message, signature, key)| key.verifies(message, signature))
-            );
-        });
+    bench_signatures(bencher, |signed| signed.par_iter().all(verifies));
 }
 
 /// A chain and a block of 5,000 payments on top of it.
@@ -122,7 +118,7 @@ fn connect_block_of_5000(bencher: Bencher<'_, '_>) {
         .bench_local(|| connect_block(&chain.context(), block, &chain.accounts, &none).unwrap());
 }
 
-/// As for a block whose transactions were all in the mempool.
+/// The case of a block whose transactions were all in the mempool.
 #[divan::bench(sample_count = 10)]
 fn connect_block_of_5000_verified_before(bencher: Bencher<'_, '_>) {
     let (chain, block) = full_block();
@@ -145,8 +141,8 @@ fn account(balance: u64) -> Account {
     }
 }
 
-/// A tree of a million accounts in memory, stale nodes pruned, and the next
-/// version's number.
+/// A tree of a million accounts in memory, without stale nodes, and the number of its
+/// next version.
 fn large_tree() -> &'static (MemoryTree, u64) {
     static TREE: OnceLock<(MemoryTree, u64)> = OnceLock::new();
     TREE.get_or_init(|| {
@@ -167,7 +163,7 @@ fn large_tree() -> &'static (MemoryTree, u64) {
     })
 }
 
-/// 1,000 accounts of a million change, spread evenly; storage not counted.
+/// 1,000 of a million accounts change, spread evenly. Storage does not count.
 #[divan::bench(sample_count = 20)]
 fn state_tree_1000_of_a_million(bencher: Bencher<'_, '_>) {
     let (tree, version) = large_tree();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes vectors.json from the reference implementation.
 
-    generate.py          writes the file anew
+    generate.py          writes the file
     generate.py --check  fails if the committed file differs
 
 Nothing in it is random: every choice comes from a fixed seed, and signatures
