@@ -4,14 +4,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use common::chain::{Chain, MemoryTree, easy_network};
-use common::{grains, key};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use pithead_consensus::check::{CheckedBlock, check_block};
@@ -19,6 +14,8 @@ use pithead_consensus::connect::connect_block;
 use pithead_consensus::hash::sha256;
 use pithead_consensus::state_tree::update;
 use pithead_consensus::{Account, Address, Hash256, PublicKey, Signature};
+use pithead_testkit::chain::{MemoryTree, SmallChain, easy_network};
+use pithead_testkit::{grains, key};
 use rayon::prelude::*;
 
 fn main() {
@@ -32,7 +29,7 @@ const TRANSACTIONS: usize = 5_000;
 
 #[divan::bench]
 fn header_hash(bencher: Bencher<'_, '_>) {
-    let header = Chain::new(&easy_network(&[], 0)).genesis.block.header;
+    let header = SmallChain::new(&easy_network(&[], 0)).genesis.block.header;
     bencher
         .counter(ItemsCount::new(1u32))
         .bench_local(|| divan::black_box(&header).hash());
@@ -47,7 +44,7 @@ fn signed_messages() -> &'static [Signed] {
     SIGNED.get_or_init(|| {
         (0..1_000usize)
             .map(|index| {
-                let signer = key(index % common::KEYS);
+                let signer = key(index % pithead_testkit::KEYS);
                 let message = sha256(&index.to_le_bytes()).repeat(5);
                 let signature = signer.sign(&message);
                 (message, signature, signer.public.clone())
@@ -78,20 +75,25 @@ fn signatures_all_cores(bencher: Bencher<'_, '_>) {
 }
 
 /// A chain and a block of 5,000 payments on top of it.
-fn full_block() -> &'static (Chain, CheckedBlock) {
-    static BLOCK: OnceLock<(Chain, CheckedBlock)> = OnceLock::new();
+fn full_block() -> &'static (SmallChain, CheckedBlock) {
+    static BLOCK: OnceLock<(SmallChain, CheckedBlock)> = OnceLock::new();
     BLOCK.get_or_init(|| {
-        let allocations: Vec<_> = (0..common::KEYS)
+        let allocations: Vec<_> = (0..pithead_testkit::KEYS)
             .map(|index| (key(index).address, 1_000_000_000_000))
             .collect();
-        let chain = Chain::new(&easy_network(&allocations, 0));
+        let chain = SmallChain::new(&easy_network(&allocations, 0));
         let genesis = chain.genesis.params.genesis_hash;
         let transactions = (0..TRANSACTIONS)
             .map(|index| {
-                let sequence = (index / common::KEYS) as u64;
+                let sequence = (index / pithead_testkit::KEYS) as u64;
                 // Each pays an account of its own.
                 let recipient = Address(sha256(&index.to_le_bytes()));
-                key(index % common::KEYS).pay(&genesis, sequence, 400, &[(recipient, 1_000)])
+                key(index % pithead_testkit::KEYS).pay(
+                    &genesis,
+                    sequence,
+                    400,
+                    &[(recipient, 1_000)],
+                )
             })
             .collect();
         let block = chain.assemble(transactions, key(0).address, 2);

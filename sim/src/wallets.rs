@@ -25,14 +25,14 @@ const FEE: u64 = 1_000;
 const SALT_BYTES: usize = 32;
 /// Keys that everybody has: for tests only.
 pub(crate) const KEYS: [&str; 8] = [
-    include_str!("../../consensus/tests/fixtures/test-only-key-0.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-1.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-2.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-3.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-4.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-5.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-6.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-7.pem"),
+    include_str!("../../testkit/keys/test-only-key-0.pem"),
+    include_str!("../../testkit/keys/test-only-key-1.pem"),
+    include_str!("../../testkit/keys/test-only-key-2.pem"),
+    include_str!("../../testkit/keys/test-only-key-3.pem"),
+    include_str!("../../testkit/keys/test-only-key-4.pem"),
+    include_str!("../../testkit/keys/test-only-key-5.pem"),
+    include_str!("../../testkit/keys/test-only-key-6.pem"),
+    include_str!("../../testkit/keys/test-only-key-7.pem"),
 ];
 
 struct Wallet {

@@ -13,7 +13,7 @@ import pithead_reference as ref
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DOCUMENT = ROOT / "docs" / "protocol.md"
-KEYS = [ref.Key(ROOT / "consensus" / "tests" / "fixtures" / f"test-only-key-{i}.pem")
+KEYS = [ref.Key(ROOT / "testkit" / "keys" / f"test-only-key-{i}.pem")
         for i in range(2)]
 NETWORK = ref.NETWORKS["dev"]
 # Found by counting up from 0; block_hash() asserts that it meets the target.

@@ -16,7 +16,7 @@ import sys
 import pithead_reference as ref
 
 HERE = pathlib.Path(__file__).resolve().parent
-FIXTURES = HERE.parent.parent / "consensus" / "tests" / "fixtures"
+FIXTURES = HERE.parent.parent / "testkit" / "keys"
 OUTPUT = HERE / "vectors.json"
 KEYS = [ref.Key(FIXTURES / f"test-only-key-{i}.pem") for i in range(8)]
 

@@ -6,11 +6,11 @@ use pithead_consensus::transaction::MAX_TRANSACTION_BYTES;
 use pithead_consensus::{BlockHash, Decode, Encode, Evidence};
 use proptest::prelude::*;
 
-use crate::common::key;
 use crate::values::{
     accounts, approvals, blocks, bodies, certificates, commitments, headers, transactions,
     undo_records,
 };
+use pithead_testkit::key;
 
 fn round_trips<T: Encode + Decode + PartialEq + Debug>(value: &T) {
     let bytes = value.encode();

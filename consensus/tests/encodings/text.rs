@@ -4,7 +4,7 @@
 use pithead_consensus::{Address, AddressPrefix, Amount};
 use proptest::prelude::*;
 
-use crate::common::key;
+use pithead_testkit::key;
 
 proptest! {
     #[test]

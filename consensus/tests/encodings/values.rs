@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::common::grains;
+use pithead_testkit::grains;
 
 pub(crate) fn addresses() -> impl Strategy<Value = Address> {
     any::<[u8; 32]>().prop_map(Address)

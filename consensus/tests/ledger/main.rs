@@ -2,8 +2,5 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod state_tree;
 mod transitions;

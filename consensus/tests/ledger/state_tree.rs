@@ -9,8 +9,8 @@ use pithead_consensus::{Account, Address};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::common::chain::MemoryTree;
-use crate::common::{grains, key};
+use pithead_testkit::chain::MemoryTree;
+use pithead_testkit::{grains, key};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

@@ -10,8 +10,8 @@ use pithead_consensus::{Account, Address, Block, Decode as _, Encode as _, Hash2
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::common::chain::{Chain, MemoryTree, easy_network};
-use crate::common::{KEYS, grains, key};
+use pithead_testkit::chain::{MemoryTree, SmallChain, easy_network};
+use pithead_testkit::{KEYS, grains, key};
 
 const PIT: u64 = 100_000_000;
 /// Keys that spend; the others only receive.
@@ -28,7 +28,7 @@ fn payments() -> impl Strategy<Value = Vec<Draw>> {
 
 /// The next block with these payments. A payment may exceed the sender's balance; the
 /// whole block is then refused.
-fn next_block(chain: &Chain, payments: &[Draw], reward: usize, elapsed: u32) -> Block {
+fn next_block(chain: &SmallChain, payments: &[Draw], reward: usize, elapsed: u32) -> Block {
     let genesis = chain.genesis.params.genesis_hash;
     let mut sequences: BTreeMap<Address, u64> = BTreeMap::new();
     let transactions = payments
@@ -63,7 +63,7 @@ proptest! {
         blocks in vec((payments(), 0..KEYS, 0..5u32), 1..6),
         maturity in prop::sample::select(vec![0u32, 1, 2, 4]),
     ) {
-        let mut chain = Chain::new(&easy_network(&allocations(), maturity));
+        let mut chain = SmallChain::new(&easy_network(&allocations(), maturity));
         let mut before = Vec::new();
         for (payments, reward, elapsed) in &blocks {
             let state = (chain.accounts.clone(), chain.roots.clone());
@@ -109,12 +109,12 @@ proptest! {
         left in payments(),
         right in payments(),
     ) {
-        let mut chain = Chain::new(&easy_network(&allocations(), 1));
+        let mut chain = SmallChain::new(&easy_network(&allocations(), 1));
         let first = next_block(&chain, &first, 5, 2);
         prop_assume!(chain.connect(first).is_ok());
         let left = next_block(&chain, &left, 6, 2);
         let right = next_block(&chain, &right, 7, 3);
-        let apply = |chain: &mut Chain, block: &Block| {
+        let apply = |chain: &mut SmallChain, block: &Block| {
             chain.connect(block.clone()).is_ok().then(|| {
                 let state = (chain.accounts.clone(), chain.roots.clone());
                 chain.disconnect();
@@ -129,7 +129,7 @@ proptest! {
 
 #[test]
 fn a_sender_may_pay_itself() {
-    let mut chain = Chain::new(&easy_network(&allocations(), 0));
+    let mut chain = SmallChain::new(&easy_network(&allocations(), 0));
     let genesis = chain.genesis.params.genesis_hash;
     let me = key(0);
     // It spends all that it has: to itself, and as a fee to the miner, which it is.
@@ -146,7 +146,7 @@ fn a_sender_may_pay_itself() {
 
 #[test]
 fn an_emptied_account_keeps_its_sequence() {
-    let mut chain = Chain::new(&easy_network(&allocations(), 0));
+    let mut chain = SmallChain::new(&easy_network(&allocations(), 0));
     let genesis = chain.genesis.params.genesis_hash;
     let all = key(0).pay(&genesis, 0, 0, &[(key(1).address, 20 * PIT)]);
     let block = chain.assemble(vec![all.clone()], key(2).address, 2);
@@ -169,7 +169,7 @@ fn an_emptied_account_keeps_its_sequence() {
 #[test]
 fn rewards_mature_on_time() {
     for maturity in [0, 1, 3] {
-        let mut chain = Chain::new(&easy_network(&[], maturity));
+        let mut chain = SmallChain::new(&easy_network(&[], maturity));
         for height in 1..=6u64 {
             let block = chain.assemble(Vec::new(), key(0).address, 2);
             chain.connect(block).unwrap();
@@ -182,7 +182,7 @@ fn rewards_mature_on_time() {
 
 #[test]
 fn the_undo_record_survives_its_encoding() {
-    let mut chain = Chain::new(&easy_network(&allocations(), 0));
+    let mut chain = SmallChain::new(&easy_network(&allocations(), 0));
     let genesis = chain.genesis.params.genesis_hash;
     let before = chain.accounts.clone();
     let payment = key(0).pay(&genesis, 0, 5, &[(key(6).address, PIT)]);

@@ -5,7 +5,7 @@ use pithead_consensus::approval::vote::Offence;
 use pithead_consensus::genesis::{GenesisFile, Network, ValidatorEntry};
 use pithead_consensus::{AddressPrefix, Certificate, Evidence, Link, Validators};
 
-use crate::common::{checkpoint, key, link};
+use pithead_testkit::{checkpoint, key, link};
 
 fn validators() -> Validators {
     let prefix = AddressPrefix::new("dpit").unwrap();

@@ -7,7 +7,7 @@ use pithead_consensus::approval::vote::{VoteContext, check_vote};
 use pithead_consensus::{Approval, Finality, Height, Link, VoteRecord};
 use proptest::prelude::*;
 
-use crate::common::{checkpoint, key};
+use pithead_testkit::{checkpoint, key};
 
 /// Validators of which each knows only the certificates that reached it. The branches
 /// part at the genesis, and each has its own checkpoints.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pithead_consensus::approval::finality::{Outcome, certificates_conflict, finalised_by};
 use pithead_consensus::{Finality, Height, Link};
 
-use crate::common::{checkpoint, link};
+use pithead_testkit::{checkpoint, link};
 
 #[test]
 fn a_checkpoint_is_final_when_the_next_one_builds_on_it() {

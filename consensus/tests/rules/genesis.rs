@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pithead_consensus::AddressPrefix;
 use pithead_consensus::genesis::{AllocationEntry, GenesisFile, Network, ValidatorEntry};
 
-use crate::common::key;
+use pithead_testkit::key;
 
 const NETWORKS: [Network; 3] = [Network::Main, Network::Test, Network::Dev];
 

@@ -5,7 +5,7 @@ use pithead_consensus::approval::vote::{offence, surrounds};
 use pithead_consensus::{Link, VoteRecord};
 use proptest::prelude::*;
 
-use crate::common::checkpoint;
+use pithead_testkit::checkpoint;
 
 fn links() -> impl Strategy<Value = Link> {
     (0..8u64, 1..8u64, 0..3u8, 0..3u8).prop_map(|(source, span, from, to)| Link {

@@ -12,7 +12,7 @@ use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Verifier as 
 use rsa::traits::PublicKeyParts as _;
 use sha2::Sha256;
 
-use crate::common::{KEYS, key};
+use pithead_testkit::{KEYS, key};
 
 prop_compose! {
     fn headers()(

@@ -12,8 +12,8 @@ use pithead_consensus::{
 };
 use serde_json::Value;
 
-use crate::common::chain::{Chain, MemoryTree};
-use crate::common::{KEYS, grains, key};
+use pithead_testkit::chain::{MemoryTree, SmallChain};
+use pithead_testkit::{KEYS, grains, key};
 
 /// One section of the vectors, never empty.
 fn section(name: &str) -> Vec<Value> {
@@ -282,7 +282,7 @@ fn a_whole_chain() {
         serde_json::from_str(include_str!("../../../tests/reference/vectors.json")).unwrap();
     let case = &all["chain"];
     let file = GenesisFile::from_toml(case["toml"].as_str().unwrap()).unwrap();
-    let mut chain = Chain::new(&file);
+    let mut chain = SmallChain::new(&file);
     let genesis = chain.genesis.params.genesis_hash;
     assert_eq!(genesis.0, array(&case["genesis_hash"]));
     let mut subsidies = std::collections::BTreeSet::new();

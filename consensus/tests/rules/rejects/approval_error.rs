@@ -4,7 +4,7 @@ use pithead_consensus::approval::ApprovalError;
 use pithead_consensus::genesis::{GenesisFile, Network, ValidatorEntry};
 use pithead_consensus::{AddressPrefix, Height, Validators};
 
-use crate::common::{key, link};
+use pithead_testkit::{key, link};
 
 /// A network with validators 0 to `count - 1`, a checkpoint every 10 blocks.
 pub(crate) fn network(count: usize, quorum: u32) -> GenesisFile {

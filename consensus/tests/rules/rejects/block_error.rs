@@ -6,21 +6,21 @@ use pithead_consensus::check::{BlockError, HeaderError, TransactionError, check_
 use pithead_consensus::connect::connect_block;
 use pithead_consensus::{Address, Amount, Block, Hash256, SignedTransaction};
 
-use crate::common::chain::{Chain, easy_network, mine};
-use crate::common::{grains, key};
+use pithead_testkit::chain::{SmallChain, easy_network, mine};
+use pithead_testkit::{grains, key};
 
 const PIT: u64 = 100_000_000;
 
-fn chain() -> Chain {
-    Chain::new(&easy_network(&[(key(0).address, 100 * PIT)], 0))
+fn chain() -> SmallChain {
+    SmallChain::new(&easy_network(&[(key(0).address, 100 * PIT)], 0))
 }
 
-fn payment(chain: &Chain, sequence: u64) -> SignedTransaction {
+fn payment(chain: &SmallChain, sequence: u64) -> SignedTransaction {
     let genesis = chain.genesis.params.genesis_hash;
     key(0).pay(&genesis, sequence, 1_000, &[(key(1).address, PIT)])
 }
 
-fn block(chain: &Chain) -> Block {
+fn block(chain: &SmallChain) -> Block {
     chain.assemble(vec![payment(chain, 0)], key(2).address, 2)
 }
 
@@ -141,7 +141,7 @@ fn rejects_state_root_mismatch() {
 #[test]
 fn rejects_balance_out_of_range() {
     let address: Address = key(3).address;
-    let mut chain = Chain::new(&easy_network(&[(address, Amount::MAX_MONEY.grains())], 0));
+    let mut chain = SmallChain::new(&easy_network(&[(address, Amount::MAX_MONEY.grains())], 0));
     let block = chain.assemble(Vec::new(), address, 2);
     let error = BlockError::BalanceOutOfRange { address };
     assert!(error.condemns_header());

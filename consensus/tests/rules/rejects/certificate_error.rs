@@ -5,7 +5,7 @@ use pithead_consensus::approval::certificate::CertificateError;
 use pithead_consensus::{Certificate, Decode, Encode, SignedApproval, Validators};
 
 use super::approval_error::{network, validators};
-use crate::common::{key, link};
+use pithead_testkit::{key, link};
 
 fn approvals(validators: &Validators, signers: &[usize]) -> Vec<SignedApproval> {
     let genesis = validators.genesis().hash;

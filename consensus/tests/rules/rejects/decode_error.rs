@@ -8,7 +8,7 @@ use pithead_consensus::{
     SignedTransaction, TransactionBody,
 };
 
-use crate::common::{key, link};
+use pithead_testkit::{key, link};
 
 fn transaction(sequence: u64) -> Vec<u8> {
     let genesis = BlockHash::ZERO;

@@ -5,8 +5,8 @@ use pithead_consensus::hash::ParseHashError;
 use pithead_consensus::state_tree;
 use pithead_consensus::{Account, Amount, BlockHash, Hash256, Txid};
 
-use crate::common::chain::MemoryTree;
-use crate::common::{grains, key};
+use pithead_testkit::chain::MemoryTree;
+use pithead_testkit::{grains, key};
 
 #[test]
 fn rejects_amount_out_of_range() {

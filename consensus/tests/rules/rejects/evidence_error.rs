@@ -5,7 +5,7 @@ use pithead_consensus::approval::evidence::EvidenceError;
 use pithead_consensus::{Decode, Encode, Evidence};
 
 use super::approval_error::validators;
-use crate::common::{key, link};
+use pithead_testkit::{key, link};
 
 #[test]
 fn rejects_approval() {

@@ -3,7 +3,7 @@
 use pithead_consensus::approval::finality::FinalityError;
 use pithead_consensus::{Finality, Link};
 
-use crate::common::{checkpoint, link};
+use pithead_testkit::{checkpoint, link};
 
 #[test]
 fn rejects_source_not_approved() {

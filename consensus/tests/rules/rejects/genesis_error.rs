@@ -8,7 +8,7 @@ use pithead_consensus::genesis::{
 use pithead_consensus::target::CompactTargetError;
 use pithead_consensus::{Address, AddressPrefix, Amount};
 
-use crate::common::key;
+use pithead_testkit::key;
 
 /// The dev network with something changed.
 fn refused(change: impl FnOnce(&mut GenesisFile)) -> GenesisError {

@@ -6,11 +6,11 @@ use pithead_consensus::genesis::Network;
 use pithead_consensus::target::CompactTargetError;
 use pithead_consensus::{BlockHeader, CompactTarget};
 
-use crate::common::chain::{Chain, easy_network, mine};
-use crate::common::key;
+use pithead_testkit::chain::{SmallChain, easy_network, mine};
+use pithead_testkit::key;
 
-fn mined() -> (Chain, BlockHeader) {
-    let chain = Chain::new(&easy_network(&[], 0));
+fn mined() -> (SmallChain, BlockHeader) {
+    let chain = SmallChain::new(&easy_network(&[], 0));
     let header = chain.assemble(Vec::new(), key(0).address, 2).header;
     (chain, header)
 }

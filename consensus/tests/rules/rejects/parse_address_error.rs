@@ -5,7 +5,7 @@ use bech32::{Bech32, Bech32m, Fe32, Hrp};
 use pithead_consensus::address::ParseAddressError;
 use pithead_consensus::{Address, AddressPrefix};
 
-use crate::common::key;
+use pithead_testkit::key;
 
 fn prefix() -> AddressPrefix {
     AddressPrefix::new("pit").unwrap()

@@ -3,7 +3,7 @@
 use pithead_consensus::PublicKey;
 use pithead_consensus::key::PublicKeyError;
 
-use crate::common::key;
+use pithead_testkit::key;
 
 #[test]
 fn rejects_bad_length() {

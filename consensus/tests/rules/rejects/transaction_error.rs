@@ -8,7 +8,7 @@ use pithead_consensus::genesis::Network;
 use pithead_consensus::state_tree::EMPTY_ROOT;
 use pithead_consensus::{Account, Accounts, Amount, BlockHash, ConsensusParams, SignedTransaction};
 
-use crate::common::{grains, key};
+use pithead_testkit::{grains, key};
 
 fn params() -> ConsensusParams {
     Network::Dev.genesis().unwrap().params

@@ -4,7 +4,7 @@ use pithead_consensus::approval::ApprovalError;
 use pithead_consensus::approval::vote::{VoteContext, VoteError, VoteFloor, check_vote};
 use pithead_consensus::{Approval, BlockHash, Checkpoint, Height, Link, VoteRecord};
 
-use crate::common::{checkpoint, key, link};
+use pithead_testkit::{checkpoint, key, link};
 
 /// The chain of branch 0 up to height 100; final at 10, approved at 20.
 const CONTEXT_INTERVAL: u32 = 10;
