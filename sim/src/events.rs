@@ -24,7 +24,7 @@ pub(crate) enum SimEvent {
     /// A gossip message arrives at a node from one of its peers.
     Gossip(usize, PeerKey, Arc<GossipMessage>),
     /// A request arrives at a node.
-    Request(PendingRequest),
+    Request(RequestInFlight),
     /// A node notices that a connection is dead.
     ConnectionLost(usize, PeerKey),
     /// A node looks whether it has enough connections.
@@ -58,7 +58,7 @@ pub(crate) enum SimEvent {
 }
 
 /// A request on its way to the node that is to answer it.
-pub(crate) struct PendingRequest {
+pub(crate) struct RequestInFlight {
     /// The index of the node that is to answer.
     pub(crate) server: usize,
     /// The key by which that node knows the connection.

@@ -159,8 +159,8 @@ impl Simulation {
         SimNode::new(traits, store, journal)
     }
 
-    /// In a scenario with liars, a small network may have drawn none. Then its last node
-    /// becomes one.
+    /// In a scenario with liars, a small network may have no liar by chance. Then its last
+    /// node becomes a liar.
     fn ensure_liar(&mut self) {
         if self.weather.liar_part > 0.0
             && self.nodes.iter().all(SimNode::is_honest)

@@ -107,8 +107,8 @@ impl Simulation {
         Ok(survived.then_some(answer))
     }
 
-    /// Checks what an event led to, and carries it out. Returns whether the process still
-    /// lives.
+    /// Checks the effects of an event and carries them out. Returns whether the process
+    /// still lives.
     fn conclude(
         &mut self,
         index: usize,

@@ -65,12 +65,12 @@ impl Simulation {
         self.queue.next_number()
     }
 
-    /// Schedules an event in so many microseconds.
+    /// Schedules an event `wait_us` microseconds from now.
     pub(crate) fn after(&mut self, wait_us: u64, event: SimEvent) {
         self.queue.push(self.now_us + wait_us, event);
     }
 
-    /// Schedules an event in so many seconds.
+    /// Schedules an event `wait_secs` seconds from now.
     pub(crate) fn after_secs(&mut self, wait_secs: f64, event: SimEvent) {
         self.after((wait_secs * 1e6) as u64, event);
     }
@@ -94,8 +94,8 @@ impl Simulation {
         }
     }
 
-    /// The violation that a node's store has failed. The stores of a run fail only when a
-    /// process dies, and then the process is gone before it can see the error.
+    /// The violation that a node's store has failed. A simulated store fails only when the
+    /// process dies, and this is for all other failures.
     pub(crate) fn storage_failed(&self, index: usize, error: &StoreError) -> Violation {
         self.violation(Some(index), format!("storage failed: {error}"))
     }

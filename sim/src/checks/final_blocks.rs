@@ -18,7 +18,7 @@ use crate::violation::Violation;
 use crate::world::Simulation;
 
 impl Simulation {
-    /// Whether so many validators lie that two certificates may conflict.
+    /// Whether enough validators lie for two certificates to conflict.
     pub(crate) fn may_conflict(&self) -> bool {
         let settings = &self.settings;
         settings.validators > 0 && settings.equivocators >= settings.quorum_overlap()

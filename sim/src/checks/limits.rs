@@ -83,8 +83,8 @@ pub(crate) fn check_sync_usage(now: &SyncUsage, peak: &mut SyncUsage) -> Result<
     Ok(())
 }
 
-/// Compares what a node holds besides its sync with its limits, in a network with so
-/// many validators.
+/// Compares a node's mempool, approvals and proofs with their limits. More validators may
+/// fill more space.
 fn check_pools(core: &Node, validators: usize) -> Result<(), String> {
     let bytes = mempool_of(core).bytes();
     if bytes > MEMPOOL_BYTES_MAX {

@@ -14,7 +14,7 @@ use crate::world::Simulation;
 pub(crate) const LAG_CHECKPOINTS_MAX: u64 = 3;
 
 impl Simulation {
-    /// Whether so many validators vote that finality must move on, whatever the others do.
+    /// Whether enough validators vote for finality to move on, whatever the others do.
     pub(crate) fn must_finalise(&self) -> bool {
         let settings = &self.settings;
         settings.validators > 0
@@ -32,7 +32,7 @@ impl Simulation {
         targets.max().unwrap_or(0)
     }
 
-    /// The first honest node whose approved or final block is more than so many
+    /// The first honest node whose approved or final block is more than `checkpoints`
     /// checkpoints behind its tip, with a text that says so. A node that has met a
     /// conflict of certificates does not count.
     pub(crate) fn first_lagging_node(&self, checkpoints: u64) -> Option<(usize, String)> {

@@ -133,8 +133,8 @@ impl Simulation {
         Ok(())
     }
 
-    /// How many blocks the miners who can reach the best node are expected to find in
-    /// this time.
+    /// How many blocks are to be expected in this time from the miners that reach the best
+    /// node.
     fn expected_blocks(&self, best: usize, time_us: u64) -> f64 {
         let caught_up = self.is_settled() || self.whole_since_us.is_none();
         let work = self.nodes[best].core.as_ref().and_then(next_work);

@@ -139,7 +139,7 @@ impl Simulation {
                 let is_proven = proven
                     .iter()
                     .any(|pair| pair.contains(earlier) && pair.contains(&vote));
-                // A node keeps only so many proofs against one validator.
+                // The number of proofs that a node keeps against one validator is limited.
                 if contradicts && proven.len() < PROOFS_OF_ONE_MAX && !is_proven {
                     unproven = Some(*earlier);
                 }

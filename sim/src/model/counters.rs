@@ -10,7 +10,7 @@ pub(crate) struct TrafficCounter {
 }
 
 impl TrafficCounter {
-    /// Counts one message of so many bytes.
+    /// Counts one message.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.messages += 1;
         self.bytes += bytes as u64;
@@ -31,7 +31,7 @@ pub(crate) struct RunCounters {
     pub(crate) bodies: TrafficCounter,
     /// All other responses.
     pub(crate) responses: TrafficCounter,
-    /// How many reorganisations of honest nodes were so many blocks deep, by depth.
+    /// Number of reorganisations of honest nodes, by the number of blocks that they undid.
     pub(crate) reorganisations: Vec<u64>,
     /// Payments that a node has accepted.
     pub(crate) payments: u64,

@@ -43,8 +43,8 @@ impl ProgressMonitor {
         self.heights.clear();
     }
 
-    /// The best height of the last inspection that was not after `at_us`; 0 if there was
-    /// no such inspection.
+    /// The best height at the last inspection up to `at_us`; 0 if there was no inspection
+    /// by then.
     pub(crate) fn height_before(&self, at_us: u64) -> u64 {
         let known = self.heights.iter().rev().find(|(when, _)| *when <= at_us);
         known.map_or(0, |(_, height)| *height)
@@ -62,7 +62,7 @@ pub(crate) struct FinalityMonitor {
     pub(crate) lying_votes: u64,
     /// Pairs of votes by one lying validator that break a rule together.
     pub(crate) contradictions: u64,
-    /// How often both votes of such a pair came to one honest node.
+    /// How often both votes of a contradicting pair came to one honest node.
     pub(crate) pairs_met: u64,
     /// The different votes that each lying validator has signed, by validator number.
     pub(crate) signed_by_liars: BTreeMap<usize, Vec<Link>>,

@@ -13,7 +13,7 @@ use pithead_consensus::{Checkpoint, Link};
 /// For example, with votes written as source height → target height:
 /// 1. 0 → 4 and 2 → 4 break rule 1: both have target height 4.
 /// 2. 0 → 8 and 2 → 4 break rule 2: the first surrounds the second.
-/// 3. 0 → 4 and 2 → 6 break no rule: they overlap, but none surrounds the other.
+/// 3. 0 → 4 and 2 → 6 break no rule: they overlap, but neither surrounds the other.
 pub(crate) fn broken_rule(first: &Link, second: &Link) -> Option<&'static str> {
     let [(from, to), (other_from, other_to)] =
         [first, second].map(|vote| (height_and_hash(&vote.source), height_and_hash(&vote.target)));

@@ -81,8 +81,8 @@ impl CrashStore {
         self.state().dead
     }
 
-    /// The process crashes. The store loses all lazy commits or none of them, and some
-    /// records at the end of the log of pending transactions.
+    /// The process crashes. With equal chance the store keeps or loses all lazy commits,
+    /// and it loses some records at the end of the log of pending transactions.
     pub(crate) fn crash(&self, rng: &mut SimRng) -> Result<(), StoreError> {
         let mut state = self.state();
         state.crash_point = None;
@@ -100,6 +100,7 @@ impl CrashStore {
         self.inner.rewrite_pending(&pending)
     }
 
+    /// Undoes a commit. `replaced` holds the values that it has replaced.
     fn undo(&self, state: &mut CrashState, replaced: &Batch) -> Result<(), StoreError> {
         let hidden = Arc::make_mut(&mut state.hidden);
         hidden.extend(replaced.bodies.iter().map(|(hash, _)| *hash));
@@ -127,6 +128,7 @@ impl CrashStore {
         Ok(replaced)
     }
 
+    /// Writes a batch, unless the process is to die during this write.
     fn apply(&self, batch: &Batch, durable: bool) -> Result<(), StoreError> {
         if !self.crashes {
             return self.write(batch);
@@ -179,6 +181,7 @@ impl CrashStore {
         Ok(())
     }
 
+    /// Ends the process, and returns the error by which the node learns of it.
     fn die(&self) -> StoreError {
         self.state().dead = true;
         StoreError::Database("the process dies here".to_owned())
@@ -282,7 +285,6 @@ impl Snapshot for CrashedSnapshot {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

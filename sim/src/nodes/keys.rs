@@ -1,8 +1,8 @@
 //! The RSA keys of a run: those that own the allocations, those of the validators, and
 //! the signer that notes everything that an honest validator signs.
 //!
-//! All keys are the same in every run, and none is secret: the simulation is the only
-//! place where they are worth anything. Start reading at [`SimKey`].
+//! All keys are the same in every run and known to anybody who has this code, so they must
+//! never be used on a real network. Start reading at [`SimKey`].
 
 use std::sync::OnceLock;
 
@@ -28,7 +28,7 @@ const SALT_BYTES: usize = 32;
 /// Bytes of an approval's body (protocol §9): version, validator, source, target.
 const BODY_BYTES: usize = 1 + 32 + 2 * (8 + 32);
 
-/// The published test keys, PKCS#8. Anybody can sign with them.
+/// The published test keys in PEM (PKCS#8).
 const PUBLISHED_KEYS: [&str; 8] = [
     include_str!("../../../consensus/tests/fixtures/test-only-key-0.pem"),
     include_str!("../../../consensus/tests/fixtures/test-only-key-1.pem"),

@@ -83,8 +83,8 @@ pub struct Report {
     pub half_of_nodes: Percentiles,
     /// Time from a block's discovery until 99 % of the nodes have it, over all blocks.
     pub nearly_all_nodes: Percentiles,
-    /// How many reorganisations of honest nodes were so many blocks deep, by depth: those
-    /// of one block are at index 1.
+    /// Number of reorganisations of honest nodes, by the number of blocks that they undid.
+    /// For example, index 1 counts reorganisations that undid one block.
     pub reorganisations: Vec<u64>,
     /// Traffic per block of the best chain, by kind of message.
     pub traffic: Vec<TrafficReport>,
@@ -120,8 +120,8 @@ pub struct Report {
     pub double_votes: u64,
     /// Pairs of votes by one lying validator that break a rule together.
     pub contradictions: u64,
-    /// How often both votes of such a pair came to one honest node, which then had to hold
-    /// a proof.
+    /// How often both votes of a contradicting pair came to one honest node. That node must
+    /// hold a proof of them.
     pub pairs_met: u64,
     /// Votes that honest validators have sent.
     pub votes_sent: u64,
@@ -215,7 +215,7 @@ fn stale_rate(world: &Simulation, best: &HashSet<BlockHash>) -> f64 {
     stale as f64 / all.max(1) as f64
 }
 
-/// The traffic of a run with so many blocks on its best chain.
+/// The traffic of a run, divided by the number of blocks on its best chain.
 fn traffic(counters: &RunCounters, blocks: u64) -> Vec<TrafficReport> {
     let per_block = |(kind, traffic): (&'static str, TrafficCounter)| {
         let blocks = blocks.max(1) as f64;

@@ -1,6 +1,7 @@
-//! The results of a run as a table, in the Markdown that the documentation uses.
+//! The results of a run as a Markdown table, which the command prints and the
+//! documentation quotes.
 //!
-//! Start reading at the implementation of `Display` for [`Report`].
+//! It shows numbers and computes no results. Start reading at the implementation of `Display` for [`Report`].
 
 use std::fmt;
 

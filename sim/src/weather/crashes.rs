@@ -76,6 +76,7 @@ impl Simulation {
         Ok(())
     }
 
+    /// The tip on which a node has started must be in the model.
     fn check_tip_after_start(&mut self, index: usize) -> Result<(), Violation> {
         let node = &self.nodes[index];
         let tip = node.core.as_ref().map(|core| core.chain().tip());

@@ -1,7 +1,7 @@
-//! Miners. Each finds blocks as a Poisson process whose rate is the miner's hash rate over
-//! the hashes that a block takes. The nonce of a block is then searched for real.
+//! Miners. Each finds blocks as a Poisson process, at its hash rate divided by the hashes
+//! that a block takes. The nonce of a block is then searched for real.
 //!
-//! Start reading at [`Simulation::schedule_solution`].
+//! Which part of the hash rate a miner has does not depend on its node. Start reading at [`Simulation::schedule_solution`].
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use pithead_node::sync::{
     Gossip, PeerEvent, PeerKey, Request, RequestFailure, RequestId, Response, serve,
 };
 
-use crate::events::{PendingRequest, SECOND_US, SimEvent};
+use crate::events::{RequestInFlight, SECOND_US, SimEvent};
 use crate::nodes::geography;
 use crate::nodes::gossip::{FRAME_BYTES, GossipMessage};
 use crate::nodes::sim_node::{ConnectionEnd, NodeKind, finality_of, mempool_of};
@@ -92,7 +92,7 @@ impl Simulation {
             self.time_out(index, peer, id, self.now_us);
             return;
         }
-        let request = PendingRequest {
+        let request = RequestInFlight {
             server: end.other,
             server_key: end.other_key,
             id,
@@ -114,7 +114,7 @@ impl Simulation {
 
     /// A request has arrived. The node answers from a snapshot, without its core, as the
     /// real node's shell does. A lying node may distort its response.
-    pub(crate) fn receive_request(&mut self, pending: PendingRequest) -> Result<(), Violation> {
+    pub(crate) fn receive_request(&mut self, pending: RequestInFlight) -> Result<(), Violation> {
         let server = pending.server;
         let node = &self.nodes[server];
         let Some(end) = node.connections.get(&pending.server_key).copied() else {
@@ -163,7 +163,7 @@ impl Simulation {
     /// Sends a response. If it gets lost or comes too late, the request times out.
     fn send_response(
         &mut self,
-        pending: &PendingRequest,
+        pending: &RequestInFlight,
         end: &ConnectionEnd,
         response: &Response,
     ) {

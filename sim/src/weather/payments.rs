@@ -53,7 +53,7 @@ impl Simulation {
             return Ok(());
         };
         let event = Event::Transaction(Box::new(transaction));
-        // The node may refuse the payment: a sender can have only so many pending.
+        // The node may refuse the payment: the number of a sender's pending ones is limited.
         if let Some(Answer::Transaction(Ok(TransactionVerdict::Accepted))) =
             self.handle(index, event)?
         {
