@@ -23,6 +23,7 @@ ALLOWED = {
     "pithead-node": {"pithead-api", "pithead-consensus"},
     "pithead-miner": {"pithead-api", "pithead-consensus"},
     "pithead-client": {"pithead-api", "pithead-consensus"},
+    "pithead-cli": {"pithead-api", "pithead-client", "pithead-consensus"},
     "pithead-sim": {"pithead-consensus", "pithead-node"},
     "xtask": set(),
 }

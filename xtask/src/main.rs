@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The packages whose programs a devnet is made of.
-const PACKAGES: [&str; 3] = ["pithead-node", "pithead-miner", "pithead-client"];
+const PACKAGES: [&str; 3] = ["pithead-node", "pithead-miner", "pithead-cli"];
 /// The program that runs the devnet.
 const PITHEAD: &str = "pithead";
 const USAGE: &str = "usage: cargo devnet [OPTIONS]\n       \
