@@ -14,7 +14,7 @@ use pithead_consensus::genesis::Network;
 use pithead_consensus::{Address, AddressPrefix, BlockHash};
 use thiserror::Error;
 
-/// The built-in networks.
+/// The built-in networks, whose genesis this program knows.
 pub const NETWORKS: [Network; 3] = [Network::Main, Network::Test, Network::Dev];
 
 /// The chain that a node follows.

@@ -107,7 +107,7 @@ impl Client {
         Self::connect_with(&ConnectOptions::new(url)).await
     }
 
-    /// Connects to a node.
+    /// Connects to the node of `options`.
     ///
     /// # Errors
     /// [`ClientError::BadUrl`], or [`ClientError::NotRunning`] if nothing

@@ -97,10 +97,10 @@ pub enum ClientError {
         /// The node's sentence on the failure.
         message: String,
     },
-    /// Any other status.
+    /// The node answered with any other status.
     #[error("the node answered {code:?}: {message}")]
     Status {
-        /// The gRPC code.
+        /// The gRPC code of the status.
         code: Code,
         /// The node's sentence on the failure.
         message: String,

@@ -38,7 +38,7 @@ pub enum EvidenceProblem {
     OtherNetwork {
         /// The genesis that the proof names.
         found: String,
-        /// The genesis at hand.
+        /// The genesis that the user checks against.
         expected: String,
     },
     /// The bytes are no encoding of what the kind says.

@@ -92,7 +92,7 @@ pub enum KeyError {
 pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {
-    /// Takes a passphrase.
+    /// Takes a passphrase, which must not be empty.
     ///
     /// # Errors
     /// [`KeyError::EmptyPassphrase`].

@@ -20,7 +20,7 @@ pub enum KeyFileError {
     /// The file holds no usable key, or the passphrase does not open it.
     #[error("{}: {source}", path.display())]
     Key {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong with the key.
         source: KeyError,
@@ -28,7 +28,7 @@ pub enum KeyFileError {
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// Path of the file or folder.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -139,7 +139,7 @@ pub fn write_private_file(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError>
     write_new_file(path, bytes, 0o600)
 }
 
-/// Writes a file that everyone may read, whole or not at all. Never overwrites.
+/// Writes a file that every user may read, whole or not at all. Never overwrites.
 ///
 /// # Errors
 /// [`KeyFileError::Io`]; see [`KeyFileError::is_already_there`].

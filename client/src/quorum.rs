@@ -47,7 +47,7 @@ pub enum QuorumError {
 }
 
 impl Quorum {
-    /// A quorum, if it is safe.
+    /// Takes a quorum if it is safe.
     ///
     /// # Errors
     /// [`QuorumError`] with the arithmetic.

@@ -31,7 +31,7 @@ pub enum WalletError {
         /// The text, cut to 80 characters.
         found: String,
     },
-    /// No wallet has that name.
+    /// No wallet in the folder has this name.
     #[error("there is no wallet {name:?} in {}", folder.display())]
     Unknown {
         /// The name that the user gave.
@@ -199,7 +199,7 @@ impl Wallets {
         Ok(Self::in_folder(base.join("pithead").join("wallets")))
     }
 
-    /// The folder.
+    /// The folder of the wallets.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -1,10 +1,12 @@
-//! Payments: built and signed here, submitted as finished bytes.
+//! Payments, which are built and signed here and submitted as finished bytes.
 //!
-//! [`Transfer::prepare`] asks the node for the account and the fee and checks
-//! that the money is there; [`PreparedTransfer::sign`] needs the key and no
-//! node; [`SignedTransfer::submit`] hands the bytes in. What the node tells can
-//! make a payment fail, never pay someone else: the bytes that are signed are
-//! encoded here.
+//! 1. [`Transfer::prepare`] asks the node for the account and the fee, and checks
+//!    that the account can pay.
+//! 2. [`PreparedTransfer::sign`] needs the key, but no node.
+//! 3. [`SignedTransfer::submit`] submits the bytes.
+//!
+//! A lying node can make a payment fail, but it can't redirect the payment: the
+//! signed bytes are encoded here.
 
 mod error;
 
@@ -22,34 +24,35 @@ use crate::key::SigningKey;
 
 pub use self::error::{Shortfall, TransferError};
 
-/// An estimated fee rate above this is refused unless the caller names it,
-/// grains a byte: 10,000 times the least that nodes relay. The fee of
-/// a payment with one output then stays below 0.07 PIT.
+/// Highest estimated fee rate, in grains a byte, that is paid without asking: 10,000
+/// times the least that nodes relay. The fee of a payment with one output then
+/// stays below 0.07 PIT.
 pub const ESTIMATED_FEE_RATE_MAX: u64 = 10_000;
 
-/// How the fee is chosen.
+/// The ways to choose a fee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FeeChoice {
-    /// What the node estimates for the next block.
+    /// The fee that the node estimates for the next block.
     #[default]
     Estimate,
-    /// This many grains a byte.
+    /// A fee of this many grains for each byte.
     RatePerByte(u64),
-    /// This much.
+    /// A fee of exactly this amount.
     Exactly(Amount),
 }
 
 /// A payment to one or many recipients that is still to be built.
 #[derive(Debug, Clone, Default)]
 pub struct Transfer {
-    /// The payments, 1 to 255.
+    /// The recipients and their amounts, 1 to 255.
     pub outputs: Vec<Output>,
-    /// Free data, at most 1,024 bytes.
+    /// Data to attach, at most 1,024 bytes.
     pub data: Vec<u8>,
-    /// The fee.
+    /// How the fee is chosen when the transfer is prepared.
     pub fee: FeeChoice,
-    /// The sequence; `None`: the account's next. A pending transaction with the
-    /// same one is replaced if this one pays a fee rate at least 10 % higher.
+    /// The sequence; `None` takes the account's next one. If a pending transaction
+    /// has the same sequence, this one replaces it, provided that its fee rate is at
+    /// least 10 % higher.
     pub sequence: Option<u64>,
 }
 
@@ -60,17 +63,17 @@ impl Transfer {
         Self::default()
     }
 
-    /// Adds a recipient.
+    /// Adds a recipient and the amount for it.
     #[must_use]
     pub fn pay(mut self, recipient: Address, amount: Amount) -> Self {
         self.outputs.push(Output { recipient, amount });
         self
     }
 
-    /// Checks what needs no node.
+    /// Checks the limits that need no answer from a node.
     ///
     /// # Errors
-    /// [`TransferError`] names the limit.
+    /// [`TransferError`] names the limit that is exceeded.
     pub fn check(&self) -> Result<(), TransferError> {
         if self.outputs.is_empty() {
             return Err(TransferError::NoOutputs);
@@ -120,8 +123,8 @@ impl Transfer {
         if body.total().is_none() {
             return Err(TransferError::TooMuchMoney);
         }
-        // What the account can spend is its balance less what its own earlier
-        // pending payments take: nodes do not count what is on its way to it.
+        // The account can spend its balance less its own earlier pending payments.
+        // Nodes do not count money that is on its way to the account.
         let short = shortfall(client, &account, &body).await?;
         if short.missing() > Amount::ZERO {
             return Err(TransferError::InsufficientBalance(Box::new(short)));
@@ -144,7 +147,8 @@ impl Transfer {
             FeeChoice::Estimate => {
                 let size_bytes = u32::try_from(size).unwrap_or(u32::MAX);
                 let estimate = client.estimate_fee(size_bytes).await?;
-                // The fee, not the rate told beside it, is what is paid.
+                // The rate is computed from the fee, since the fee is what is paid. The
+                // rate that the node tells beside it may differ.
                 let rate = estimate.fee.div_ceil(u64::from(size_bytes).max(1));
                 if rate > ESTIMATED_FEE_RATE_MAX {
                     return Err(TransferError::EstimateTooHigh { found: rate });
@@ -158,12 +162,12 @@ impl Transfer {
 /// A transaction that is built and can be paid for, but not signed.
 #[derive(Debug, Clone)]
 pub struct PreparedTransfer {
-    /// What is to be signed.
+    /// The transaction without its signature.
     pub body: TransactionBody,
-    /// The chain that it is for.
+    /// The chain for which it is built.
     pub chain: ChainIdentity,
-    /// What the sender could spend before this payment: its balance less what
-    /// its own pending payments take.
+    /// The amount that the sender could spend before this payment: its balance less
+    /// its own pending payments.
     pub available: Amount,
 }
 
@@ -175,13 +179,13 @@ impl PreparedTransfer {
         Amount::sum(amounts).unwrap_or(Amount::MAX_MONEY)
     }
 
-    /// Its txid: it is settled before the signature is made.
+    /// The txid, which does not depend on the signature.
     #[must_use]
     pub fn txid(&self) -> Txid {
         self.body.txid(&self.chain.genesis_hash)
     }
 
-    /// Signs it.
+    /// Signs the transaction.
     ///
     /// # Errors
     /// [`TransferError::WrongKey`] if the key is not the sender's.
@@ -198,7 +202,7 @@ impl PreparedTransfer {
     }
 }
 
-/// What the account can spend on this transaction, and what that takes.
+/// Compares what the account can spend with what this transaction takes.
 async fn shortfall(
     client: &Client,
     account: &v1::GetAccountResponse,
@@ -237,31 +241,31 @@ async fn shortfall(
 /// A signed transaction that was not submitted yet.
 #[derive(Debug, Clone)]
 pub struct SignedTransfer {
-    /// The transaction.
+    /// The transaction with its signature.
     pub transaction: SignedTransaction,
-    /// The chain that it is for.
+    /// The chain for which it is signed.
     pub chain: ChainIdentity,
 }
 
-/// A transaction that the node took.
+/// A transaction that the node accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
-    /// Identifies it.
+    /// Identifies the transaction.
     pub txid: Txid,
     /// The txid of the pending transaction that it replaced.
     pub replaced: Option<String>,
-    /// Whether the node had it already.
+    /// Whether the node had the transaction already.
     pub duplicate: bool,
 }
 
 impl SignedTransfer {
-    /// Its txid.
+    /// The txid, which identifies the transaction.
     #[must_use]
     pub fn txid(&self) -> Txid {
         self.transaction.txid(&self.chain.genesis_hash)
     }
 
-    /// Its consensus encoding: what is submitted.
+    /// The consensus encoding, as it is submitted.
     #[must_use]
     pub fn raw(&self) -> Vec<u8> {
         self.transaction.encode()
@@ -273,8 +277,8 @@ impl SignedTransfer {
         self.chain.genesis_hash
     }
 
-    /// Hands the transaction in. It may be repeated: the node answers with
-    /// "duplicate" the second time.
+    /// Submits the transaction. This may be repeated: the second time, the node
+    /// answers that it has the transaction already.
     ///
     /// # Errors
     /// [`TransferError::Rejected`] with the rule that it breaks;
@@ -324,8 +328,8 @@ impl SignedTransfer {
         }
     }
 
-    /// Turns a rejection for want of money into one with all the figures; the
-    /// balance may have changed since it was checked here.
+    /// Explains a rejection. If the account can't pay, the error has all figures: the
+    /// balance may have changed since `prepare` checked it.
     async fn rejected(
         &self,
         client: &Client,
@@ -349,10 +353,10 @@ fn malformed(what: String) -> TransferError {
     ClientError::BadAnswer { what }.into()
 }
 
-/// An amount that a node told.
+/// Reads an amount that a node tells.
 ///
 /// # Errors
-/// [`ClientError::BadAnswer`] above all money there can be.
+/// [`ClientError::BadAnswer`] if it is more than all the money that there can be.
 pub fn amount(grains: u64) -> Result<Amount, ClientError> {
     Amount::from_grains(grains).map_err(|error| ClientError::BadAnswer {
         what: error.to_string(),

@@ -16,10 +16,8 @@ fn altered(
     altered.check(genesis).unwrap_err()
 }
 
-#[test]
-fn a_proof_is_of_what_its_bytes_show_whatever_it_says() {
-    let keys: Vec<_> = (0..4).map(|_| SigningKey::generate().unwrap()).collect();
-    let genesis = genesis_file(&keys, 3).check().unwrap();
+/// A double vote of the first of four validators, and two conflicting certificates.
+fn proofs(keys: &[SigningKey], genesis: &Genesis) -> [SavedProof; 2] {
     let genesis_hash = genesis.params.genesis_hash;
     let text_of = |key: &SigningKey| key.address().to_text(&genesis.prefix);
     let (a, b) = (link((0, 0), (10, 1)), link((0, 0), (10, 2)));
@@ -37,7 +35,7 @@ fn a_proof_is_of_what_its_bytes_show_whatever_it_says() {
         second_hex: vote(b),
         seen_time: None,
     };
-    let validators = Validators::of_genesis(&genesis);
+    let validators = Validators::of_genesis(genesis);
     let certificate = |keys: &[SigningKey], link| {
         let approvals = keys.iter().map(|key| approve(key, link, &genesis_hash));
         let approvals: Vec<_> = approvals.collect();
@@ -55,7 +53,15 @@ fn a_proof_is_of_what_its_bytes_show_whatever_it_says() {
         second_hex: certificate(&keys[1..], b),
         ..votes.clone()
     };
-    let stranger = text_of(&keys[3]);
+    [votes, certificates]
+}
+
+#[test]
+fn a_proof_is_of_what_its_bytes_show_whatever_it_says() {
+    let keys: Vec<_> = (0..4).map(|_| SigningKey::generate().unwrap()).collect();
+    let genesis = genesis_file(&keys, 3).check().unwrap();
+    let [votes, certificates] = proofs(&keys, &genesis);
+    let stranger = keys[3].address().to_text(&genesis.prefix);
     for proof in [&votes, &certificates] {
         assert_eq!(proof.check(&genesis), Ok(()));
         for (problem, part) in [

@@ -1,4 +1,4 @@
-//! `pithead account`: an account, and what it sent and received.
+//! `pithead account`: an account, and the transactions that it sent and received.
 
 use clap::Args;
 use pithead_api::v1;
@@ -16,7 +16,7 @@ pub(crate) struct AccountArgs {
     /// A wallet or an address.
     #[arg(value_name = "WALLET|ADDRESS")]
     account: String,
-    /// List what it sent and received, newest first.
+    /// List the transactions that it sent and received, newest first.
     #[arg(long)]
     history: bool,
     /// How many transactions to list.

@@ -1,4 +1,4 @@
-//! `pithead balance`: what wallets or addresses have.
+//! `pithead balance`: the balances of wallets or addresses.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::terminal::words::{Money, pit};
 /// Arguments of `balance`.
 #[derive(Debug, Args)]
 pub(crate) struct BalanceArgs {
-    /// Wallets or addresses; none: all wallets.
+    /// Wallets or addresses [default: all wallets].
     #[arg(value_name = "WALLET|ADDRESS")]
     of: Vec<String>,
 }

@@ -138,7 +138,7 @@ fn block_table(blocks: &[v1::Block], names: &WalletNames, full: bool) -> String 
             pit(block.fees),
             pit(block.subsidy),
             match (header.height, full) {
-                // The genesis block pays nobody.
+                // The genesis block pays no reward.
                 (0, _) => String::new(),
                 (_, true) => reward_address,
                 (_, false) => short_named(names, &reward_address),

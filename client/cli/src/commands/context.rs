@@ -17,7 +17,7 @@ use super::names::WalletNames;
 use crate::terminal::output::{ColorChoice, Printer, note};
 use crate::terminal::report::ErrorWithHint;
 
-/// How long a node has that is only asked which network it is on.
+/// How long a node may take to name its network, when nothing else is asked of it.
 const GLANCE_TIMEOUT: Duration = Duration::from_millis(700);
 
 /// Options of every subcommand.
@@ -50,19 +50,19 @@ pub(crate) struct GlobalArgs {
     pub(crate) color: ColorChoice,
 }
 
-/// The environment of a command.
+/// What a subcommand needs besides its own arguments.
 pub(crate) struct Context {
     args: GlobalArgs,
-    /// Where results go.
+    /// Writes the results.
     pub(crate) out: Printer,
 }
 
-/// The roles that need a token.
+/// The roles of a node's API that need a token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TokenRole {
-    /// MiningService.
+    /// The role for MiningService.
     Mine,
-    /// AdminService.
+    /// The role for AdminService.
     Admin,
 }
 
@@ -81,7 +81,7 @@ impl Context {
         Self { args, out }
     }
 
-    /// Whether programs read the result.
+    /// Whether the result is to be JSON.
     pub(crate) fn json(&self) -> bool {
         self.args.json
     }
@@ -101,15 +101,15 @@ impl Context {
         Ok((client, chain, info))
     }
 
-    /// Connects with the token of a role: from the file that was named, or from
-    /// where a node on this machine keeps it.
+    /// Connects with the token of a role. The token comes from the file that the user
+    /// names, or else from the file of a node on this machine.
     pub(crate) async fn connect_as(
         &self,
         role: TokenRole,
     ) -> anyhow::Result<(Client, ChainIdentity)> {
         let (client, chain, _) = self.connect_to_chain().await?;
         let Some(token) = self.token(role, &chain)? else {
-            // The node says what it thinks of that.
+            // The node refuses, and says which token it needs.
             return Ok((client, chain));
         };
         let options = ConnectOptions {
@@ -128,7 +128,7 @@ impl Context {
             })?;
             return Ok(Some(token.trim().to_owned()));
         }
-        // A token found by guessing never leaves this machine.
+        // A token that this program found by itself never leaves this machine.
         if !is_loopback(&self.args.node) {
             return Ok(None);
         }
@@ -150,7 +150,7 @@ impl Context {
         Ok(token.map(|token| token.trim().to_owned()))
     }
 
-    /// The wallets.
+    /// The folder of the user's wallets.
     pub(crate) fn wallets(&self) -> anyhow::Result<Wallets> {
         Ok(match &self.args.wallet_dir {
             Some(folder) => Wallets::in_folder(folder),
@@ -158,8 +158,8 @@ impl Context {
         })
     }
 
-    /// Which network's addresses to show when no node is needed otherwise: the
-    /// one asked for, else that of the node if one answers, else main.
+    /// The prefix of the addresses to show when no node is needed otherwise: that of
+    /// the network that the user names, else of the node if one answers, else `pit`.
     pub(crate) async fn shown_prefix(&self) -> anyhow::Result<AddressPrefix> {
         if let Some(ExpectedNetwork::Name(name)) = &self.args.network {
             let networks = pithead_client::chain::NETWORKS;
@@ -206,7 +206,7 @@ impl Context {
         matching.next().ok_or_else(|| wallets.unknown(text).into())
     }
 
-    /// Every wallet that can be read; says which can't.
+    /// Every wallet that can be read; notes the others on standard error.
     pub(crate) fn all_wallets(&self) -> anyhow::Result<Vec<Wallet>> {
         let wallets = self.wallets()?;
         let mut found = Vec::new();
@@ -219,7 +219,7 @@ impl Context {
         Ok(found)
     }
 
-    /// The wallets' names by their addresses on this chain: to show "bob" where
+    /// The names of the wallets by their addresses on this chain, to show `bob` where
     /// an address is bob's.
     pub(crate) fn names(&self, chain: &ChainIdentity) -> WalletNames {
         let Ok(wallets) = self.wallets() else {

@@ -27,7 +27,7 @@ const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub(crate) struct EvidenceArgs {
     #[command(subcommand)]
     command: Option<EvidenceCommand>,
-    /// Save each proof as a file of this folder; what is there already stays.
+    /// Save each proof as a file of this folder; existing files stay as they are.
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -95,7 +95,7 @@ pub(crate) async fn run(context: &Context, args: EvidenceArgs) -> anyhow::Result
     if proofs.is_empty() {
         return Ok(context.out.line(match FinalityProgress::of(&info) {
             FinalityProgress::NoValidators => format!(
-                "The network {} has no validators: there is nobody to hold anything against.",
+                "The network {} has no validators, so there is no evidence against any.",
                 info.network
             ),
             _ => "No evidence: this node knows of no validator that broke a rule.".to_owned(),

@@ -12,7 +12,7 @@ use crate::terminal::words::{Money, bytes, counted, iso, pit, pit_unit};
 /// Arguments of `mempool`.
 #[derive(Debug, Args)]
 pub(crate) struct MempoolArgs {
-    /// Only what this wallet or address sends.
+    /// List only the transactions that this wallet or address sends.
     #[arg(long, value_name = "WALLET|ADDRESS")]
     sender: Option<String>,
     /// How many transactions to list, best fee rate first.

@@ -17,7 +17,7 @@ pub(crate) struct MineArgs {
     /// How many blocks.
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
     count: u32,
-    /// Who is to be paid.
+    /// The wallet or address that gets the rewards.
     #[arg(long, value_name = "WALLET|ADDRESS")]
     address: String,
 }

@@ -86,7 +86,7 @@ enum Command {
     /// Make, list, show, import and export wallets.
     #[command(subcommand)]
     Wallet(wallet::WalletCommand),
-    /// Show what wallets or addresses have.
+    /// Show the balances of wallets or addresses.
     Balance(balance::BalanceArgs),
     /// Pay one recipient or many.
     Send(send::SendArgs),
@@ -96,17 +96,17 @@ enum Command {
     Block(block::BlockArgs),
     /// Show the network and its last blocks.
     Chain(chain::ChainArgs),
-    /// Show an account, and what it sent and received.
+    /// Show an account, and the transactions that it sent and received.
     Account(account::AccountArgs),
     /// Show the transactions that wait to be mined.
     Mempool(mempool::MempoolArgs),
-    /// Show who approves checkpoints, who of them is heard, and whether finality advances.
+    /// Show the validators, which of them voted lately, and whether finality advances.
     Validators(validators::ValidatorsArgs),
     /// Show proofs that validators broke the rules, check them, and save them.
     Evidence(evidence::EvidenceArgs),
     /// Follow the chain: a line for every block, until interrupted.
     Watch(watch::WatchArgs),
-    /// Show what node this is.
+    /// Show the node: its version, network, addresses and state.
     Node,
     /// Show the nodes that this one is connected to; add, remove and ban them (needs its admin token).
     Peers(peers::PeersArgs),
@@ -126,7 +126,7 @@ enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-/// Runs the command.
+/// Runs the subcommand and returns the exit status.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = Context::new(cli.global);
     match cli.command {

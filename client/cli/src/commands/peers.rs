@@ -47,7 +47,7 @@ enum PeersCommand {
         #[arg(value_name = "PEER|IP")]
         peer: String,
     },
-    /// Show who is banned, and until when.
+    /// Show the banned peers and hosts, and when each ban ends.
     Bans,
 }
 
@@ -170,7 +170,7 @@ fn list_bans(context: &Context, bans: &[v1::Ban]) -> anyhow::Result<()> {
         return context.out.json(&json!({ "bans": bans }));
     }
     if bans.is_empty() {
-        return Ok(context.out.line("nobody is banned")?);
+        return Ok(context.out.line("no peer or host is banned")?);
     }
     let columns = [Column::Left("peer"), Column::Left("until")];
     let rows = bans

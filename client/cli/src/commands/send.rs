@@ -41,7 +41,7 @@ pub(crate) struct SendArgs {
     /// The wallet that pays.
     #[arg(long, value_name = "WALLET")]
     from: Option<String>,
-    /// A recipient and what it gets, in PIT; may be given up to 255 times.
+    /// A recipient and the amount for it, in PIT; may be given up to 255 times.
     #[arg(long, value_name = "TO=AMOUNT")]
     to: Vec<Payment>,
     /// Attach this text.

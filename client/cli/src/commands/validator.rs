@@ -41,7 +41,7 @@ pub(crate) struct NewValidatorArgs {
     address_prefix: Option<AddressPrefix>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-    /// Keep the key unencrypted: whoever reads the file can vote with it.
+    /// Keep the key unencrypted: anyone who reads the file can vote with it.
     #[arg(long, conflicts_with = "passphrase_file")]
     no_passphrase: bool,
 }
@@ -115,7 +115,7 @@ async fn new(context: &Context, args: NewValidatorArgs) -> anyhow::Result<()> {
     }
     context.out.fields(&fields(&file, &prefix))?;
     note(format!(
-        "The public file goes to whoever makes the genesis: pithead genesis new --validators *{PUBLIC_SUFFIX} …"
+        "Give the public file to the maker of the genesis: pithead genesis new --validators *{PUBLIC_SUFFIX} …"
     ));
     note(format!(
         "The key file stays with the one node that votes: pithead-node --validator-key {}",
@@ -125,7 +125,7 @@ async fn new(context: &Context, args: NewValidatorArgs) -> anyhow::Result<()> {
         "Never let two nodes have it: two different votes for one height are proof against you, for ever.",
     );
     if passphrase.is_none() {
-        note("This key is not encrypted: whoever reads the file can vote in your name.");
+        note("This key is not encrypted: anyone who reads the file can vote in your name.");
     }
     Ok(())
 }

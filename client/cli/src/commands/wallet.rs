@@ -70,7 +70,7 @@ pub(crate) struct ExportWalletArgs {
     out: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseArgs,
-    /// Write the key unencrypted. Whoever reads it can spend the money.
+    /// Write the key unencrypted. Anyone who reads it can spend the money.
     #[arg(long)]
     no_passphrase: bool,
 }
@@ -156,7 +156,7 @@ async fn added(context: &Context, wallet: &Wallet) -> anyhow::Result<()> {
         note(if wallet.encrypted {
             "Without the passphrase and this file the money is lost: keep copies of both."
         } else {
-            "This key is not encrypted: whoever reads the file can spend the money."
+            "This key is not encrypted: anyone who reads the file can spend the money."
         });
     }
     Ok(())

@@ -29,11 +29,12 @@ const START_POLL: Duration = Duration::from_millis(20);
 /// Lines of a log to show when its process has failed.
 const LOG_LINES_SHOWN: usize = 12;
 
-/// A running process of the network.
+/// A running node or miner.
 struct Process {
     name: String,
     child: Child,
-    /// Held open; kept apart from the child, whose `wait` would close it.
+    /// The pipe that the process watches. It is kept apart from `child`, because
+    /// `Child::wait` would close it.
     stdin: Option<ChildStdin>,
     log: PathBuf,
 }

@@ -8,15 +8,15 @@ use clap::ValueEnum;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
 
-/// SGR code of bold text.
+/// SGR parameter (ECMA-48) for bold text.
 pub(crate) const BOLD: &str = "1";
-/// SGR code of faint text.
+/// SGR parameter for faint text.
 pub(crate) const DIM: &str = "2";
-/// SGR code of red.
+/// SGR parameter for red text.
 pub(crate) const RED: &str = "31";
-/// SGR code of green.
+/// SGR parameter for green text.
 pub(crate) const GREEN: &str = "32";
-/// SGR code of yellow.
+/// SGR parameter for yellow text.
 pub(crate) const YELLOW: &str = "33";
 
 /// When to colour.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::finality::{self, ApprovalJson};
 use super::words::{Money, counted, iso_option, milliseconds};
 
-/// A header.
+/// A block header as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct HeaderJson {
     hash: String,
@@ -42,7 +42,7 @@ impl From<&v1::BlockHeader> for HeaderJson {
     }
 }
 
-/// A block.
+/// A block as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct BlockJson {
     header: Option<HeaderJson>,
@@ -92,14 +92,14 @@ impl From<&v1::Block> for BlockJson {
     }
 }
 
-/// One payment.
+/// An output of a transaction as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct OutputJson {
     recipient: String,
     amount: Money,
 }
 
-/// A transaction.
+/// A transaction as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct TransactionJson {
     txid: String,
@@ -137,7 +137,7 @@ pub(crate) fn paid(transaction: &v1::Transaction) -> u64 {
     amounts.fold(0, u64::saturating_add)
 }
 
-/// Where a transaction stands.
+/// Where a transaction stands, as JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusJson {
     state: &'static str,
@@ -166,7 +166,7 @@ impl From<&v1::TransactionStatus> for StatusJson {
     }
 }
 
-/// A state in one word.
+/// The state of a transaction in one word.
 pub(crate) fn state_name(state: v1::TransactionState) -> &'static str {
     use v1::TransactionState as State;
     match state {
@@ -196,7 +196,7 @@ pub(crate) fn status_sentence(status: &v1::TransactionStatus) -> String {
     }
 }
 
-/// A peer's round trip, if it was measured.
+/// The round-trip time to a peer, or a dash if it was not measured.
 pub(crate) fn peer_latency(peer: &v1::Peer) -> String {
     let latency = peer.latency.as_ref();
     latency.map_or_else(

@@ -10,9 +10,9 @@ use time::format_description::well_known::Rfc3339;
 /// An amount, exact in both units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Money {
-    /// In grains.
+    /// The amount in grains, 10^-8 PIT.
     pub(crate) grains: u64,
-    /// In PIT, with exact decimals.
+    /// The amount in PIT, with exact decimals.
     pub(crate) pit: String,
 }
 
@@ -31,8 +31,8 @@ impl From<Amount> for Money {
     }
 }
 
-/// Grains as PIT, without the unit. Also amounts that a broken node makes up
-/// have a text.
+/// Grains as PIT, without the unit. Amounts above all money that there can be,
+/// which only a broken node tells, have a text, too.
 pub(crate) fn pit(grains: u64) -> String {
     match Amount::from_grains(grains) {
         Ok(amount) => amount.to_string(),
@@ -52,7 +52,7 @@ pub(crate) fn iso(time: Option<&prost_types::Timestamp>) -> String {
         .unwrap_or_default()
 }
 
-/// The same as JSON has it: null if there is none.
+/// A time for JSON: `null` if there is none.
 pub(crate) fn iso_option(time: Option<&prost_types::Timestamp>) -> Option<String> {
     let text = iso(time);
     (!text.is_empty()).then_some(text)
@@ -80,7 +80,7 @@ pub(crate) fn hash_rate(rate: f64) -> String {
     }
 }
 
-/// A number of bytes, for a glance: `640 B`, `1.31 MB`.
+/// A number of bytes, rounded: `640 B`, `1.31 MB`.
 pub(crate) fn bytes(count: u64) -> String {
     match count {
         0..1_000 => format!("{count} B"),
@@ -100,13 +100,13 @@ pub(crate) fn duration(seconds: i64) -> String {
     }
 }
 
-/// A time span in milliseconds.
+/// A duration of the API in milliseconds.
 pub(crate) fn milliseconds(span: &prost_types::Duration) -> f64 {
     span.seconds as f64 * 1_000.0 + f64::from(span.nanos) / 1_000_000.0
 }
 
-/// The first and the last digits of a hash: block hashes start with zeros, and
-/// differ at the end.
+/// The first and the last digits of a hash. The last ones matter: hashes of blocks
+/// start with zeros.
 pub(crate) fn short_hash(hash: &str) -> String {
     match (hash.get(..10), hash.get(hash.len().saturating_sub(8)..)) {
         (Some(start), Some(end)) if hash.len() > 24 => format!("{start}…{end}"),
@@ -125,7 +125,7 @@ pub(crate) fn short_address(address: &str) -> String {
     }
 }
 
-/// `1 block`, `2 blocks`.
+/// A number with its noun: `1 block`, `2 blocks`.
 pub(crate) fn counted(count: u64, noun: &str) -> String {
     match count {
         1 => format!("1 {noun}"),
@@ -133,7 +133,7 @@ pub(crate) fn counted(count: u64, noun: &str) -> String {
     }
 }
 
-/// Data as text if it is readable text, else as hex.
+/// Attached data as quoted text if it is printable, else as hex.
 pub(crate) fn data(data: &[u8]) -> String {
     match std::str::from_utf8(data) {
         Ok(text) if !text.chars().any(char::is_control) => format!("{text:?}"),

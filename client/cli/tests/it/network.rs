@@ -33,6 +33,24 @@ async fn blocks(client: &Client, count: usize) -> v1::BlockHeader {
     tokio::time::timeout(PATIENCE, following).await.unwrap()
 }
 
+/// Waits until both miners have mined a block since the node started again.
+async fn miners_come_back(client: &Client) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        blocks(client, 1).await;
+        let workers = client.workers().await.unwrap().workers;
+        let names: Vec<&str> = workers
+            .iter()
+            .filter(|worker| worker.connected && worker.accepted_blocks > 0)
+            .map(|worker| worker.name.as_str())
+            .collect();
+        if names.contains(&"one") && names.contains(&"two") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the miners do not come back");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_loses_nothing_when_its_node_is_killed() {
     let place = Place::new();
@@ -89,22 +107,7 @@ async fn a_network_loses_nothing_when_its_node_is_killed() {
     assert_eq!(balance(bob).await, 1_250_000_000);
     assert_eq!(balance(alice).await, 100 * PIT - 1_250_000_000 - fee);
 
-    // The miners come back by themselves and go on.
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        blocks(&client, 1).await;
-        let workers = client.workers().await.unwrap().workers;
-        let names: Vec<&str> = workers
-            .iter()
-            .filter(|worker| worker.connected && worker.accepted_blocks > 0)
-            .map(|worker| worker.name.as_str())
-            .collect();
-        if names.contains(&"one") && names.contains(&"two") {
-            break;
-        }
-        assert!(Instant::now() < deadline, "the miners do not come back");
-    }
-
+    miners_come_back(&client).await;
     for miner in &mut miners {
         miner.signal("TERM");
         assert!(miner.ended_well());

@@ -33,7 +33,7 @@ pub(crate) enum GenesisCommand {
     },
 }
 
-/// Whose parameters to start from.
+/// The built-in network whose parameters a new one starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Preset {
     /// A block every 10 s, rewards after 100 blocks.
@@ -62,21 +62,23 @@ impl Preset {
   pithead genesis new --name our-net --preset test --address-prefix our \\
       --validators anna.public.toml ben.public.toml carl.public.toml --out our-net.toml
 
-Who makes the same file makes the same network: give --time, too, and the same order.")]
+The same file makes the same network. To make the same file again, give --time, too, and the
+validators in the same order.")]
 pub(crate) struct NewGenesisArgs {
     /// Name of the network: 1 to 32 printable ASCII characters.
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// Whose parameters to start from.
+    /// The built-in network whose parameters to start from.
     #[arg(long, value_name = "NETWORK", value_enum, default_value = "dev")]
     preset: Preset,
     /// Public files or key files of the validators, or folders of them; in this order.
     #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
     validators: Vec<PathBuf>,
-    /// How many of them must approve a checkpoint [default: four fifths, as 20 of 25].
+    /// How many validators must approve a checkpoint [default: four fifths, as 20 of 25].
     #[arg(long, value_name = "N")]
     quorum: Option<u32>,
-    /// What an account has from the start, in PIT: an address or a wallet. May be repeated.
+    /// The balance of an account from the start, in PIT; the account is an address or a wallet. May
+    /// be repeated.
     #[arg(long, value_name = "ADDRESS=AMOUNT", num_args = 1..)]
     allocation: Vec<Payment>,
     /// Prefix of the network's addresses: 1 to 16 lower-case letters and digits.
@@ -106,7 +108,7 @@ pub(crate) struct NewGenesisArgs {
     /// Blocks until a reward is paid out; 0: at once.
     #[arg(long, value_name = "BLOCKS")]
     reward_maturity: Option<u32>,
-    /// Every how many blocks the validators vote.
+    /// How many blocks from one checkpoint to the next; validators vote on checkpoints.
     #[arg(long, value_name = "BLOCKS")]
     checkpoint_interval: Option<u32>,
     /// Write to this file, which must not exist yet.
