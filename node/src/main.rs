@@ -18,11 +18,12 @@ use pithead_engine::{Clock, Engine, system_clock};
 use pithead_node::config::{Cli, Command, Config};
 use pithead_node::logging::{self, LogHandle};
 use pithead_p2p as p2p;
-use pithead_rpc::auth::{AuthLayer, Tokens};
+use pithead_rpc::auth::AuthLayer;
 use pithead_rpc::limits::RateLimitLayer;
 use pithead_rpc::listener::ConnectionLimits;
+use pithead_rpc::tokens::ApiTokens;
 use pithead_rpc::workers::WorkSettings;
-use pithead_rpc::{AGENT, ServeOptions, serve};
+use pithead_rpc::{AGENT, ServeOptions, file, serve};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -176,7 +177,7 @@ async fn run_node(
             )
         })?;
     let address = listener.local_addr().context("asking for the address")?;
-    let tokens = Tokens::write(&config.mine_token_file, &config.admin_token_file)?;
+    let tokens = ApiTokens::read_or_create(&config.mine_token_file, &config.admin_token_file)?;
     let (network, connecting) = match start_network(&config, &engine, clock).await? {
         Some((network, task)) => (Some(network), Some(task)),
         None => (None, None),
@@ -213,7 +214,8 @@ async fn run_node(
     let ticking = engine.clone();
     let ticks = tokio::spawn(async move { ticking.tick_every_second().await });
     if let Some(path) = &config.ready_file {
-        write_ready_file(path, &address.to_string())?;
+        file::replace(path, &format!("{address}\n"), file::AS_UMASK_SAYS)
+            .with_context(|| format!("writing {}", path.display()))?;
     }
     info!(%address, "serving the API");
 
@@ -285,12 +287,4 @@ fn stop_when_stdin_closes(stop: Arc<Notify>) -> Result<()> {
         })
         .context("watching standard input")?;
     Ok(())
-}
-
-/// Writes the file whole, so that whoever waits for it never reads half.
-fn write_ready_file(path: &Path, address: &str) -> Result<()> {
-    let temporary = path.with_extension("new");
-    std::fs::write(&temporary, format!("{address}\n"))
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .with_context(|| format!("writing {}", path.display()))
 }
