@@ -7,7 +7,7 @@ use crate::middleware::{CheckedService, RequestCheck};
 use crate::status;
 use crate::tokens::{ApiTokens, TOKEN_CHARS, is_token};
 
-/// What a method is for, and thereby which token it needs.
+/// The purpose of a method, which decides the token that the method needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessRole {
     /// Health and reflection: no token.

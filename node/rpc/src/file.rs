@@ -17,7 +17,7 @@ pub const AS_UMASK_SAYS: u32 = 0o666;
 /// The text is first written to a file with `.new` behind its name, which is then renamed.
 ///
 /// # Errors
-/// What the system says. The file is then as it was.
+/// If a file system call fails. The file is then as it was.
 pub fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut new = OsString::from(path);
     new.push(".new");

@@ -189,7 +189,7 @@ fn evidence(api: &Api, kept: &KeptProof) -> v1::Evidence {
     }
 }
 
-/// What both kinds of proof are made of: two votes or two certificates that contradict each other.
+/// The parts of a proof of either kind: two votes or two certificates that contradict each other.
 struct ProofParts {
     kind: v1::EvidenceKind,
     /// The validators that signed both.

@@ -44,6 +44,7 @@ fn subject(text: &str) -> Result<Subject, Status> {
         })
 }
 
+/// Connects to a peer; the node keeps trying if the first attempt fails.
 pub(crate) async fn add(
     api: &Api,
     request: v1::AddPeerRequest,
@@ -74,6 +75,7 @@ pub(crate) async fn add(
     }
 }
 
+/// Disconnects a peer and forgets it.
 pub(crate) async fn remove(
     api: &Api,
     request: v1::RemovePeerRequest,
@@ -90,6 +92,7 @@ pub(crate) async fn remove(
     }
 }
 
+/// Bans a peer or an address, for a day unless the caller says otherwise.
 pub(crate) async fn ban(
     api: &Api,
     request: v1::BanPeerRequest,
@@ -108,6 +111,7 @@ pub(crate) async fn ban(
     Ok(v1::BanPeerResponse {})
 }
 
+/// Lifts a ban.
 pub(crate) async fn unban(
     api: &Api,
     request: v1::UnbanPeerRequest,
@@ -124,6 +128,7 @@ pub(crate) async fn unban(
     }
 }
 
+/// Every ban with its end.
 pub(crate) async fn list_bans(
     api: &Api,
     request: v1::ListBansRequest,

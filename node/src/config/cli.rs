@@ -14,7 +14,7 @@ const CONFIG_VARIABLE: &str = "PITHEAD_NODE_CONFIG";
 #[derive(Debug, Parser)]
 #[command(name = "pithead-node", version, about)]
 pub struct NodeCli {
-    /// What to do instead of running the node.
+    /// A command to carry out instead of running the node.
     #[command(subcommand)]
     pub command: Option<NodeCommand>,
     /// TOML file with settings; keys are the long flags with _ for -.
@@ -51,7 +51,7 @@ impl NodeCli {
     }
 }
 
-/// What to do instead of running the node.
+/// A command to carry out instead of running the node.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum NodeCommand {
     /// Print the effective configuration as TOML and exit.
@@ -61,7 +61,7 @@ pub enum NodeCommand {
     Votes(VotesCommand),
 }
 
-/// What to do with a vote record.
+/// A command on a vote record.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum VotesCommand {
     /// Write the record of this data directory to a new file. The validator can no

@@ -150,7 +150,7 @@ mod tests {
             let value = value.trim_matches('"');
             let is_zero = value.bytes().all(|digit| digit == b'0');
             let value = if is_zero { "0" } else { value };
-            // What depends on other settings is said in words.
+            // A default that depends on other settings is told in words.
             if !said.contains(' ') {
                 assert_eq!(value, said, "{start}");
                 compared += 1;

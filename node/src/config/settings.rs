@@ -4,7 +4,7 @@
 //! field of [`GivenSettings`]), a field of [`Config`], a line of `pithead-node config`, and a name
 //! that misspelt keys are compared with. To add a setting, add it there.
 //!
-//! What the sources are, and which of them wins, is not known here.
+//! This file does not know the sources, nor which of them wins.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

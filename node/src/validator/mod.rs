@@ -1,4 +1,4 @@
-//! What makes a node a validator: its key, its vote record, and the precautions before it votes.
+//! A validator's part of the program: its key, its vote record, and the precautions before it votes.
 //!
 //! Start at [`open`]. Which votes a validator casts is decided in `pithead-core`.
 

@@ -149,7 +149,7 @@ pub fn read_key(
     Ok(key)
 }
 
-/// Whose votes the key casts on this chain.
+/// The validator and the chain that the key votes for.
 #[must_use]
 pub fn owner_of(key: &ValidatorKey, genesis: &Genesis) -> RecordOwner {
     RecordOwner {

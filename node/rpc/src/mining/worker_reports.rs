@@ -1,4 +1,4 @@
-//! What the node knows of each worker, and what miners report of themselves.
+//! The list of workers, and the telemetry that miners report.
 
 use pithead_api::convert;
 use pithead_api::v1;

@@ -19,7 +19,7 @@ use crate::transaction_status::fate_parts;
 /// Transactions of a page, unless the caller says otherwise, and at most.
 const PENDING_PAGE: usize = 100;
 const PENDING_PAGE_MAX: usize = 1_000;
-/// What a subscriber should do that missed changes.
+/// Advice to a subscriber that missed changes.
 pub(super) const RESUME: &str = "subscribe again and compare with ListPendingTransactions";
 
 /// A page of the pending transactions: those of a sender in the order of their sequences, or all

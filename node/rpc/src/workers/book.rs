@@ -1,4 +1,4 @@
-//! The work book: who mines, on what, and what a solution is worth.
+//! The work book: it gives miners their work, judges their solutions and credits them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub struct WorkUsage {
     pub workers: usize,
 }
 
-/// What the core said of a worker's block.
+/// The core's verdict on a worker's block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockCredit {
     /// It is the new tip.

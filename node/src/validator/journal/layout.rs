@@ -40,7 +40,7 @@ const FLOOR_AT: usize = OWNER_AT + 64;
 /// Bytes of the head, and of each vote.
 pub(super) const SLOT_BYTES: usize = 128;
 
-/// Whose votes a record holds.
+/// The validator and the chain whose votes a record holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordOwner {
     /// The hash of the genesis block, which names the chain.
@@ -66,7 +66,7 @@ pub(super) struct ReadRecord {
     pub(super) torn: bool,
 }
 
-/// What can be read of a damaged record.
+/// The readable part of a damaged record.
 #[derive(Debug)]
 pub(super) struct SalvagedRecord {
     pub(super) owner: RecordOwner,
@@ -126,7 +126,7 @@ fn vote_sum(owner: &RecordOwner, number: u64, link: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Whose record this is, as far as its head can be read.
+/// The owner of a record, if its head is sound.
 pub(super) fn read_owner(bytes: &[u8]) -> Result<RecordOwner, RecordFlaw> {
     read_head(bytes).map(|(owner, _)| owner)
 }
@@ -200,7 +200,7 @@ pub(super) fn salvage(bytes: &[u8]) -> Result<SalvagedRecord, RecordFlaw> {
     })
 }
 
-/// What follows the head: slots of [`SLOT_BYTES`], the last one perhaps torn.
+/// The bytes behind the head: slots of [`SLOT_BYTES`], the last one perhaps torn.
 fn slots(bytes: &[u8]) -> &[u8] {
     bytes.get(SLOT_BYTES..).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! The vote record on disk: what a validator must not lose. Every vote is appended and brought to
 //! disk before its signature leaves (protocol §9, rule 4).
 //!
-//! What can be read is not yet durable. After a kill or a failed sync a vote may be in the system's
+//! A vote that can be read is not yet durable. After a kill or a failed sync a vote may be in the system's
 //! memory only, and a second sync may report success without writing it. So to open a record is to
 //! write it again: the votes that were read go to a new file, which is synced and then renamed.
 //! Only then do they count. Every other change is made the same way, so that a crash leaves the old

@@ -12,7 +12,7 @@ use super::error::{VoteRecordError, io_error};
 use super::files::{DAMAGED, LOG, MOVED, RecordFiles};
 use super::layout::{self, RecordOwner, SalvagedRecord};
 
-/// What an import did.
+/// The changes that an import made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportOutcome {
     /// Votes that were new to the record.
@@ -43,7 +43,8 @@ impl RecordFiles {
         let validator = found.owner.validator;
         self.check_owner(&found.owner, &RecordOwner { genesis, validator })?;
         if name == LOG {
-            // What was read may not be durable yet, and a later import is compared with it.
+            // The votes that were read may not be durable yet, and a later import is compared with
+            // them.
             self.replace(&found.owner, &found.record)?;
             self.move_away()
                 .map_err(|error| io_error(&self.path(), error))?;
