@@ -132,27 +132,27 @@ settings! {
     /// read and alter what is sent, tokens included
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     rpc_allow_insecure: bool = false;
-    /// Requests a minute from one IP address; 0: no limit [default: 1000]
+    /// Most requests a minute from one IP address; 0 for no limit [default: 1000]
     #[arg(value_name = "N")]
     // Protocol §12.
     rpc_requests_per_minute: u32 = 1_000;
-    /// Requests at once from one IP address [default: 100]
+    /// Most requests at once from one IP address [default: 100]
     #[arg(value_name = "N")]
     // Protocol §12.
     rpc_burst: u32 = 100, 1..=1_000_000;
-    /// Connections in all [default: 1024]
+    /// Most connections to the API [default: 1024]
     #[arg(value_name = "N")]
     // Protocol §12.
     rpc_max_connections: usize = 1_024, 1..=1_000_000;
-    /// Connections from one IP address [default: 32]
+    /// Most connections to the API from one IP address [default: 32]
     #[arg(value_name = "N")]
     // Protocol §12.
     rpc_max_connections_per_ip: usize = 32, 1..=1_000_000;
-    /// Concurrent requests and streams of one connection [default: 32]
+    /// Most concurrent requests and streams of one connection [default: 32]
     #[arg(value_name = "N")]
     // Protocol §12.
     rpc_max_streams: u32 = 32, 1..=10_000;
-    /// Seconds that open requests may take once the node stops [default: 5]
+    /// Most seconds that open requests may take once the node stops [default: 5]
     #[arg(value_name = "SECS")]
     // Well within the 10 s and more that service managers wait before they kill.
     rpc_drain_secs: u64 = 5, 0..=3_600;
@@ -165,8 +165,8 @@ settings! {
     /// Let anyone on this machine mine without a token
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     mine_without_token: bool = false;
-    /// Where to listen for peers, a multiaddress; may be given several times;
-    /// port 0 takes a free one [default: TCP and QUIC port 7311 everywhere]
+    /// Address on which to listen for peers, a multiaddress; may be given several
+    /// times; port 0 takes a free one [default: TCP and QUIC port 7311 everywhere]
     #[arg(value_name = "ADDRESS")]
     listen: Vec<Multiaddr> = default_listen();
     /// Peer to ask for other peers while the node knows none, a multiaddress or
@@ -177,19 +177,19 @@ settings! {
     /// itself; may be given several times
     #[arg(value_name = "ADDRESS")]
     external_address: Vec<Multiaddr> = Vec::new();
-    /// Peers in all [default: 74]
+    /// Most peers, inbound and outbound [default: 74]
     #[arg(value_name = "N")]
     // 10 outbound and 64 inbound (protocol §12).
     max_peers: usize = pithead_p2p::PEERS_MAX_DEFAULT, 1..=10_000;
     /// Run without peers
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     offline: bool = false;
-    /// Look for nodes on the local network [default: unless --listen names this
-    /// machine only]
+    /// Look for nodes on the local network [default: true, unless --listen names
+    /// this machine only]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     mdns: bool = !listen.iter().all(is_loopback);
-    /// Ask the router to open a port [default: unless --listen names this machine
-    /// only]
+    /// Ask the router to open a port [default: true, unless --listen names this
+    /// machine only]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     upnp: bool = !listen.iter().all(is_loopback);
     /// Relay connections for nodes that can't be reached, within narrow limits
@@ -213,7 +213,7 @@ settings! {
     #[arg(value_name = "N")]
     // Protocol §12. At most a thousand PIT for the smallest transaction.
     min_relay_fee_rate: u64 = 1, 0..=1_000_000_000;
-    /// Bytes that the mempool may hold [default: 67108864]
+    /// Most bytes of pending transactions that the mempool holds [default: 67108864]
     #[arg(value_name = "BYTES")]
     // 64 MiB (protocol §12). At least a few of the largest transactions.
     mempool_bytes_max: usize = 64 * 1024 * 1024, 100_000..=1 << 40;
@@ -221,7 +221,7 @@ settings! {
     #[arg(value_name = "SECS")]
     // 72 hours (protocol §12).
     mempool_expiry_secs: u64 = 72 * 3_600, 1..=10 * 366 * 86_400;
-    /// Bytes of the database's cache [default: 67108864]
+    /// Most bytes of the database's cache [default: 67108864]
     #[arg(value_name = "BYTES")]
     // 64 MiB; the database's own default is 1 GiB.
     store_cache_bytes: usize = 64 * 1024 * 1024, 1_048_576..=1 << 40;
@@ -234,10 +234,10 @@ settings! {
     #[arg(value_name = "MS")]
     // Often enough to prove a hash rate within minutes, and next to no work for the node.
     share_interval_ms: u64 = 5_000, 10..=3_600_000;
-    /// How log lines look [default: human]
+    /// Form of the log lines [default: human]
     #[arg(value_enum)]
     log_format: LogFormat = LogFormat::Human;
-    /// What is logged, such as info,pithead_node=debug [default: info]
+    /// Filter of the log, such as info,pithead_node=debug [default: info]
     #[arg(value_name = "FILTER")]
     log_filter: String = "info".to_owned();
     /// File to write the API's address to once it is served
