@@ -1,93 +1,98 @@
-//! One worker's record: what it has proven, how fast, and how hard its shares
-//! should be.
+//! One worker: what it has proven, how fast it is, and how hard its shares should be.
 //!
-//! Rates are taken over the time in which the worker was there: its own clock
-//! stands still while it has no subscription, so an absence is neither a low
-//! hash rate nor a silence.
+//! Rates are taken over the time in which the worker was connected, on a clock of the worker's
+//! own. So an absence is neither a low hash rate nor a silence.
 
 use std::collections::VecDeque;
 
-/// A share's target is wrong by so much before work is handed out anew.
+use pithead_consensus::Address;
+
+/// A worker gets new work once its share target is wrong by this factor.
 pub(super) const RETARGET_FACTOR: f64 = 2.0;
-/// So many intervals without a share are too many to be chance: one in e^6.
+/// Intervals without a share after which the target is certainly too hard: by chance alone, that
+/// many pass once in e^6.
 const SILENCE_INTERVALS: f64 = 6.0;
 /// Seconds over which a hash rate is proven.
 const RATE_WINDOW_SECS: u64 = 300;
 /// Shortest span that a rate is computed over, seconds.
 const RATE_SPAN_MIN_SECS: u64 = 10;
-/// Shares remembered per worker.
+/// Shares remembered of a worker.
 const SHARES_MAX: usize = 4_096;
 /// Expected hashes of a new worker's first shares: 2^22, under a second of one core.
 pub(super) const FIRST_SHARE_HASHES: u64 = 1 << 22;
 
-/// A worker's record.
+/// Identifies a worker: miners with the same name and reward address are one worker.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId {
+    /// The name that the miner gave.
+    pub name: String,
+    pub reward_address: Address,
+}
+
+/// What the node knows of a worker.
 #[derive(Debug, Clone, Default)]
-pub struct WorkerRecord {
+pub struct Worker {
     /// Program and version.
     pub agent: String,
-    /// Where it connects from.
+    /// IP address and port that the worker connected from last.
     pub remote: String,
-    /// Subscriptions now.
+    /// Open subscriptions.
     pub subscriptions: usize,
-    /// Blocks of it that became the tip.
+    /// Its blocks that became the tip.
     pub accepted_blocks: u64,
-    /// Valid blocks of it that came second.
+    /// Its valid blocks that were off the best chain.
     pub side_blocks: u64,
-    /// Its shares, and its blocks that became the tip.
+    /// Its shares; blocks that became the tip count among them.
     pub accepted_shares: u64,
-    /// Solutions that came too late: for stale work, for work that is forgotten,
-    /// and blocks that came second.
+    /// Solutions that came too late: for stale or forgotten work, and blocks off the best chain.
     pub stale: u64,
-    /// Solutions wrong in any other way.
+    /// Solutions that were wrong in any other way.
     pub rejected: u64,
-    /// When it first came, Unix seconds.
+    /// When it first subscribed, Unix seconds.
     pub connected_at: u64,
-    /// When its last share came, Unix seconds; 0: never.
+    /// When its last share came, Unix seconds; 0 if it had none.
     pub last_share_at: u64,
-    /// Milliseconds from new work to its first hash, the last that it told.
+    /// Milliseconds from new work to the first hash on it, as the worker last reported.
     pub first_hash_ms: Option<u32>,
-    /// What it says of itself, if it does.
-    pub telemetry: Option<Telemetry>,
-    /// Work of its present shares.
+    pub telemetry: Option<WorkerTelemetry>,
+    /// Expected hashes until a share, at the present share target.
     pub share_hashes: f64,
     clock: PresenceClock,
-    /// When `share_hashes` changed last, by its own clock.
+    /// When `share_hashes` changed last, by the worker's clock.
     retargeted: u64,
-    /// Its shares by its own clock, and the work that each proves.
+    /// The time of each share by the worker's clock, and the hashes that the share proves.
     shares: VecDeque<(u64, f64)>,
 }
 
-/// What a miner says of itself; nothing of it is proven.
+/// What a miner reports of itself; none of it is proven.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Telemetry {
-    /// Name of the code that hashes.
+pub struct WorkerTelemetry {
+    /// Name of the code that hashes, such as `avx2`.
     pub kernel: String,
     /// Mining threads.
     pub threads: u32,
-    /// Hashes a second, by its own count.
+    /// Hashes a second, as the miner counts them.
     pub hash_rate: f64,
     /// Milliseconds from new work to the first hash on it: median.
     pub first_hash_p50_ms: Option<f64>,
-    /// The same: 99 of 100 are at most this.
+    /// The same at the 99th percentile.
     pub first_hash_p99_ms: Option<f64>,
-    /// Of the processor, degrees Celsius.
     pub temperature_celsius: Option<f64>,
-    /// Of the processor, watts.
     pub power_watts: Option<f64>,
 }
 
-/// Seconds that a worker has been there.
+/// Counts the seconds that a worker has been connected.
 #[derive(Debug, Clone, Copy, Default)]
 struct PresenceClock {
-    /// Those up to `since`.
+    /// The count at `since`.
     before: u64,
-    /// When it came or left last, Unix seconds.
+    /// When the worker last came or left, Unix seconds.
     since: u64,
 }
 
 impl PresenceClock {
-    /// While a worker is away this goes on, so that what it has proven grows
-    /// old; once it is back, the absence has not been.
+    /// The count at a time. While a worker is away the count goes on, so that what the worker
+    /// has proven grows old. Once the worker is back, the absence no longer counts.
     fn at(&self, now: u64) -> u64 {
         self.before + now.saturating_sub(self.since)
     }
@@ -104,7 +109,7 @@ impl PresenceClock {
     }
 }
 
-impl WorkerRecord {
+impl Worker {
     pub(super) fn new(now: u64) -> Self {
         Self {
             connected_at: now,
@@ -126,7 +131,7 @@ impl WorkerRecord {
         }
     }
 
-    /// Expected hashes of shares that would come every `interval_secs`.
+    /// Expected hashes of a share, if a share is to come every `interval_secs`.
     pub(super) fn wanted_share_hashes(&self, now: u64, interval_secs: f64) -> f64 {
         let present = if self.share_hashes > 0.0 {
             self.share_hashes
@@ -136,10 +141,10 @@ impl WorkerRecord {
         let last = self.shares.back().map(|(time, _)| *time);
         let quiet_since = self.retargeted.max(last.unwrap_or(0));
         let silent = self.clock.at(now).saturating_sub(quiet_since);
-        // A span shorter than that of a rate says nothing, however short the interval.
+        // A span too short for a rate says nothing, however short the interval is.
         let too_long = (SILENCE_INTERVALS * interval_secs).max(RATE_SPAN_MIN_SECS as f64);
         let wanted = if silent as f64 >= too_long && self.share_hashes > 0.0 {
-            // None came where some were due, whatever came before.
+            // No share came where several were due: whatever came before counts no more.
             0.0
         } else if last.is_none() {
             present
@@ -166,15 +171,14 @@ impl WorkerRecord {
         }
     }
 
-    /// Part of its solutions that came too late, 0 to 1.
+    /// The part of its solutions that came too late, 0 to 1.
     #[must_use]
     pub fn stale_rate(&self) -> f64 {
         let all = self.accepted_shares + self.stale;
         self.stale as f64 / all.max(1) as f64
     }
 
-    /// Hashes a second, proven by the shares of the last minutes in which it was
-    /// there.
+    /// Hashes a second, as the shares of its last minutes prove them.
     #[must_use]
     pub fn hash_rate(&self, now: u64) -> f64 {
         let clock = self.clock.at(now);
@@ -182,7 +186,7 @@ impl WorkerRecord {
         if self.shares.len() >= SHARES_MAX
             && let Some((oldest, _)) = self.shares.front()
         {
-            // Shares that come very often are remembered for a shorter time.
+            // Shares that come very often are remembered for less than the window.
             from = from.max(*oldest);
         }
         let span = (clock - from).max(RATE_SPAN_MIN_SECS);
@@ -207,7 +211,7 @@ mod tests {
     /// A worker of a steady hash rate that is told the right share target
     /// whenever a node would tell it.
     struct Steady {
-        record: WorkerRecord,
+        record: Worker,
         random: rand::rngs::StdRng,
         hash_rate: f64,
         /// Work until the next share, in expected shares.
@@ -219,7 +223,7 @@ mod tests {
 
     impl Steady {
         fn new(hash_rate: f64, seed: u64) -> Self {
-            let mut record = WorkerRecord::new(START);
+            let mut record = Worker::new(START);
             record.subscribed(START);
             record.retarget(START, FIRST_SHARE_HASHES as f64);
             let mut random = rand::rngs::StdRng::seed_from_u64(seed);
@@ -338,10 +342,10 @@ mod tests {
 
     #[test]
     fn a_slow_worker_gets_easier_shares_before_it_has_found_any() {
-        let mut record = WorkerRecord::new(100);
+        let mut record = Worker::new(100);
         record.subscribed(100);
         record.retarget(100, FIRST_SHARE_HASHES as f64);
-        let wanted = |record: &WorkerRecord, now| record.wanted_share_hashes(now, 5.0);
+        let wanted = |record: &Worker, now| record.wanted_share_hashes(now, 5.0);
         assert_eq!(wanted(&record, 129), record.share_hashes);
         assert_eq!(wanted(&record, 130), record.share_hashes / 4.0);
         // And one that was fast, and is not any more.
