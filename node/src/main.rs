@@ -14,7 +14,7 @@ use pithead_core::mempool::MempoolLimits;
 use pithead_core::node::{Node, TemplatePolicy};
 use pithead_core::store::{RedbStore, Store};
 use pithead_core::sync::SyncSettings;
-use pithead_engine::{Clock, Engine, system_clock};
+use pithead_engine::{Clock, Engine, NetworkSide, system_clock};
 use pithead_node::config::{Cli, Command, Config};
 use pithead_node::logging::{self, LogHandle};
 use pithead_p2p as p2p;
@@ -166,7 +166,11 @@ async fn run_node(
         data_dir = %config.data_dir.display(),
         "chain opened"
     );
-    let (engine, core) = Engine::start(node, Arc::clone(&clock))?;
+    let pithead_engine::Started {
+        engine,
+        network: network_side,
+        thread: core,
+    } = Engine::start(node, Arc::clone(&clock))?;
     let listener = TcpListener::bind(config.rpc_listen)
         .await
         .map_err(|error| {
@@ -177,7 +181,7 @@ async fn run_node(
         })?;
     let address = listener.local_addr().context("asking for the address")?;
     let tokens = Tokens::write(&config.mine_token_file, &config.admin_token_file)?;
-    let (network, connecting) = match start_network(&config, &engine, clock).await? {
+    let (network, connecting) = match start_network(&config, &engine, network_side, clock).await? {
         Some((network, task)) => (Some(network), Some(task)),
         None => (None, None),
     };
@@ -252,6 +256,7 @@ async fn run_node(
 async fn start_network(
     config: &Config,
     engine: &Engine,
+    core: NetworkSide,
     clock: Clock,
 ) -> Result<Option<(p2p::Handle, tokio::task::JoinHandle<()>)>> {
     if config.offline {
@@ -268,7 +273,7 @@ async fn start_network(
         upnp: config.upnp,
         relay: config.relay,
     };
-    let started = p2p::start(options, engine, clock).await?;
+    let started = p2p::start(options, engine, core, clock).await?;
     Ok(Some(started))
 }
 

@@ -35,7 +35,7 @@ pub use wire::behaviour::BuildError;
 pub use wire::identity::IdentityError;
 
 use pithead_core::sync::response_bytes_max;
-use pithead_engine::{Clock, Engine};
+use pithead_engine::{Clock, Engine, NetworkSide};
 use policy::address_book::Book;
 use policy::bans::Bans;
 use policy::dial_scope::Reach;
@@ -99,9 +99,6 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
-    /// It has been started before.
-    #[error("the network runs already")]
-    RunsAlready,
 }
 
 /// Starts the network: listens, and lets a task connect the core with its peers.
@@ -112,6 +109,7 @@ pub enum StartError {
 pub async fn start(
     options: Options,
     engine: &Engine,
+    core: NetworkSide,
     clock: Clock,
 ) -> Result<(Handle, JoinHandle<()>), StartError> {
     let key = wire::identity::load_or_create(&options.data_dir)?;
@@ -141,7 +139,6 @@ pub async fn start(
     for address in &options.external {
         swarm.add_external_address(address.clone());
     }
-    let effects = engine.network_effects().ok_or(StartError::RunsAlready)?;
     let (commands_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (local_sender, local) = watch::channel(LocalNode {
         listen_addresses: listening.clone(),
@@ -161,7 +158,7 @@ pub async fn start(
         engine: engine.clone(),
         clock,
         commands,
-        effects,
+        core,
         local: local_sender,
         answer_bytes_max: response_bytes_max(params.max_block_bytes),
     });

@@ -41,7 +41,7 @@ use pithead_core::store::schema;
 use pithead_core::sync::{
     PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response, Status,
 };
-use pithead_engine::{Clock, Engine};
+use pithead_engine::{Clock, Engine, NetworkSide, PeerEvents};
 
 /// How often to look whom to dial and whom to let go.
 const TICK: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ pub(super) struct Parts {
     pub(super) engine: Engine,
     pub(super) clock: Clock,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) effects: mpsc::Receiver<pithead_core::node::Effect>,
+    pub(super) core: NetworkSide,
     pub(super) local: watch::Sender<LocalNode>,
     /// Most bytes of an answer.
     pub(super) answer_bytes_max: usize,
@@ -102,7 +102,7 @@ pub(super) struct Shell {
     started: Instant,
     pub(super) saved_ms: u64,
     commands: mpsc::Receiver<Command>,
-    effects: mpsc::Receiver<pithead_core::node::Effect>,
+    core: NetworkSide,
 }
 
 impl Shell {
@@ -130,13 +130,13 @@ impl Shell {
             started: Instant::now(),
             saved_ms: 0,
             commands: parts.commands,
-            effects: parts.effects,
+            core: parts.core,
         }
     }
 
     /// Runs until told to stop, or until the core or all handles are gone.
     pub(super) async fn run(mut self) {
-        let (to_core, forwarding) = forward_to_core(&self.engine);
+        let (to_core, forwarding) = forward_to_core(self.core.events.clone());
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for event in std::mem::take(&mut self.early) {
@@ -148,7 +148,7 @@ impl Shell {
                     None | Some(Command::Stop) => break,
                     Some(command) => self.on_command(command),
                 },
-                effect = self.effects.recv() => match effect {
+                effect = self.core.effects.recv() => match effect {
                     None => break,
                     Some(effect) => self.carry_out(effect),
                 },
@@ -358,9 +358,8 @@ impl Shell {
 }
 
 /// Passes events on to the core, which may take its time.
-fn forward_to_core(engine: &Engine) -> (mpsc::Sender<PeerEvent>, tokio::task::JoinHandle<()>) {
+fn forward_to_core(core: PeerEvents) -> (mpsc::Sender<PeerEvent>, tokio::task::JoinHandle<()>) {
     let (sender, mut receiver) = mpsc::channel(1);
-    let core = engine.peer_events();
     let task = tokio::spawn(async move {
         while let Some(event) = receiver.recv().await {
             if core.send(event).await.is_err() {

@@ -31,7 +31,7 @@ impl Shell {
     pub(super) fn tick(&mut self) {
         let now_ms = self.now_ms();
         let present = self.peers.present();
-        for effect in self.engine.missed_disconnects() {
+        while let Ok(effect) = self.core.missed_disconnects.try_recv() {
             self.carry_out(effect);
         }
         let still = self.engine.sync().borrow().tip_stands_still;
