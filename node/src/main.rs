@@ -262,7 +262,7 @@ async fn start_network(
     if config.offline {
         return Ok(None);
     }
-    let options = p2p::Options {
+    let options = p2p::NetworkOptions {
         data_dir: config.data_dir.clone(),
         agent: AGENT.to_owned(),
         listen: config.listen.clone(),
