@@ -63,8 +63,8 @@ impl AddressScope {
     }
 
     /// Whether a peer of this scope may advertise an address. An address must not be nearer to us
-    /// than the peer that names it: otherwise a peer on the Internet could have this node connect
-    /// to machines in its own private network.
+    /// than the peer that names it. Otherwise a peer on the Internet could make this node connect
+    /// to machines in the node's private network.
     ///
     /// | peer of scope | may advertise |
     /// |---|---|

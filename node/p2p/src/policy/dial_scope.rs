@@ -3,7 +3,8 @@
 //! A node never dials a host name or a private address that it learned from a peer: otherwise
 //! peers could have it connect to its own machine's services, or to machines on its network. There
 //! are two exceptions. A node that is *at home* on one machine or in one private network also
-//! dials addresses there, and a node always dials what its own dialer has chosen.
+//! dials addresses there, and a node always dials what its own dialer has chosen. To connect nodes
+//! on one machine, let them listen on loopback only, name only local peers, or use `mdns`.
 //!
 //! | the node listens on | the operator names peers in | at home |
 //! |---|---|---|

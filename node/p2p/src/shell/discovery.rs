@@ -139,7 +139,7 @@ impl Shell {
         kad.get_closest_peers(PeerId::random());
     }
 
-    /// It has turned out, or changed, whether other nodes can reach this one.
+    /// Autonat has found out whether other nodes can reach this one.
     fn on_reachability(&mut self, status: &NatStatus) {
         let kad = &mut self.swarm.behaviour_mut().kad;
         match status {

@@ -55,13 +55,13 @@ use pithead_engine::{Clock, Engine, NetworkSide, PeerEvents};
 const TICK: Duration = Duration::from_millis(500);
 /// How often a peer may identify itself, a minute. It does so when its addresses change.
 const IDENTIFICATIONS_PER_MINUTE: u32 = 12;
-/// The same at once: a peer identifies itself on each connection, and for each address that it
-/// learns of itself.
+/// How often a peer may identify itself at once. It does so on each connection, and for each
+/// address that it learns of itself.
 const IDENTIFICATIONS_BURST: u32 = 40;
 
 type SyncEvent = request_response::Event<WireRequest, WireResponse>;
 
-/// What the shell is made of.
+/// The parts that a shell is built from.
 pub(super) struct ShellParts {
     pub(super) swarm: Swarm<Behaviour>,
     /// Events of the swarm from before the loop began.
