@@ -15,7 +15,7 @@ use pithead_core::mempool::MempoolLimits;
 use pithead_core::node::{Node, TemplatePolicy};
 use pithead_core::store::{RedbStore, Store};
 use pithead_core::sync::SyncSettings;
-use pithead_engine::{Clock, Engine, system_clock};
+use pithead_engine::{Clock, Engine, NetworkSide, Started, system_clock};
 use pithead_node::config::{Config, NodeCli};
 use pithead_node::logging::LogHandle;
 use pithead_node::validator;
@@ -114,11 +114,15 @@ async fn run(
     log: LogHandle,
     stop: Arc<Notify>,
 ) -> Result<ExitCode> {
-    let (engine, core) = Engine::start(node, Arc::clone(&clock))?;
+    let Started {
+        engine,
+        network: network_side,
+        thread: core,
+    } = Engine::start(node, Arc::clone(&clock))?;
     let listener = listen(config.rpc_listen).await?;
     let address = listener.local_addr().context("asking for the address")?;
     let mut options = serve_options(config, &engine, log, Arc::clone(&stop))?;
-    let network = start_network(config, &engine, clock).await?;
+    let network = start_network(config, &engine, network_side, clock).await?;
     options.network = network.as_ref().map(|(handle, _)| handle.clone());
     // Handled from here on, before the log or the ready file say that the node runs: a signal that
     // comes right after them must stop the node cleanly.
@@ -199,12 +203,13 @@ fn serve_options(
 async fn start_network(
     config: &Config,
     engine: &Engine,
+    network_side: NetworkSide,
     clock: Clock,
 ) -> Result<Option<(p2p::Handle, JoinHandle<()>)>> {
     if config.offline {
         return Ok(None);
     }
-    let options = p2p::Options {
+    let options = p2p::NetworkOptions {
         data_dir: config.data_dir.clone(),
         agent: AGENT.to_owned(),
         listen: config.listen.clone(),
@@ -215,7 +220,7 @@ async fn start_network(
         upnp: config.upnp,
         relay: config.relay,
     };
-    let started = p2p::start(options, engine, clock).await?;
+    let started = p2p::start(options, engine, network_side, clock).await?;
     Ok(Some(started))
 }
 
