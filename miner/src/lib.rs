@@ -21,6 +21,7 @@ pub mod endpoint;
 pub mod board;
 pub mod clock;
 pub mod placement;
+pub mod solution;
 mod versions;
 pub mod work;
 pub mod workers;

@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pithead_consensus::{BlockHash, BlockHeader, Encode as _, Target};
 
-use crate::workers::Solution;
+use crate::solution::Solution;
 
 /// Where the record goes.
 #[derive(Debug)]

@@ -11,7 +11,7 @@
 
 mod batch;
 mod extra_nonces;
-mod solution;
+mod queues;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -25,13 +25,14 @@ use crate::board::{Order, WorkBoard};
 use crate::clock::Clock;
 use crate::kernel::{Hit, Job, Kernel};
 use crate::placement::{self, Processors};
+use crate::solution::Solution;
 use crate::stats::Stats;
 use crate::trace::{Searched, Trace};
 use crate::versions::RolledVersions;
 use crate::work::Work;
 use batch::Batch;
 use extra_nonces::ExtraNonces;
-pub use solution::{Solution, SolutionQueues, SolutionSender, solution_queues};
+pub use queues::{SolutionQueues, SolutionSender, solution_queues};
 
 /// Niceness unless told otherwise.
 pub const DEFAULT_NICE: i32 = 10;

@@ -11,9 +11,8 @@ use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
-use tonic_types::StatusExt as _;
 
-use super::LinkConfig;
+use super::{LinkConfig, status};
 use crate::endpoint::NodeAddress;
 use crate::work::{Work, WorkError};
 
@@ -159,7 +158,7 @@ impl Connection {
         let message = match self.stream.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return Err("the node ended the subscription".to_owned()),
-            Err(status) => return Err(super::submit::describe(&status)),
+            Err(error) => return Err(status::describe(&error)),
         };
         Work::from_message(message, &config.reward_payload, self.number, Instant::now())
             .map_err(|error| format!("work that can't be mined on: {error}"))
@@ -201,13 +200,13 @@ fn no_work(node: &NodeAddress, reason: &str) -> ConnectError {
     }
 }
 
-fn refusal(node: &NodeAddress, config: &LinkConfig, status: &Status) -> ConnectError {
+fn refusal(node: &NodeAddress, config: &LinkConfig, answer: &Status) -> ConnectError {
     let node = node.clone();
-    let reason = super::submit::describe(status);
-    match status.code() {
+    let reason = status::describe(answer);
+    match answer.code() {
         Code::InvalidArgument => ConnectError::InvalidArgument {
             node,
-            reason: with_violations(status),
+            reason: status::with_violations(answer),
         },
         Code::Unauthenticated | Code::PermissionDenied => {
             let hint = match &config.token_file {
@@ -228,19 +227,6 @@ fn refusal(node: &NodeAddress, config: &LinkConfig, status: &Status) -> ConnectE
         },
         _ => ConnectError::NoWork { node, reason },
     }
-}
-
-/// The status's text, with the fields at fault if it names any.
-fn with_violations(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    for violation in status
-        .get_details_bad_request()
-        .into_iter()
-        .flat_map(|details| details.field_violations)
-    {
-        text.push_str(&format!("; {}: {}", violation.field, violation.description));
-    }
-    text
 }
 
 /// What caused a transport error: it says nothing itself.

@@ -9,6 +9,7 @@
 mod attempts;
 mod connect;
 mod session;
+mod status;
 mod submit;
 
 use std::collections::BTreeMap;
@@ -23,10 +24,11 @@ use tokio::sync::watch;
 use crate::board::WorkBoard;
 use crate::endpoint::NodeAddress;
 use crate::outcome::{self, Kind};
+use crate::solution::Solution;
 use crate::stats::Stats;
 use crate::telemetry::Telemetry;
 use crate::trace::Trace;
-use crate::workers::{Solution, SolutionQueues};
+use crate::workers::SolutionQueues;
 use attempts::Attempts;
 pub use connect::ConnectError;
 use connect::Connection;
@@ -247,19 +249,19 @@ impl Link {
                 log_answer(&solution, outcome, &response);
                 Next::GoOn
             }
-            Err(status) if submit::is_about_the_connection(&status) => {
+            Err(error) if status::is_about_the_connection(&error) => {
                 // Kept for the next connection; see `form_of`.
                 self.carried.push(solution);
-                Next::Leave(submit::describe(&status))
+                Next::Leave(status::describe(&error))
             }
-            Err(status) => {
+            Err(error) => {
                 self.stats.count_failed();
                 self.record(&solution.hash, "failed");
                 tracing::warn!(
                     height = solution.work.height,
                     hash = %solution.hash,
                     "the node did not judge the solution: {}",
-                    submit::describe(&status)
+                    status::describe(&error)
                 );
                 Next::GoOn
             }

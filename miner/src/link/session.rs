@@ -8,8 +8,8 @@ use pithead_api::v1::ReportTelemetryRequest;
 use tokio::time::MissedTickBehavior;
 
 use super::connect::{Connection, authorized};
-use super::submit::{self, Calls, Form};
-use super::{Link, Next, SessionEnd, stopped};
+use super::submit::{Calls, Form};
+use super::{Link, Next, SessionEnd, status, stopped};
 use crate::work::Work;
 
 /// Calls under way at a time, and of these, how many for blocks.
@@ -144,8 +144,8 @@ impl Link {
         request.set_timeout(TELEMETRY_TIMEOUT);
         let mut client = connection.client.clone();
         tokio::spawn(async move {
-            if let Err(status) = client.report_telemetry(request).await {
-                tracing::debug!("no telemetry: {}", submit::describe(&status));
+            if let Err(error) = client.report_telemetry(request).await {
+                tracing::debug!("no telemetry: {}", status::describe(&error));
             }
         });
     }

@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::connect::{Connection, Token, authorized};
-use crate::workers::Solution;
+use crate::solution::Solution;
 
 /// How long a node may take to judge a solution: a full block is connected in
 /// far less.
@@ -174,27 +174,5 @@ async fn call_once(
                 detail: response.detail,
             })
         }
-    }
-}
-
-/// Whether the failure says nothing about the solution: it is worth handing in
-/// again over a new connection, with a token read anew.
-pub(super) fn is_about_the_connection(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unauthenticated
-            | Code::PermissionDenied
-    )
-}
-
-/// A status in words.
-pub(super) fn describe(status: &Status) -> String {
-    match status.message() {
-        "" => status.code().description().to_owned(),
-        message => message.to_owned(),
     }
 }

@@ -1,18 +1,13 @@
-//! What workers find, and the queues in which it waits for the link.
+//! A solution: a header that meets the target of its work's shares.
+//!
+//! Workers make solutions, the link hands them in, and `trace` records them. This
+//! file knows neither threads nor nodes.
 
 use std::sync::Arc;
 
 use pithead_consensus::{Block, BlockHash, BlockHeader};
-use tokio::sync::mpsc;
 
 use crate::work::Work;
-
-/// Blocks that wait for the node: more than fast workers find of the easiest
-/// sensible work in the time for which work outlives a connection. When it is
-/// full, workers pause: no block is dropped.
-const BLOCK_QUEUE: usize = 4_096;
-/// Shares that wait for the node. What exceeds them is dropped.
-const SHARE_QUEUE: usize = 256;
 
 /// A header whose hash meets the share target.
 #[derive(Debug)]
@@ -61,34 +56,4 @@ impl Solution {
             transactions: Vec::new(),
         })
     }
-}
-
-/// The workers' end of the queues.
-#[derive(Debug, Clone)]
-pub struct SolutionSender {
-    pub(super) blocks: mpsc::Sender<Solution>,
-    pub(super) shares: mpsc::Sender<Solution>,
-}
-
-/// The link's end of the queues.
-#[derive(Debug)]
-pub struct SolutionQueues {
-    /// Blocks; they go first.
-    pub blocks: mpsc::Receiver<Solution>,
-    /// Shares.
-    pub shares: mpsc::Receiver<Solution>,
-}
-
-/// Both ends of the queues.
-#[must_use]
-pub fn solution_queues() -> (SolutionSender, SolutionQueues) {
-    let (blocks, block_queue) = mpsc::channel(BLOCK_QUEUE);
-    let (shares, share_queue) = mpsc::channel(SHARE_QUEUE);
-    (
-        SolutionSender { blocks, shares },
-        SolutionQueues {
-            blocks: block_queue,
-            shares: share_queue,
-        },
-    )
 }
