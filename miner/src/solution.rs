@@ -1,39 +1,39 @@
-//! A solution: a header that meets the target of its work's shares.
+//! A solution: a header that meets the share target of its work.
 //!
-//! Workers make solutions, the link hands them in, and `trace` records them. This
-//! file knows neither threads nor nodes.
+//! Workers find solutions, the link hands them in, and `trace` records them. This file
+//! knows neither threads nor nodes.
 
 use std::sync::Arc;
 
 use pithead_consensus::{Block, BlockHash, BlockHeader};
 
-use crate::work::Work;
+use crate::work::MiningWork;
 
-/// A header whose hash meets the share target.
+/// A header whose hash meets the share target of its work.
 #[derive(Debug)]
 pub struct Solution {
-    /// What it solves.
-    pub work: Arc<Work>,
-    /// The miner's part of the extra nonce.
+    /// The work that the header solves.
+    pub work: Arc<MiningWork>,
+    /// The miner's half of the extra nonce; the node chose the other half.
     pub extra_nonce: [u8; 4],
-    /// The header's time.
+    /// The header's time, Unix seconds.
     pub time: u32,
-    /// The nonce.
+    /// The nonce that was found.
     pub nonce: u32,
-    /// The header's version.
+    /// The header's version, rolled within the work's mask.
     pub version: u32,
-    /// The header's hash.
+    /// The header's hash, as consensus computes it.
     pub hash: BlockHash,
 }
 
 impl Solution {
-    /// Whether it is a block, not only a share.
+    /// Whether the hash meets the block target as well, not only the share target.
     #[must_use]
     pub fn is_block(&self) -> bool {
         self.work.block_target.is_met_by(&self.hash)
     }
 
-    /// The header, complete.
+    /// The complete header.
     #[must_use]
     pub fn header(&self) -> BlockHeader {
         BlockHeader {
@@ -43,8 +43,10 @@ impl Solution {
         }
     }
 
-    /// The whole block, which any node can judge; `None` if it is none, or has
-    /// transactions, which only the node has that gave the work.
+    /// The whole block, which any node can judge.
+    ///
+    /// `None` for a share, and for a block with transactions: only the node that gave
+    /// the work has them.
     #[must_use]
     pub fn whole_block(&self) -> Option<Block> {
         if !self.is_block() || self.work.transaction_count > 0 {

@@ -1,11 +1,13 @@
-//! Reads gRPC statuses: what a failed call says, and whether it says anything about
-//! the solution that was handed in.
+//! Reads gRPC statuses: the words for a failed call, and whether the failure says
+//! anything about the solution that was handed in.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// Whether the failure says nothing about the solution: it is worth handing in
-/// again over a new connection, with a token read anew.
+/// Whether the failure is one of the connection and says nothing about the solution.
+///
+/// The solution is then handed in again over a new connection, for which the token is
+/// read again.
 pub(super) fn is_about_the_connection(status: &Status) -> bool {
     matches!(
         status.code(),
@@ -18,7 +20,7 @@ pub(super) fn is_about_the_connection(status: &Status) -> bool {
     )
 }
 
-/// A status in words.
+/// The status's message, or the name of its code if it has no message.
 pub(super) fn describe(status: &Status) -> String {
     match status.message() {
         "" => status.code().description().to_owned(),
@@ -26,7 +28,7 @@ pub(super) fn describe(status: &Status) -> String {
     }
 }
 
-/// The status's text, with the fields at fault if it names any.
+/// The status's message, followed by the request's fields that it finds wrong.
 pub(super) fn with_violations(status: &Status) -> String {
     let mut text = status.message().to_owned();
     for violation in status
