@@ -49,7 +49,7 @@ type LatencyWindow = Mutex<VecDeque<u64>>;
 
 /// How long the miner took to start on new work, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Latencies {
+pub struct WorkLatencies {
     /// How many pieces of work were measured; at most the newest 1,000.
     pub work_items: usize,
     /// The median.
@@ -90,9 +90,9 @@ pub struct Summary {
     pub connections: u64,
     /// Milliseconds from the arrival of work to the first hash on it, over the newest
     /// finished pieces of work.
-    pub first_hash_ms: Option<Latencies>,
+    pub first_hash_ms: Option<WorkLatencies>,
     /// The same until every worker hashes on it.
-    pub last_worker_ms: Option<Latencies>,
+    pub last_worker_ms: Option<WorkLatencies>,
 }
 
 impl Stats {
@@ -173,16 +173,16 @@ impl Stats {
         }
     }
 
-    /// Latencies to the first hash; `None` before the first measurement.
+    /// WorkLatencies to the first hash; `None` before the first measurement.
     #[must_use]
-    pub fn first_hash_ms(&self) -> Option<Latencies> {
-        Latencies::of(&self.first_hash_us)
+    pub fn first_hash_ms(&self) -> Option<WorkLatencies> {
+        WorkLatencies::of(&self.first_hash_us)
     }
 
-    /// Latencies until every worker hashed; `None` before the first measurement.
+    /// WorkLatencies until every worker hashed; `None` before the first measurement.
     #[must_use]
-    pub fn last_worker_ms(&self) -> Option<Latencies> {
-        Latencies::of(&self.last_worker_us)
+    pub fn last_worker_ms(&self) -> Option<WorkLatencies> {
+        WorkLatencies::of(&self.last_worker_us)
     }
 
     /// How many times the node gave this answer.
@@ -232,7 +232,7 @@ impl Stats {
     }
 }
 
-impl Latencies {
+impl WorkLatencies {
     fn of(times: &LatencyWindow) -> Option<Self> {
         let mut times: Vec<u64> = lock(times).iter().copied().collect();
         times.sort_unstable();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::config::LinkConfig;
-use super::connect::{ConnectError, NodeConnection};
+use super::connect::{ConnectError, WorkConnection};
 use crate::backoff::Backoff;
 
 /// A session of at least this length was useful, and so was one in which the node
@@ -40,7 +40,7 @@ impl Attempts {
     pub(super) async fn connect(
         &mut self,
         config: &LinkConfig,
-    ) -> Result<NodeConnection, ConnectError> {
+    ) -> Result<WorkConnection, ConnectError> {
         let nodes = config.nodes.len();
         let number = self.connections + 1;
         let mut untried = match (self.pause_first, number) {
@@ -62,7 +62,7 @@ impl Attempts {
                 continue;
             };
             self.next = (index + 1) % nodes;
-            match NodeConnection::open(node, config, number).await {
+            match WorkConnection::open(node, config, number).await {
                 Ok(connection) => {
                     self.connections = number;
                     return Ok(connection);

@@ -80,22 +80,22 @@ pub enum ConnectError {
 }
 
 /// The role token, in the form that goes into a call's metadata.
-pub(super) type BearerToken = MetadataValue<Ascii>;
+pub(super) type TokenMetadata = MetadataValue<Ascii>;
 
 /// An open connection to a node that gives work.
 #[derive(Debug)]
-pub(super) struct NodeConnection {
+pub(super) struct WorkConnection {
     pub(super) node: NodeAddress,
     /// The number of the connection within this run, from 1.
     pub(super) number: u64,
     pub(super) client: MiningServiceClient<Channel>,
-    pub(super) token: Option<BearerToken>,
+    pub(super) token: Option<TokenMetadata>,
     /// The work that came with the subscription, until the session takes it.
     pub(super) first_work: Option<MiningWork>,
     stream: Streaming<SubscribeWorkResponse>,
 }
 
-impl NodeConnection {
+impl WorkConnection {
     /// Connects to one node and waits for its first work.
     pub(super) async fn open(
         node: &NodeAddress,
@@ -172,7 +172,7 @@ impl NodeConnection {
 }
 
 /// A request that carries the role token.
-pub(super) fn authorized<T>(message: T, token: Option<&BearerToken>) -> Request<T> {
+pub(super) fn authorized<T>(message: T, token: Option<&TokenMetadata>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(token) = token {
         request
@@ -182,7 +182,7 @@ pub(super) fn authorized<T>(message: T, token: Option<&BearerToken>) -> Request<
     request
 }
 
-async fn read_token(path: &Path) -> Result<BearerToken, ConnectError> {
+async fn read_token(path: &Path) -> Result<TokenMetadata, ConnectError> {
     let failed = |reason: String| ConnectError::Token {
         path: path.to_owned(),
         reason,

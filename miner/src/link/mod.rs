@@ -27,7 +27,7 @@ use crate::endpoint::NodeAddress;
 use attempts::Attempts;
 pub use config::{LinkConfig, LinkParts};
 pub use connect::ConnectError;
-use connect::NodeConnection;
+use connect::WorkConnection;
 use session::{SessionContext, SessionEnd, stopped};
 use submissions::Submissions;
 
@@ -103,7 +103,7 @@ impl NodeLink {
     /// Tries the nodes in turn until one gives work; `None` if the run is stopped.
     ///
     /// Meanwhile the workers go on with their present work, for a limited time.
-    async fn establish(&mut self) -> Result<Option<NodeConnection>, ConnectError> {
+    async fn establish(&mut self) -> Result<Option<WorkConnection>, ConnectError> {
         let attempts = self.attempts.connect(&self.context.config);
         tokio::pin!(attempts);
         let board = Arc::clone(&self.context.parts.board);

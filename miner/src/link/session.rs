@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use super::config::{LinkConfig, LinkParts};
-use super::connect::{NodeConnection, authorized};
+use super::connect::{WorkConnection, authorized};
 use super::status;
 use super::submissions::{AfterAnswer, Submissions};
 use super::submit::{Calls, SubmissionForm};
@@ -49,7 +49,7 @@ pub(super) struct SessionContext {
 
 impl SessionContext {
     /// Uses a connection until it is lost or the run ends.
-    pub(super) async fn run(&mut self, mut connection: NodeConnection) -> SessionEnd {
+    pub(super) async fn run(&mut self, mut connection: WorkConnection) -> SessionEnd {
         self.submissions.remember_node(&connection);
         if let Some(work) = connection.first_work.take() {
             self.parts.stats.count_connection();
@@ -73,7 +73,7 @@ impl SessionContext {
     }
 
     /// Passes work, solutions, answers and reports on, until something ends the session.
-    async fn exchange(&mut self, connection: &mut NodeConnection, calls: &mut Calls) -> SessionEnd {
+    async fn exchange(&mut self, connection: &mut WorkConnection, calls: &mut Calls) -> SessionEnd {
         let mut reports = tokio::time::interval_at(
             tokio::time::Instant::now() + TELEMETRY_DELAY,
             TELEMETRY_INTERVAL,
@@ -124,7 +124,7 @@ impl SessionContext {
     }
 
     /// Hands in what the workers find until they have ended, and waits for all answers.
-    async fn drain(&mut self, connection: &NodeConnection, calls: &mut Calls) {
+    async fn drain(&mut self, connection: &WorkConnection, calls: &mut Calls) {
         let (mut blocks_open, mut shares_open) = (true, true);
         while blocks_open || shares_open || calls.len() > 0 {
             let (block_free, share_free) = self.free(calls);
@@ -158,7 +158,7 @@ impl SessionContext {
 
     /// Sends a report to the node. Mining never waits for it, and a node that refuses
     /// it does no harm.
-    fn report(&mut self, connection: &NodeConnection) {
+    fn report(&mut self, connection: &WorkConnection) {
         let telemetry = self
             .parts
             .telemetry

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pithead_api::v1::{SubmitOutcome, SubmitSolutionResponse};
 
 use super::config::LinkConfig;
-use super::connect::NodeConnection;
+use super::connect::WorkConnection;
 use super::status;
 use super::submit::{Calls, SubmissionAnswer, SubmissionForm};
 use crate::board::WorkBoard;
@@ -63,7 +63,7 @@ impl Submissions {
     }
 
     /// Remembers which node is behind a connection.
-    pub(super) fn remember_node(&mut self, connection: &NodeConnection) {
+    pub(super) fn remember_node(&mut self, connection: &WorkConnection) {
         self.nodes
             .insert(connection.number, connection.node.clone());
         while self.nodes.len() > CONNECTIONS_KNOWN_MAX {
@@ -85,7 +85,7 @@ impl Submissions {
     pub(super) fn hand_in(
         &self,
         solution: Arc<Solution>,
-        connection: &NodeConnection,
+        connection: &WorkConnection,
         calls: &mut Calls,
     ) {
         match self.form_of(&solution, connection) {
@@ -116,7 +116,7 @@ impl Submissions {
     fn form_of(
         &self,
         solution: &Solution,
-        connection: &NodeConnection,
+        connection: &WorkConnection,
     ) -> Result<SubmissionForm, &'static str> {
         let work = &solution.work;
         let same_node = self.nodes.get(&work.connection) == Some(&connection.node);

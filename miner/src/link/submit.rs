@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::connect::{BearerToken, NodeConnection, authorized};
+use super::connect::{TokenMetadata, WorkConnection, authorized};
 use crate::solution::Solution;
 
 /// How long a node may take to judge a solution. A node connects a full block in far
@@ -67,7 +67,7 @@ impl Calls {
         &mut self,
         solution: Arc<Solution>,
         form: SubmissionForm,
-        connection: &NodeConnection,
+        connection: &WorkConnection,
     ) {
         let whole_block = solution
             .whole_block()
@@ -143,7 +143,7 @@ fn nonce_request(solution: &Solution) -> SubmitSolutionRequest {
 /// The status of the last call.
 async fn call(
     mut client: MiningServiceClient<Channel>,
-    token: Option<BearerToken>,
+    token: Option<TokenMetadata>,
     message: SubmissionRequest,
 ) -> Result<SubmitSolutionResponse, Status> {
     let mut retries = 0;
@@ -166,7 +166,7 @@ async fn call(
 
 async fn call_once(
     client: &mut MiningServiceClient<Channel>,
-    token: Option<&BearerToken>,
+    token: Option<&TokenMetadata>,
     message: SubmissionRequest,
 ) -> Result<SubmitSolutionResponse, Status> {
     match message {

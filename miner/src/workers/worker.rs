@@ -66,7 +66,7 @@ pub(super) struct MiningWorker<'a> {
 }
 
 /// The headers of one piece of work that have one extra nonce.
-struct Search<'a> {
+struct HeaderSearch<'a> {
     work: &'a Arc<MiningWork>,
     /// The board's generation with this work. Another generation ends the search.
     generation: u64,
@@ -99,7 +99,7 @@ impl MiningWorker<'_> {
         let mut versions = Vec::new();
         let mut taken_up = false;
         loop {
-            let search = Search {
+            let search = HeaderSearch {
                 work,
                 generation,
                 extra_nonce: self.extra_nonces.next(),
@@ -122,7 +122,7 @@ impl MiningWorker<'_> {
     }
 
     /// Tries every nonce of a job, unless the board changes before the last one.
-    fn mine_job(&mut self, search: &Search<'_>, job: &mut Job) -> Next {
+    fn mine_job(&mut self, search: &HeaderSearch<'_>, job: &mut Job) -> Next {
         let versions = job.versions().len();
         let mut hits = Vec::new();
         let mut next_nonce = Some(0u32);
@@ -163,7 +163,7 @@ impl MiningWorker<'_> {
     }
 
     /// Records a job, if there is a record.
-    fn trace_job(&self, search: &Search<'_>, job: &Job) -> Option<TracedJob> {
+    fn trace_job(&self, search: &HeaderSearch<'_>, job: &Job) -> Option<TracedJob> {
         self.trace.map(|trace| {
             let header = search.work.header_with(search.extra_nonce, job.time());
             let versions: Vec<u32> = job.versions().collect();
@@ -174,7 +174,7 @@ impl MiningWorker<'_> {
     /// Checks a hit of the kernel and queues the solution, if it is one.
     fn check_hit(
         &mut self,
-        search: &Search<'_>,
+        search: &HeaderSearch<'_>,
         job: &Job,
         hit: Hit,
         traced: Option<TracedJob>,

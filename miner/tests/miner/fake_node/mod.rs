@@ -19,7 +19,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Status;
 
 use service::{FakeService, FakeState};
-pub(crate) use service::{MinerCall, ScriptedAnswer, SubmittedSolution};
+pub(crate) use service::{MinerCall, NonceSubmission, ScriptedAnswer};
 pub(crate) use work_spec::{WorkSpec, reward_address, reward_text, target_of};
 
 use crate::PATIENCE;
@@ -206,7 +206,7 @@ impl FakeMiningNode {
     pub(crate) fn wait_submitted<T>(
         &mut self,
         what: &str,
-        mut wanted: impl FnMut(SubmittedSolution) -> Option<T>,
+        mut wanted: impl FnMut(NonceSubmission) -> Option<T>,
     ) -> T {
         self.wait(what, |call| match call {
             MinerCall::Submitted(solution) => wanted(solution),

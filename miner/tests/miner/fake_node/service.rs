@@ -26,12 +26,12 @@ pub(crate) enum MinerCall {
     Subscribed(SubscribeWorkRequest),
     Telemetry(ReportTelemetryRequest),
     SubmittedBlock(Block),
-    Submitted(SubmittedSolution),
+    Submitted(NonceSubmission),
 }
 
 /// A solution that the miner handed in as a nonce.
 #[derive(Debug, Clone)]
-pub(crate) struct SubmittedSolution {
+pub(crate) struct NonceSubmission {
     pub(crate) request: SubmitSolutionRequest,
     pub(crate) authorization: Option<String>,
     /// Whether its header meets the share target.
@@ -191,7 +191,7 @@ impl MiningService for FakeService {
             state.work.prev = state.work.prev.wrapping_add(1);
             state.push();
         }
-        let _ = self.calls.send(MinerCall::Submitted(SubmittedSolution {
+        let _ = self.calls.send(MinerCall::Submitted(NonceSubmission {
             request,
             authorization,
             is_share: judgement.is_share,
