@@ -10,7 +10,9 @@ use pithead_consensus::{Address, BlockHash};
 use pithead_core::chain::UNDO_BLOCKS;
 use pithead_core::node::{Effect, Event, Node};
 use pithead_core::store::schema;
-use pithead_core::sync::{Gossip, GossipId, PeerEvent, PeerKey, Request, Response, SyncSettings};
+use pithead_core::sync::{
+    Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, Request, Response, SyncSettings,
+};
 use support::core::{GENESIS_TIME, assert_equals_replay, branch, empty, file, memory, open, pay};
 use support::key;
 use support::world::{Reply, World};
@@ -404,7 +406,7 @@ fn status_that_gossip_overtook_takes_nothing_back() {
     let mut tell = |event| node.handle(Event::Peer(event), now).1;
     let request_in = |effects: &[Effect]| {
         let asked = effects.iter().find_map(|effect| match effect {
-            Effect::Request { id, request, .. } => Some((*id, request.clone())),
+            Effect::Peer(PeerEffect::Request { id, request, .. }) => Some((*id, request.clone())),
             _ => None,
         });
         asked.expect("a request")

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use pithead_consensus::{Address, Block, BlockHash, Signature, Txid, Work};
 use pithead_core::node::{Effect, Event, Now};
 use pithead_core::sync::{
-    Gossip, Offence, PeerEvent, PeerKey, Request, RequestFailure, Response, Status, Verdict,
+    Gossip, Offence, PeerEffect, PeerEvent, PeerKey, Request, RequestFailure, Response, Status,
+    Verdict,
 };
 use support::core::{self, branch, chain_of, empty, pay};
 use support::key;
@@ -332,7 +333,8 @@ fn a_core_that_was_busy_itself_blames_nobody() {
                 monotonic_ms: 1_000 * secs,
             };
             let (_, effects) = node.handle(event, now);
-            let scores = |effect: &&Effect| matches!(effect, Effect::PeerScored { .. });
+            let scores =
+                |effect: &&Effect| matches!(effect, Effect::Peer(PeerEffect::Scored { .. }));
             scored += effects.iter().filter(scores).count();
         };
         let (peer, inbound) = (PeerKey(1), false);

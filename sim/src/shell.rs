@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pithead_consensus::BlockHash;
 use pithead_core::node::{Answer, Effect, Event};
 use pithead_core::store::Store as _;
-use pithead_core::sync::{Gossip, GossipId, PeerEvent, PeerKey, Verdict};
+use pithead_core::sync::{Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, Verdict};
 
 use crate::checks;
 use crate::finality::Stand;
@@ -129,15 +129,19 @@ impl Simulation {
 
     fn carry_out(&mut self, index: usize, effect: Effect) -> Result<(), Violation> {
         match effect {
-            Effect::Request { peer, id, request } => self.ask(index, peer, id, request),
-            Effect::Verdict { peer, id, verdict } => return self.verdict(index, peer, id, verdict),
-            Effect::Publish(gossip) => {
+            Effect::Peer(PeerEffect::Request { peer, id, request }) => {
+                self.ask(index, peer, id, request)
+            }
+            Effect::Peer(PeerEffect::Verdict { peer, id, verdict }) => {
+                return self.verdict(index, peer, id, verdict);
+            }
+            Effect::Peer(PeerEffect::Publish(gossip)) => {
                 if let Gossip::Approval(signed) = &gossip {
                     self.check_vote_leaves(index, signed)?;
                 }
                 self.publish(index, gossip);
             }
-            Effect::BlockValidated(block) => {
+            Effect::Peer(PeerEffect::BlockValidated(block)) => {
                 let hash = block.hash();
                 self.arrived(index, &hash);
                 self.members[index].recent.push(block);
@@ -151,7 +155,7 @@ impl Simulation {
                 }
                 self.schedule_solution(index);
             }
-            Effect::Disconnect { peer, reason, ban } => {
+            Effect::Peer(PeerEffect::Disconnect { peer, reason, ban }) => {
                 let Some(link) = self.members[index].links.get(&peer) else {
                     return Ok(());
                 };
@@ -169,7 +173,7 @@ impl Simulation {
                 self.measure.dismissals += u64::from(!ban && unjust);
                 self.cut(index, peer);
             }
-            Effect::PeerScored { peer, points } => {
+            Effect::Peer(PeerEffect::Scored { peer, points }) => {
                 let other = self.members[index].links.get(&peer).map(|link| link.other);
                 if let Some(other) = other
                     && self.members[index].is_honest()

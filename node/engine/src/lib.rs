@@ -19,7 +19,7 @@ use pithead_core::node::{
 };
 use pithead_core::store::schema::ChainEntry;
 use pithead_core::store::{Store, StoreError};
-use pithead_core::sync::{PeerEvent, SyncStatus};
+use pithead_core::sync::{PeerEffect, PeerEvent, SyncStatus};
 use pithead_core::template::BlockTemplate;
 
 /// Events that may wait for the core.
@@ -95,7 +95,7 @@ pub struct Engine {
     finality_state: Arc<RwLock<FinalityState>>,
     finality: watch::Receiver<FinalityStatus>,
     approvals: watch::Receiver<u64>,
-    network: Arc<OnceLock<mpsc::Sender<Effect>>>,
+    network: Arc<OnceLock<mpsc::Sender<PeerEffect>>>,
     missed: Missed,
     peer_places: Arc<Semaphore>,
     clock: Clock,
@@ -103,7 +103,7 @@ pub struct Engine {
 
 /// Disconnects that found no room among the effects: the core has put those peers
 /// away, so unlike all else they are not made up for by time-outs.
-type Missed = Arc<Mutex<VecDeque<Effect>>>;
+type Missed = Arc<Mutex<VecDeque<PeerEffect>>>;
 
 /// Where the network shell puts what peers tell: bounded, so that peers who
 /// talk faster than the core listens have to wait.
@@ -355,14 +355,14 @@ impl Engine {
     /// publications, validated blocks, disconnections, peers' points. Handed
     /// out once; `None` after that. Without a shell they are dropped.
     #[must_use]
-    pub fn network_effects(&self) -> Option<mpsc::Receiver<Effect>> {
+    pub fn network_effects(&self) -> Option<mpsc::Receiver<PeerEffect>> {
         let (sender, receiver) = mpsc::channel(NETWORK_EFFECTS_MAX);
         self.network.set(sender).ok().map(|()| receiver)
     }
 
     /// Disconnects that found no room among the effects, each once.
     #[must_use]
-    pub fn missed_disconnects(&self) -> VecDeque<Effect> {
+    pub fn missed_disconnects(&self) -> VecDeque<PeerEffect> {
         let missed = self.missed.lock();
         std::mem::take(&mut *missed.unwrap_or_else(PoisonError::into_inner))
     }
@@ -469,7 +469,7 @@ struct Outlets {
     finality: watch::Sender<FinalityStatus>,
     /// Counts approvals, for those who wait for one.
     approvals: watch::Sender<u64>,
-    network: Arc<OnceLock<mpsc::Sender<Effect>>>,
+    network: Arc<OnceLock<mpsc::Sender<PeerEffect>>>,
     missed: Missed,
 }
 
@@ -508,24 +508,19 @@ impl Outlets {
                     std::mem::replace(present, status) != status
                 });
             }
-            Effect::Request { .. }
-            | Effect::Verdict { .. }
-            | Effect::Publish(_)
-            | Effect::BlockValidated(_)
-            | Effect::Disconnect { .. }
-            | Effect::PeerScored { .. } => self.carry_out_on_network(effect),
+            Effect::Peer(effect) => self.carry_out_on_network(effect),
         }
         false
     }
 
     /// Never waits for the shell: it may itself be waiting for the core.
-    fn carry_out_on_network(&self, effect: Effect) {
+    fn carry_out_on_network(&self, effect: PeerEffect) {
         let Some(network) = self.network.get() else {
             return;
         };
         if let Err(mpsc::error::TrySendError::Full(effect)) = network.try_send(effect) {
             warn!("the network is too far behind: dropped");
-            if matches!(effect, Effect::Disconnect { .. }) {
+            if matches!(effect, PeerEffect::Disconnect { .. }) {
                 let missed = self.missed.lock();
                 let mut missed = missed.unwrap_or_else(PoisonError::into_inner);
                 // Each peer is disconnected once, and there are few.

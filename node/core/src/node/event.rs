@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{Block, SignedTransaction, Txid};
 
 use crate::chain::AcceptError;
@@ -10,9 +9,7 @@ use crate::finality::FinalityStatus;
 use crate::mempool::{PendingChange, RejectReason};
 use crate::store::StoreError;
 use crate::store::schema::ChainEntry;
-use crate::sync::{
-    Gossip, GossipId, Offence, PeerEvent, PeerKey, Request, RequestId, SyncStatus, Verdict,
-};
+use crate::sync::{PeerEffect, PeerEvent, SyncStatus};
 use crate::template::BlockTemplate;
 
 /// The time of an event, read once outside the core: two clocks, since the
@@ -116,46 +113,8 @@ pub enum Effect {
     Pending(PendingChange),
     /// Storage failed: stop, before anything is lost.
     Fatal(String),
-    /// Ask a peer; the outcome comes back as `PeerEvent::Response`.
-    Request {
-        /// Whom.
-        peer: PeerKey,
-        /// The request's name.
-        id: RequestId,
-        /// What.
-        request: Request,
-    },
-    /// What to do with a gossip message.
-    Verdict {
-        /// Who sent it.
-        peer: PeerKey,
-        /// Which message.
-        id: GossipId,
-        /// The verdict.
-        verdict: Verdict,
-    },
-    /// Tell every peer.
-    Publish(Gossip),
-    /// A block has passed every rule and is about to be committed: keep it at
-    /// hand, since peers will ask for it.
-    BlockValidated(Arc<CheckedBlock>),
-    /// Close the connection to a peer.
-    Disconnect {
-        /// Which.
-        peer: PeerKey,
-        /// What it did.
-        reason: Offence,
-        /// Whether to refuse it for a while.
-        ban: bool,
-    },
-    /// What a peer did wrong so far, for those who list peers; at
-    /// `BAN_POINTS` it is banned.
-    PeerScored {
-        /// Which.
-        peer: PeerKey,
-        /// Its points.
-        points: u32,
-    },
+    /// Something to do about peers: the network shell's part.
+    Peer(PeerEffect),
     /// A checkpoint was approved, a block became final, or finality stopped.
     FinalityMoved(FinalityStatus),
     /// An approval came that had not been there.

@@ -30,7 +30,7 @@ use crate::finality::{FinalityState, Voter};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
 use crate::store::schema;
 use crate::store::{PendingRecord, Store, StoreError};
-use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
+use crate::sync::{PeerEffect, PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
 use crate::template::BlockTemplate;
 
 /// Most blocks kept while their parent is missing, or while they are ahead of
@@ -272,11 +272,11 @@ impl Node {
     ) -> Result<BlockVerdict, AcceptError> {
         let sync = &mut self.sync;
         let accepted = self.chain.accept_block_telling(block, now, &mut |block| {
-            out(Effect::BlockValidated(Arc::clone(block)));
+            out(Effect::Peer(PeerEffect::BlockValidated(Arc::clone(block))));
             sync.validated(&block.block().header);
-            sync.take_orders()
+            sync.take_effects()
                 .into_iter()
-                .map(Effect::from)
+                .map(Effect::Peer)
                 .for_each(&mut *out);
         })?;
         match accepted {

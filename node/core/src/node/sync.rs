@@ -1,27 +1,15 @@
 //! Where sync meets the chain: hands what peers tell to `crate::sync`, judges
-//! the blocks that it brings, and passes its orders on.
+//! the blocks that it brings, and passes its effects on.
 
 use super::{Effect, Node, Now, Sink};
 use crate::chain::AcceptError;
 use crate::store::StoreError;
-use crate::sync::{BodyVerdict, Delivered, Gossip, Order, PeerEvent, SyncState, View};
+use crate::sync::{BodyVerdict, Delivered, Gossip, PeerEvent, SyncState, View};
 
 /// Most blocks connected in one event, so that others get their turn.
 const CONNECTED_BLOCKS_MAX: usize = 256;
 /// Bytes of blocks after which an event connects no more.
 const CONNECTED_BYTES_MAX: usize = 4 << 20;
-
-impl From<Order> for Effect {
-    fn from(order: Order) -> Self {
-        match order {
-            Order::Request(peer, id, request) => Self::Request { peer, id, request },
-            Order::Verdict(peer, id, verdict) => Self::Verdict { peer, id, verdict },
-            Order::Publish(gossip) => Self::Publish(gossip),
-            Order::Disconnect(peer, reason, ban) => Self::Disconnect { peer, reason, ban },
-            Order::Scored(peer, points) => Self::PeerScored { peer, points },
-        }
-    }
-}
 
 impl Node {
     /// Lets sync do something with the node as it is now.
@@ -51,9 +39,9 @@ impl Node {
         act(&mut self.sync, &view)
     }
 
-    fn pass_orders_on(&mut self, out: &mut Sink<'_>) {
-        let orders = self.sync.take_orders();
-        orders.into_iter().map(Effect::from).for_each(out);
+    fn pass_effects_on(&mut self, out: &mut Sink<'_>) {
+        let effects = self.sync.take_effects();
+        effects.into_iter().map(Effect::Peer).for_each(out);
     }
 
     pub(super) fn handle_peer(&mut self, event: PeerEvent, now: Now, out: &mut Sink<'_>) {
@@ -128,7 +116,7 @@ impl Node {
         advanced?;
         // Only what is on disk is voted for.
         self.vote(now, out)?;
-        self.pass_orders_on(out);
+        self.pass_effects_on(out);
         Ok(())
     }
 
@@ -143,7 +131,7 @@ impl Node {
                 self.renew_stale_template(now.unix_secs, out)?;
                 out(Effect::SyncChanged(status));
             }
-            self.pass_orders_on(out);
+            self.pass_effects_on(out);
             if blocks >= CONNECTED_BLOCKS_MAX || bytes >= CONNECTED_BYTES_MAX {
                 self.has_more = self.sync.has_next_body();
                 return Ok(());

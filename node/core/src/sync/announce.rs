@@ -7,7 +7,7 @@ use pithead_consensus::{BlockHash, BlockHeader};
 
 use super::headers::Refusal;
 use super::peer::{Gossip, GossipId, Offence, PeerKey, Verdict};
-use super::{Order, SyncState, View};
+use super::{PeerEffect, SyncState, View};
 use crate::store::StoreError;
 
 /// Most announcements that are held back.
@@ -84,7 +84,7 @@ impl SyncState {
             (Some(Verdict::Ignore), None)
         };
         if let Some(verdict) = verdict {
-            self.orders.push(Order::Verdict(peer, id, verdict));
+            self.effects.push(PeerEffect::Verdict { peer, id, verdict });
         }
         if let Some(offence) = offence {
             self.offend(view, peer, offence);
@@ -150,7 +150,11 @@ impl SyncState {
         let held = self.announcements.take(&hash);
         let forwards = !held.is_empty();
         for Held { peer, id, .. } in held {
-            self.orders.push(Order::Verdict(peer, id, Verdict::Accept));
+            self.effects.push(PeerEffect::Verdict {
+                peer,
+                id,
+                verdict: Verdict::Accept,
+            });
         }
         // Forwarding an announcement tells everyone as well, and a better block
         // follows those on the way.
@@ -159,21 +163,26 @@ impl SyncState {
             && !self.status.syncing
             && !self.peers.is_empty()
         {
-            self.orders.push(Order::Publish(Gossip::Block(*header)));
+            self.effects
+                .push(PeerEffect::Publish(Gossip::Block(*header)));
         }
     }
 
     /// Gives every announcement of a block its verdict.
     pub(super) fn settle_announcements(&mut self, hash: &BlockHash, verdict: Verdict) {
         for Held { peer, id, .. } in self.announcements.take(hash) {
-            self.orders.push(Order::Verdict(peer, id, verdict));
+            self.effects.push(PeerEffect::Verdict { peer, id, verdict });
         }
     }
 
     pub(super) fn sweep_announcements(&mut self, view: &View<'_>) {
         let late = |held: &Held| view.ms.saturating_sub(held.since_ms) >= HOLD_MS;
         for Held { peer, id, .. } in self.announcements.drop_if(late) {
-            self.orders.push(Order::Verdict(peer, id, Verdict::Ignore));
+            self.effects.push(PeerEffect::Verdict {
+                peer,
+                id,
+                verdict: Verdict::Ignore,
+            });
         }
     }
 }

@@ -388,6 +388,6 @@ impl SyncState {
             return;
         }
         let gossip = super::Gossip::Approval(Box::new(signed));
-        self.orders.push(super::Order::Publish(gossip));
+        self.effects.push(super::PeerEffect::Publish(gossip));
     }
 }

@@ -1,7 +1,7 @@
 //! Chain sync and transaction relay, without sockets and without a clock.
 //!
 //! `SyncState` is driven by `crate::node`: it is told what peers do, plans
-//! what to ask of whom, and leaves its `Order`s to be carried out. Judging
+//! what to ask of whom, and leaves `PeerEffect`s to be carried out. Judging
 //! blocks and transactions stays with the node. Where to start reading:
 //! `chain_choice` decides whose chain to follow, `header_requests` whom to ask for headers;
 //! `download` fetches bodies, `announce` holds announcements until their block is
@@ -38,8 +38,8 @@ pub use message::{
     REQUEST_BYTES_MAX, Request, Response, Status, response_bytes_max,
 };
 pub use peer::{
-    BAN_POINTS, Gossip, GossipId, Offence, PeerEvent, PeerKey, RequestFailure, RequestId,
-    SyncStatus, Verdict,
+    BAN_POINTS, Gossip, GossipId, Offence, PeerEffect, PeerEvent, PeerKey, RequestFailure,
+    RequestId, SyncStatus, Verdict,
 };
 pub use serve::{RecentBlocks, serve};
 
@@ -110,16 +110,6 @@ pub struct SyncUsage {
     pub early_transactions: usize,
 }
 
-/// What the node is to pass on.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Request(PeerKey, RequestId, Request),
-    Verdict(PeerKey, GossipId, Verdict),
-    Publish(Gossip),
-    Disconnect(PeerKey, Offence, bool),
-    Scored(PeerKey, u32),
-}
-
 /// The node as sync sees it at one moment.
 pub(crate) struct View<'a> {
     pub(crate) params: &'a ConsensusParams,
@@ -167,7 +157,7 @@ pub(crate) struct SyncState {
     searches: Searches,
     relay: Relay,
     approvals: Approvals,
-    orders: Vec<Order>,
+    effects: Vec<PeerEffect>,
     status: SyncStatus,
     /// Headers were shown of a chain that is far longer, or work is missing that there
     /// must be.
@@ -196,7 +186,7 @@ impl SyncState {
             searches: Searches::default(),
             relay: Relay::new(),
             approvals: Approvals::default(),
-            orders: Vec::new(),
+            effects: Vec::new(),
             is_behind: tip.chain_work < settings.minimum_chain_work,
             status: SyncStatus {
                 syncing: tip.chain_work < settings.minimum_chain_work,
@@ -213,8 +203,8 @@ impl SyncState {
         }
     }
 
-    pub(crate) fn take_orders(&mut self) -> Vec<Order> {
-        std::mem::take(&mut self.orders)
+    pub(crate) fn take_effects(&mut self) -> Vec<PeerEffect> {
+        std::mem::take(&mut self.effects)
     }
 
     pub(crate) fn status(&self) -> SyncStatus {

@@ -4,7 +4,7 @@
 use pithead_consensus::{SignedTransaction, Txid};
 
 use super::peer::Gossip;
-use super::{Order, SyncState, View, mix};
+use super::{PeerEffect, SyncState, View, mix};
 use crate::store::schema;
 
 /// Own transactions are announced again this often.
@@ -34,7 +34,7 @@ impl SyncState {
         self.track_own(view, txid);
         if !self.peers.is_empty() {
             let gossip = Gossip::Transaction(Box::new(transaction));
-            self.orders.push(Order::Publish(gossip));
+            self.effects.push(PeerEffect::Publish(gossip));
         }
     }
 
@@ -68,7 +68,7 @@ impl SyncState {
             let pending = view.mempool().get(&txid).cloned();
             if let Some(pending) = &pending {
                 let gossip = Gossip::Transaction(Box::new(pending.transaction.clone()));
-                self.orders.push(Order::Publish(gossip));
+                self.effects.push(PeerEffect::Publish(gossip));
             }
             // Mined lately, it may come back.
             let place = schema::place(view.store, &txid).ok().flatten();

@@ -2,10 +2,12 @@
 //! shell, or a simulation. Peers are numbers here; the core knows no addresses.
 
 use std::fmt;
+use std::sync::Arc;
 
+use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{BlockHash, BlockHeader, Height, SignedApproval, SignedTransaction, Work};
 
-use super::message::{Response, Status};
+use super::message::{Request, Response, Status};
 
 /// A connection, given by the shell and never used twice: a peer that comes
 /// back is a stranger.
@@ -100,7 +102,7 @@ pub enum PeerEvent {
         /// What.
         offence: Offence,
     },
-    /// Gossip came; it is answered by `Effect::Verdict`.
+    /// Gossip came; it is answered by [`PeerEffect::Verdict`].
     Gossip {
         /// From whom.
         peer: PeerKey,
@@ -109,6 +111,39 @@ pub enum PeerEvent {
         /// Its content.
         gossip: Gossip,
     },
+}
+
+/// What the core wants done about its peers.
+#[derive(Debug, Clone)]
+pub enum PeerEffect {
+    /// Send a request. Its outcome comes back as [`PeerEvent::Response`].
+    Request {
+        peer: PeerKey,
+        id: RequestId,
+        request: Request,
+    },
+    /// Forward a gossip message, drop it, or hold it against its sender.
+    Verdict {
+        /// The peer that sent the message.
+        peer: PeerKey,
+        id: GossipId,
+        verdict: Verdict,
+    },
+    /// Send a new gossip message to every peer.
+    Publish(Gossip),
+    /// A block has passed every rule and its commit begins. Keep it at hand: peers
+    /// ask for it before the commit has ended.
+    BlockValidated(Arc<CheckedBlock>),
+    /// Close the connection.
+    Disconnect {
+        peer: PeerKey,
+        /// The last offence, or why the peer is of no use.
+        reason: Offence,
+        /// Whether to refuse the peer for a while.
+        ban: bool,
+    },
+    /// The points against a peer have changed. It is banned at [`BAN_POINTS`].
+    Scored { peer: PeerKey, points: u32 },
 }
 
 /// Points at which a peer is banned.

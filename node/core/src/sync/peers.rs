@@ -9,7 +9,7 @@ use super::bounded_set::BoundedSet;
 use super::message::{Request, Status};
 use super::peer::{BAN_POINTS, Offence, PeerKey};
 use super::requests::Asked;
-use super::{Order, SyncState, View, mix};
+use super::{PeerEffect, SyncState, View, mix};
 use crate::finality::FinalityStatus;
 
 /// Most peers; the network shell's own limit is lower.
@@ -217,16 +217,24 @@ impl SyncState {
         state.points = state.points.saturating_add(offence.points());
         let points = state.points;
         tracing::debug!(%peer, %offence, points, "offence");
-        self.orders.push(Order::Scored(peer, points));
+        self.effects.push(PeerEffect::Scored { peer, points });
         if points >= BAN_POINTS {
-            self.orders.push(Order::Disconnect(peer, offence, true));
+            self.effects.push(PeerEffect::Disconnect {
+                peer,
+                reason: offence,
+                ban: true,
+            });
             self.forget_peer(peer);
         }
     }
 
     /// Closes a connection without a ban.
     pub(super) fn let_go(&mut self, peer: PeerKey, reason: Offence) {
-        self.orders.push(Order::Disconnect(peer, reason, false));
+        self.effects.push(PeerEffect::Disconnect {
+            peer,
+            reason,
+            ban: false,
+        });
         self.forget_peer(peer);
     }
 

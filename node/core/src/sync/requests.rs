@@ -7,7 +7,7 @@ use pithead_consensus::{BlockHash, Certificate, SignedApproval, SignedTransactio
 
 use super::message::{Request, Response};
 use super::peer::{Offence, PeerKey, RequestFailure, RequestId};
-use super::{Order, SyncState, View};
+use super::{PeerEffect, SyncState, View};
 use crate::store::StoreError;
 
 /// Most requests to one peer without an answer, given up ones included.
@@ -105,7 +105,7 @@ impl SyncState {
             given_up: false,
         };
         self.requests.in_flight.insert(id, in_flight);
-        self.orders.push(Order::Request(peer, id, request));
+        self.effects.push(PeerEffect::Request { peer, id, request });
         Some(id)
     }
 

@@ -11,7 +11,7 @@ use super::message::{CONTENT_BYTES_MAX, MEMPOOL_IDS_MAX, Request};
 use super::peer::{Gossip, GossipId, Offence, PeerKey, Verdict};
 use super::peers::Peer;
 use super::requests::Asked;
-use super::{Order, SyncState, View};
+use super::{PeerEffect, SyncState, View};
 use crate::store::StoreError;
 use crate::store::schema;
 
@@ -101,12 +101,12 @@ impl SyncState {
     pub(crate) fn publish_transaction(&mut self, transaction: SignedTransaction) {
         if !self.status.syncing && !self.peers.is_empty() {
             let gossip = Gossip::Transaction(Box::new(transaction));
-            self.orders.push(Order::Publish(gossip));
+            self.effects.push(PeerEffect::Publish(gossip));
         }
     }
 
     pub(crate) fn verdict(&mut self, peer: PeerKey, id: GossipId, verdict: Verdict) {
-        self.orders.push(Order::Verdict(peer, id, verdict));
+        self.effects.push(PeerEffect::Verdict { peer, id, verdict });
     }
 
     /// Whether gossiped transactions can be judged now.

@@ -70,7 +70,7 @@ pub(super) struct Parts {
     pub(super) engine: Engine,
     pub(super) clock: Clock,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) effects: mpsc::Receiver<pithead_core::node::Effect>,
+    pub(super) effects: mpsc::Receiver<pithead_core::sync::PeerEffect>,
     pub(super) local: watch::Sender<LocalNode>,
     /// Most bytes of an answer.
     pub(super) answer_bytes_max: usize,
@@ -102,7 +102,7 @@ pub(super) struct Shell {
     started: Instant,
     pub(super) saved_ms: u64,
     commands: mpsc::Receiver<Command>,
-    effects: mpsc::Receiver<pithead_core::node::Effect>,
+    effects: mpsc::Receiver<pithead_core::sync::PeerEffect>,
 }
 
 impl Shell {
