@@ -176,7 +176,7 @@ fn own_transaction_is_announced_again_until_it_is_mined() {
     assert_eq!(world.height(a), 25);
     world.run_for(20 * 60_000);
     assert_eq!(announced(&world), before);
-    assert_eq!(world.node(a).sync_usage().own_transactions, 0);
+    assert_eq!(world.node(a).sync_usage().local_transactions, 0);
 }
 
 #[test]

@@ -407,7 +407,7 @@ fn early_transactions_of_one_peer_do_not_push_out_those_of_others() {
         world.gossip_to(odd, NODE, Gossip::Transaction(Box::new(early)));
     }
     world.run_for(100);
-    assert!(world.node(NODE).sync_usage().early_transactions <= 33);
+    assert!(world.node(NODE).sync_usage().orphan_transactions <= 33);
     world.gossip_to(HONEST, NODE, Gossip::Transaction(Box::new(first)));
     world.run_for(100);
     assert!(world.has_pending(NODE, &txid));

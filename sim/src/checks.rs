@@ -114,15 +114,15 @@ pub(crate) fn usage(now: &SyncUsage, most: &mut SyncUsage) -> Result<(), String>
         ),
         (
             "own transactions",
-            now.own_transactions,
+            now.local_transactions,
             OWN_MAX,
-            &mut most.own_transactions,
+            &mut most.local_transactions,
         ),
         (
             "early transactions",
-            now.early_transactions,
+            now.orphan_transactions,
             EARLY_MAX,
-            &mut most.early_transactions,
+            &mut most.orphan_transactions,
         ),
     ];
     for (what, found, limit, most) in limits {

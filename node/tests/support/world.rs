@@ -698,6 +698,6 @@ fn raise(most: &mut SyncUsage, now: &SyncUsage) {
     up(&mut most.body_bytes, now.body_bytes);
     up(&mut most.held_announcements, now.held_announcements);
     up(&mut most.wanted_transactions, now.wanted_transactions);
-    up(&mut most.own_transactions, now.own_transactions);
-    up(&mut most.early_transactions, now.early_transactions);
+    up(&mut most.local_transactions, now.local_transactions);
+    up(&mut most.orphan_transactions, now.orphan_transactions);
 }

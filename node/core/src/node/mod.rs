@@ -224,7 +224,7 @@ impl Node {
             Event::Transaction(transaction) => {
                 let result = self.handle_transaction(*transaction.clone(), now, out);
                 match &result {
-                    Ok(_) => self.announce_own(*transaction, time, out),
+                    Ok(_) => self.announce_local(*transaction, time, out),
                     // It may be in the pool and not in the log: no answer would
                     // be true for long.
                     Err(RejectedTransaction::Internal(error)) => {

@@ -1,86 +1,91 @@
-//! Certificates and approvals that gossip missed: whom to ask for them.
+//! Which peers are asked for certificates and approvals that gossip missed. The node checks
+//! them.
 //!
 //! A peer's status names the highest checkpoint that it knows to be approved. If that
-//! is not among ours, its certificates are gone through in a [`Walk`]: up from what is
-//! approved here, or, where its chain of certificates is another one, down until a
-//! source is known and up from there. So two sides that approved different blocks find
-//! out, wherever they parted. Approvals are asked for while the highest checkpoint is
-//! not approved though it should be.
+//! checkpoint is not approved here, the peer's certificates are asked for in order, in a
+//! [`CertificateWalk`]. Example, with our highest approved checkpoint at 100 and the peer's
+//! claim at 300:
+//! 1. The walk asks for certificates above 100. If their sources are approved here, it goes on
+//!    up to 300.
+//! 2. If a source is not approved here, the peer follows another chain of certificates. The
+//!    walk steps down, ever further, until a source is known, and goes up from there.
+//!
+//! By this, two nodes that approved different blocks find out, wherever their chains parted.
+//! Approvals are asked for while the highest checkpoint of our chain is not approved.
 
 use std::collections::BTreeMap;
 
-use pithead_consensus::{Certificate, Checkpoint, Height};
+use pithead_consensus::{Certificate, Checkpoint, Height, SignedApproval};
 
 use super::message::{APPROVAL_BYTES, CONTENT_BYTES_MAX, IDS_MAX, Request, Status};
-use super::peer::{Offence, PeerKey};
-use super::requests::Asked;
-use super::{SyncState, View, mix};
+use super::peer_events::{Gossip, Offence, PeerKey};
+use super::requests::RequestContext;
+use super::{NodeView, PeerEffect, SyncState, mix};
 
-/// While a checkpoint is not approved, one peer is asked for approvals this
-/// often.
+/// While the highest checkpoint is not approved, one peer is asked for approvals this often.
 const ASK_MS: u64 = 3_000;
-/// Spread of that.
+/// A random part of this is added.
 const ASK_SPREAD_MS: u64 = 2_000;
-/// Peers whose certificates are gone through at a time.
+/// Most walks at a time.
 const WALKS_MAX: usize = 3;
-/// The same of those that called us: one place is kept for a peer of our own choice.
+/// Most walks with inbound peers. One place is always left for an outbound peer.
 const WALKS_INBOUND_MAX: usize = 2;
-/// A second peer's are gone through beside the first's if that one has brought nothing
-/// for this long.
+/// A second walk begins beside the first if no walk has brought anything for this long.
 const PATIENCE_MS: u64 = 3_000;
-/// The first step down where a source is not known, checkpoints; each further one
-/// is twice as long.
+/// The first step down if a source is not approved here, in checkpoints. Each further step is
+/// twice as long.
 const STEP_DOWN: u64 = 16;
-/// Steps down in one walk: enough for a chain of any length.
+/// Most steps down in one walk. Doubling steps are enough for a chain of any length.
 const STEPS_DOWN_MAX: u32 = 64;
 /// A peer is asked for its status ahead of time at most this often.
 const HURRY_MS: u64 = 5_000;
 
-/// Why a peer's certificates were judged no further.
+/// How the check of a peer's certificates ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CertificatesEnd {
-    /// All hold; the last one's target.
+    /// All are valid. This is the last one's target.
     Taken(Checkpoint),
-    /// The source of one is not approved here.
+    /// The source of a certificate is not approved here.
     SourceUnknown,
-    /// One breaks a rule.
+    /// A certificate breaks a rule.
     Invalid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum WalkStage {
     /// The next request may be made.
     Ready,
     Asked,
-    /// The node judges what came.
+    /// The node checks the answer.
     Judging,
 }
 
-/// One peer's certificates on their way.
+/// A walk along one peer's certificates.
 #[derive(Debug)]
-struct Walk {
-    /// The approved checkpoint of its status: where the walk ends.
+struct CertificateWalk {
+    /// The approved checkpoint of the peer's status, where the walk ends.
     claim: Checkpoint,
-    /// Those above this height are asked for.
+    /// The next request asks for certificates above this height.
     above: Height,
     steps_down: u32,
-    stage: Stage,
-    /// The answer that is judged does not reach the claim, though there was room.
+    stage: WalkStage,
+    /// The answer does not reach the claim, although there was room in it.
     falls_short: bool,
 }
 
-/// What is asked for, and when next.
+/// All walks, and when approvals are asked for next.
 #[derive(Debug, Default)]
 pub(super) struct Approvals {
-    walks: BTreeMap<PeerKey, Walk>,
-    /// What came to an end with each peer: not asked for again.
+    walks: BTreeMap<PeerKey, CertificateWalk>,
+    /// The claim of each peer's last walk, which is over: there is no second walk for it.
     settled: BTreeMap<PeerKey, Checkpoint>,
-    /// When certificates last came, or a walk began.
+    /// When new certificates last came or a walk last began.
     progress_ms: u64,
-    /// When a peer's status was last asked for ahead of time.
+    /// When each peer's status was last asked for ahead of time.
     hurried: BTreeMap<PeerKey, u64>,
-    /// When to ask for approvals again, and how often that was done.
+    /// When to ask for approvals again.
     due_ms: u64,
+    /// How often approvals have been asked for.
     rounds: u64,
 }
 
@@ -91,21 +96,21 @@ impl Approvals {
         self.hurried.remove(&peer);
     }
 
-    /// A request for certificates got its answer, or was given up.
-    pub(super) fn unbook(&mut self, peer: PeerKey) {
+    /// A request for certificates was answered or given up.
+    pub(super) fn request_ended(&mut self, peer: PeerKey) {
         if let Some(walk) = self.walks.get_mut(&peer)
-            && walk.stage == Stage::Asked
+            && walk.stage == WalkStage::Asked
         {
-            walk.stage = Stage::Ready;
+            walk.stage = WalkStage::Ready;
         }
     }
 
-    /// A request for certificates failed: others may be asked.
+    /// A request for certificates failed, so the walk gives its place to another peer.
     pub(super) fn failed(&mut self, peer: PeerKey) {
         self.walks.remove(&peer);
     }
 
-    /// Ends a walk; the peer's claim is of no more interest.
+    /// Ends a walk for good: the peer's claim is of no more interest.
     fn settle(&mut self, peer: PeerKey) {
         if let Some(walk) = self.walks.remove(&peer) {
             self.settled.insert(peer, walk.claim);
@@ -113,15 +118,14 @@ impl Approvals {
     }
 }
 
-/// What a status claims to be approved. Nobody needs to believe more of it than that
-/// the chain reaches there.
+/// The approved checkpoint that a status claims. The claim proves nothing, but it must be on
+/// the chain that the status claims.
 fn claim(status: &Status) -> Option<Checkpoint> {
     let claimed = status.approved;
     (claimed.height <= status.height && claimed.height > Height::GENESIS).then_some(claimed)
 }
 
-/// Whether a peer that has more would have given no more: a next one might not have
-/// gone into the answer.
+/// Whether an answer may have had no room for one more certificate.
 fn is_full(certificates: &[Certificate]) -> bool {
     let bytes: usize = certificates
         .iter()
@@ -130,8 +134,8 @@ fn is_full(certificates: &[Certificate]) -> bool {
     certificates.len() >= IDS_MAX || bytes >= CONTENT_BYTES_MAX / 2
 }
 
-/// Whether these can be an honest peer's certificates above a height: ascending, each
-/// from a source that is at or below that height or among those before it.
+/// Whether an honest peer can have given these certificates above a height: they ascend, and
+/// the source of each is at or below that height, or the target of an earlier one.
 fn is_in_order(certificates: &[Certificate], above: Height) -> bool {
     let mut last = above;
     let mut before = BTreeMap::new();
@@ -149,7 +153,8 @@ fn is_in_order(certificates: &[Certificate], above: Height) -> bool {
 }
 
 impl SyncState {
-    pub(super) fn plan_approvals(&mut self, view: &View<'_>) {
+    /// Makes the requests for certificates and approvals that are due.
+    pub(super) fn plan_approvals(&mut self, view: &NodeView<'_>) {
         let Some(checkpoint) = view.checkpoint else {
             return;
         };
@@ -157,62 +162,65 @@ impl SyncState {
             self.approvals.walks.clear();
             return;
         }
-        self.go_on_walking(view);
+        self.continue_walks(view);
         self.begin_walk(view);
         let approved = view.finality.approved.height;
         if checkpoint <= approved || self.status.syncing {
-            // What is on its way by gossip gets its time first.
+            // Approvals get time to come by gossip first.
             self.approvals.due_ms = view.ms.saturating_add(ASK_MS);
         } else if view.ms >= self.approvals.due_ms {
             self.ask_approvals(view, approved);
         }
     }
 
-    /// Whether nothing large is to be asked of a peer now.
-    fn is_quiet(&self, view: &View<'_>, peer: PeerKey) -> bool {
+    /// Whether no large request may be made to a peer now.
+    fn is_paused(&self, view: &NodeView<'_>, peer: PeerKey) -> bool {
         let state = self.peers.get(&peer);
-        state.is_none_or(|state| state.quiet_until_ms > view.ms)
+        state.is_none_or(|state| state.responses.is_paused(view.ms))
     }
 
     /// Makes the next request of every walk that is due.
-    fn go_on_walking(&mut self, view: &View<'_>) {
+    fn continue_walks(&mut self, view: &NodeView<'_>) {
         let ready = self.approvals.walks.iter();
         let ready: Vec<(PeerKey, Checkpoint, Height)> = ready
-            .filter(|(_, walk)| walk.stage == Stage::Ready)
+            .filter(|(_, walk)| walk.stage == WalkStage::Ready)
             .map(|(peer, walk)| (*peer, walk.claim, walk.above))
             .collect();
         for (peer, claim, above) in ready {
             if view.is_approved(&claim) {
-                // Another peer brought it meanwhile.
+                // Another peer has brought it meanwhile.
                 self.approvals.settle(peer);
-            } else if !self.is_quiet(view, peer) {
+            } else if !self.is_paused(view, peer) {
                 self.ask_certificates(view, peer, above);
             }
         }
     }
 
-    fn ask_certificates(&mut self, view: &View<'_>, peer: PeerKey, above: Height) {
+    fn ask_certificates(&mut self, view: &NodeView<'_>, peer: PeerKey, above: Height) {
         let request = Request::Certificates(above);
-        let asked = self.ask(view, peer, Asked::Certificates, request).is_some();
+        let asked = self
+            .ask(view, peer, RequestContext::Certificates, request)
+            .is_some();
         if let Some(walk) = self.approvals.walks.get_mut(&peer)
             && asked
         {
-            walk.stage = Stage::Asked;
+            walk.stage = WalkStage::Asked;
         }
     }
 
-    /// Turns to another peer that claims what is not known here, by lot: claiming
-    /// costs nothing. One at a time, unless it is slow.
-    fn begin_walk(&mut self, view: &View<'_>) {
-        let busy = |inbound_too: bool| {
+    /// Begins a walk with a peer that claims an approved checkpoint which is not approved here.
+    /// The peer is chosen by lot, since a claim costs nothing. There is one walk at a time,
+    /// unless it is slow.
+    fn begin_walk(&mut self, view: &NodeView<'_>) {
+        let busy = |inbound_only: bool| {
             let walks = self.approvals.walks.keys();
             let counted = walks.filter(|peer| {
                 let inbound = self.peers.get(*peer).is_some_and(|state| state.inbound);
-                !self.is_quiet(view, **peer) && (inbound_too || inbound)
+                !self.is_paused(view, **peer) && (!inbound_only || inbound)
             });
             counted.count()
         };
-        let (all, inbound) = (busy(true), busy(false));
+        let (all, inbound) = (busy(false), busy(true));
         let idle_ms = view.ms.saturating_sub(self.approvals.progress_ms);
         if all >= WALKS_MAX || (all > 0 && idle_ms < PATIENCE_MS) {
             return;
@@ -223,11 +231,11 @@ impl SyncState {
             .peers
             .iter()
             .filter(|(peer, state)| {
-                state.quiet_until_ms <= view.ms
+                !state.responses.is_paused(view.ms)
                     && !approvals.walks.contains_key(peer)
                     && (!state.inbound || inbound < WALKS_INBOUND_MAX)
             })
-            .filter_map(|(peer, state)| Some((*peer, claim(&state.status?)?)))
+            .filter_map(|(peer, state)| Some((*peer, claim(&state.chain.status()?)?)))
             .filter(|(peer, claim)| approvals.settled.get(peer) != Some(claim))
             .filter(|(_, claim)| !view.is_approved(claim))
             .min_by_key(|(peer, _)| mix(seed, peer.0));
@@ -236,11 +244,11 @@ impl SyncState {
         };
         let below = claim.height.0.saturating_sub(1);
         let above = Height(view.finality.approved.height.0.min(below));
-        let walk = Walk {
+        let walk = CertificateWalk {
             claim,
             above,
             steps_down: 0,
-            stage: Stage::Ready,
+            stage: WalkStage::Ready,
             falls_short: false,
         };
         self.approvals.walks.insert(peer, walk);
@@ -248,7 +256,7 @@ impl SyncState {
         self.ask_certificates(view, peer, above);
     }
 
-    fn ask_approvals(&mut self, view: &View<'_>, approved: Height) {
+    fn ask_approvals(&mut self, view: &NodeView<'_>, approved: Height) {
         self.approvals.rounds += 1;
         let seed = self.settings.seed ^ self.approvals.rounds;
         let spread = mix(seed, view.ms) % ASK_SPREAD_MS;
@@ -256,26 +264,26 @@ impl SyncState {
         let chosen = self
             .peers
             .iter()
-            .filter(|(_, state)| state.quiet_until_ms <= view.ms)
+            .filter(|(_, state)| !state.responses.is_paused(view.ms))
             .map(|(peer, _)| *peer)
             .min_by_key(|peer| mix(seed, peer.0));
         if let Some(peer) = chosen {
             let request = Request::Approvals(approved);
-            self.ask(view, peer, Asked::Approvals, request);
+            self.ask(view, peer, RequestContext::Approvals, request);
         }
     }
 
-    /// Certificates came; `true` if they are worth judging.
+    /// Certificates came. Returns whether the node is to check them.
     pub(super) fn took_certificates(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
         certificates: &[Certificate],
     ) -> bool {
         let Some(walk) = self.approvals.walks.get_mut(&peer) else {
             return false;
         };
-        if walk.stage == Stage::Judging {
+        if walk.stage == WalkStage::Judging {
             return false;
         }
         let targets = certificates.iter().map(|each| each.link().target);
@@ -283,7 +291,7 @@ impl SyncState {
             .clone()
             .any(|target| target.height >= walk.claim.height);
         let shown = targets.clone().any(|target| target == walk.claim);
-        // What it claims must be there, at the end of what it has at the latest.
+        // The checkpoint that the peer claims must be among its certificates.
         let offence = if certificates.is_empty() || (reaches && !shown) {
             Some(Offence::Withheld)
         } else if is_in_order(certificates, walk.above) {
@@ -296,26 +304,26 @@ impl SyncState {
             self.offend(view, peer, offence);
             return false;
         }
-        walk.stage = Stage::Judging;
+        walk.stage = WalkStage::Judging;
         walk.falls_short = !reaches && !is_full(certificates);
         true
     }
 
-    /// Whether the node is to go on judging a peer's certificates.
+    /// Whether the node is to go on checking a peer's certificates.
     pub(crate) fn is_judging(&self, peer: PeerKey) -> bool {
         let walk = self.approvals.walks.get(&peer);
-        walk.is_some_and(|walk| walk.stage == Stage::Judging)
+        walk.is_some_and(|walk| walk.stage == WalkStage::Judging)
     }
 
-    /// Certificates came that were not known: whoever gives them is not too slow.
+    /// New certificates came, so the walk is not too slow.
     pub(crate) fn certificates_are_news(&mut self, ms: u64) {
         self.approvals.progress_ms = ms;
     }
 
-    /// A peer's certificates were judged: how its walk goes on.
+    /// A peer's certificates were checked: its walk goes on or ends.
     pub(crate) fn certificates_judged(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
         end: CertificatesEnd,
     ) {
@@ -326,7 +334,7 @@ impl SyncState {
         let Some(walk) = self.approvals.walks.get_mut(&peer) else {
             return;
         };
-        walk.stage = Stage::Ready;
+        walk.stage = WalkStage::Ready;
         match end {
             CertificatesEnd::Taken(last) => {
                 walk.above = last.height;
@@ -334,8 +342,8 @@ impl SyncState {
                 if last.height >= walk.claim.height || falls_short {
                     self.approvals.settle(peer);
                 }
-                // Whoever has more gives as many as go into an answer: one by one, they
-                // would keep others from being asked.
+                // A peer must fill its answers. A peer that gave certificates one by one would
+                // keep other peers from being asked.
                 if falls_short {
                     self.offend(view, peer, Offence::Withheld);
                 }
@@ -350,7 +358,7 @@ impl SyncState {
                 walk.steps_down += 1;
             }
             CertificatesEnd::SourceUnknown => {
-                // From the genesis on, every source is shown before it is used.
+                // Above the genesis, every certificate comes after the one for its source.
                 self.approvals.settle(peer);
                 self.offend(view, peer, Offence::UselessCertificates);
             }
@@ -361,33 +369,33 @@ impl SyncState {
         }
     }
 
-    /// Whether asking a peer for its status ahead of time may bring anything.
+    /// Whether a peer may be asked for its status ahead of time.
     pub(crate) fn may_hurry_status(&self, peer: PeerKey, ms: u64) -> bool {
         let hurried = self.approvals.hurried.get(&peer);
         self.peers.contains_key(&peer)
             && hurried.is_none_or(|when| ms.saturating_sub(*when) >= HURRY_MS)
     }
 
-    /// A peer passed on what it can't have without certificates that are missing here:
-    /// its status is asked for with the next look at deadlines.
+    /// A peer passed on a vote that builds on certificates which are missing here: its status is
+    /// asked for with the next sweep.
     pub(crate) fn hurry_status(&mut self, peer: PeerKey, ms: u64) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.status_due_ms = state.status_due_ms.min(ms);
+            state.chain.ask_status_by(ms);
             self.approvals.hurried.insert(peer, ms);
         }
     }
 
     /// A peer sent an approval or a certificate that breaks a rule.
-    pub(crate) fn bad_approval(&mut self, view: &View<'_>, peer: PeerKey) {
+    pub(crate) fn bad_approval(&mut self, view: &NodeView<'_>, peer: PeerKey) {
         self.offend(view, peer, Offence::InvalidApproval);
     }
 
-    /// Tells every peer of an approval.
-    pub(crate) fn publish_approval(&mut self, signed: pithead_consensus::SignedApproval) {
+    /// Announces an approval to every peer.
+    pub(crate) fn publish_approval(&mut self, signed: SignedApproval) {
         if self.peers.is_empty() {
             return;
         }
-        let gossip = super::Gossip::Approval(Box::new(signed));
-        self.effects.push(super::PeerEffect::Publish(gossip));
+        let gossip = Gossip::Approval(Box::new(signed));
+        self.effects.push(PeerEffect::Publish(gossip));
     }
 }
