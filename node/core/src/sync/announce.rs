@@ -8,8 +8,9 @@ use pithead_consensus::{BlockHash, BlockHeader};
 
 use super::bounded_set::BoundedSet;
 use super::headers::HeaderRefusal;
+use super::node_view::NodeView;
 use super::peer_events::{Gossip, GossipId, Offence, PeerKey, Verdict};
-use super::{NodeView, PeerEffect, SyncState};
+use super::{PeerEffect, SyncState};
 use crate::store::StoreError;
 
 /// Most announcements that are held back.

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use pithead_consensus::{Block, BlockHash};
 
 use super::message::Request;
+use super::node_view::NodeView;
 use super::peer_events::{Offence, PeerKey};
 use super::requests::RequestContext;
-use super::{NodeView, SyncState, mix};
+use super::{SyncState, mix};
 use crate::store::StoreError;
 
 /// Most searches at a time. Each is for a block that somebody has mined.

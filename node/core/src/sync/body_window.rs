@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use pithead_consensus::{Block, BlockHash};
 
-use super::NodeView;
 use super::bounded_set::BoundedSet;
 use super::headers::HeaderTree;
+use super::node_view::NodeView;
 use super::peer_events::{PeerKey, RequestId};
 use crate::store::StoreError;
 use crate::store::schema;

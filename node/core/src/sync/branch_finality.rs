@@ -3,8 +3,8 @@
 
 use pithead_consensus::{BlockHash, BlockHeader, Checkpoint, Height};
 
-use super::NodeView;
 use super::headers::{HeaderTree, KnownBlock};
+use super::node_view::NodeView;
 use crate::finality::FinalityStatus;
 use crate::store::StoreError;
 use crate::store::schema;

@@ -3,10 +3,11 @@
 
 use pithead_consensus::{BlockHash, Work};
 
+use super::SyncState;
 use super::branch_finality::BranchFinality;
 use super::headers::HeaderNode;
+use super::node_view::NodeView;
 use super::peer_events::PeerKey;
-use super::{NodeView, SyncState};
 use crate::store::StoreError;
 
 /// How far headers run ahead of the stored chain. More are asked for once blocks have

@@ -6,9 +6,10 @@ use pithead_consensus::{Block, BlockHash};
 use super::body_window::Body;
 use super::bounded_set::BoundedSet;
 use super::message::{CONTENT_BYTES_MAX, Request};
+use super::node_view::NodeView;
 use super::peer_events::{Offence, PeerKey, Verdict};
 use super::requests::RequestContext;
-use super::{NodeView, SyncState, mix};
+use super::{SyncState, mix};
 use crate::store::StoreError;
 use crate::store::schema;
 

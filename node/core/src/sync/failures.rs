@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::SyncState;
+use super::node_view::NodeView;
 use super::peer_events::{Offence, PeerKey, RequestFailure};
 use super::requests::{InFlight, RequestContext, STALL_MS};
-use super::{NodeView, SyncState};
 
 /// A peer that did not answer is asked for its status after this.
 const AFTER_SILENCE_MS: u64 = 5_000;

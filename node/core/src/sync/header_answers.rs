@@ -4,10 +4,11 @@
 
 use pithead_consensus::{BlockHash, BlockHeader, Height, Work};
 
+use super::SyncState;
 use super::headers::{HEADERS_KEPT_MAX, HeaderRefusal, KeptHeader, KnownBlock};
 use super::message::HEADERS_MAX;
+use super::node_view::NodeView;
 use super::peer_events::{Offence, PeerKey};
-use super::{NodeView, SyncState};
 use crate::chain::UNDO_BLOCKS;
 use crate::store::StoreError;
 

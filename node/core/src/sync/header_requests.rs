@@ -7,9 +7,10 @@ use pithead_consensus::{BlockHash, Height};
 use super::chain_choice::HEADERS_AHEAD_MAX;
 use super::headers::HEADERS_KEPT_MAX;
 use super::message::{HEADERS_MAX, Request, Status};
+use super::node_view::NodeView;
 use super::peer_events::{Offence, PeerKey};
 use super::requests::RequestContext;
-use super::{NodeView, SyncState, mix};
+use super::{SyncState, mix};
 use crate::store::StoreError;
 
 /// Most peers that are asked for headers at a time.

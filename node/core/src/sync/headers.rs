@@ -10,9 +10,9 @@ use pithead_consensus::check::{check_header_in_context, check_proof_of_work, che
 use pithead_consensus::difficulty::Ancestors;
 use pithead_consensus::{BlockHash, BlockHeader, CompactTarget, Height, Work};
 
-use super::NodeView;
 use super::bounded_set::BoundedSet;
 use super::message::LOCATOR_MAX;
+use super::node_view::NodeView;
 use crate::store::StoreError;
 use crate::store::schema::{self, BlockStatus};
 
@@ -269,7 +269,7 @@ impl HeaderTree {
         self.collect || self.headers.len() >= self.collect_at
     }
 
-    /// Drops every header that none of these branches contains.
+    /// Drops every header that is on no branch which ends with one of these blocks.
     pub(super) fn collect(&mut self, claimed: impl Iterator<Item = BlockHash>) {
         let mut live = HashSet::new();
         for mut hash in claimed {

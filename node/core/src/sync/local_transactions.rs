@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use pithead_consensus::{SignedTransaction, Txid};
 
+use super::node_view::NodeView;
 use super::peer_events::Gossip;
-use super::{NodeView, PeerEffect, SyncState, mix};
+use super::{PeerEffect, SyncState, mix};
 use crate::store::schema;
 
 /// A local transaction is announced again after this.

@@ -1,8 +1,8 @@
 //! Chain sync and transaction relay, without sockets and without a clock.
 //!
-//! [`SyncState`] is told what peers do, plans which requests to send to which peer, and
+//! [`SyncState`] learns what peers do, plans which requests to send to which peer, and
 //! leaves [`PeerEffect`]s for the network shell. The node, in `crate::node`, judges blocks and
-//! transactions. [`serve()`] answers peers from a snapshot and knows none of this state.
+//! transactions. [`serve()`] answers peers from a snapshot and does not know this state.
 //!
 //! Where to start reading:
 //! - `peer` is the record of one peer and of the points against it; `peer_events` is what
@@ -13,12 +13,13 @@
 //!   path in `body_window`, `announce` holds announcements back until their block is connected,
 //!   and `block_search` finds a block that its announcer does not give.
 //! - Transactions: `transaction_relay`, `orphan_transactions` and `local_transactions`.
-//! - Finality: `approvals` asks for certificates and approvals, `branch_finality` tells what a
-//!   branch contains of them.
+//! - Finality: `certificate_walks` and `approvals` ask for what gossip missed, `branch_finality`
+//!   tells which final and approved checkpoints a branch contains.
 //! - Requests: `requests` keeps answers and deadlines, `failures` says what no answer means, and
 //!   `sweep` looks at every deadline once a second.
 
 mod message;
+mod node_view;
 mod peer_events;
 
 mod announce;
@@ -27,6 +28,7 @@ mod block_search;
 mod body_window;
 mod bounded_set;
 mod branch_finality;
+mod certificate_walks;
 mod chain_choice;
 mod download;
 mod failures;
@@ -42,9 +44,7 @@ mod serve;
 mod sweep;
 mod transaction_relay;
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
-
-use pithead_consensus::{Checkpoint, ConsensusParams, Height, Work};
+use pithead_consensus::Work;
 
 pub use headers::HEADERS_KEPT_MAX;
 pub use message::{
@@ -57,20 +57,18 @@ pub use peer_events::{
 };
 pub use serve::{RecentBlocks, serve};
 
-pub(crate) use approvals::CertificatesEnd;
+pub(crate) use certificate_walks::CertificatesEnd;
 pub(crate) use download::BodyVerdict;
+pub(crate) use node_view::NodeView;
 pub(crate) use orphan_transactions::ReceivedTransaction;
 pub(crate) use requests::Delivered;
 
-use crate::chain::{FinalPath, undo_reach};
-use crate::finality::{FinalityState, FinalityStatus};
-use crate::mempool::Mempool;
 use crate::store::schema::ChainEntry;
-use crate::store::{Snapshot, StoreError};
 use announce::Announcements;
-use approvals::Approvals;
+use approvals::ApprovalRequests;
 use block_search::BlockSearches;
 use body_window::Download;
+use certificate_walks::CertificateWalks;
 use failures::LocalOutage;
 use headers::HeaderTree;
 use local_transactions::LocalTransactions;
@@ -126,45 +124,6 @@ pub struct SyncUsage {
     pub orphan_transactions: usize,
 }
 
-/// The node as sync sees it at one moment.
-pub(crate) struct NodeView<'a> {
-    pub(crate) params: &'a ConsensusParams,
-    pub(crate) store: &'a dyn Snapshot,
-    pub(crate) tip: &'a ChainEntry,
-    pub(crate) mempool: &'a RwLock<Mempool>,
-    /// The last final and the highest approved checkpoint.
-    pub(crate) finality: FinalityStatus,
-    /// All approvals, and the checkpoints that they approve.
-    pub(crate) approvals: &'a RwLock<FinalityState>,
-    /// The final checkpoints up to the last one.
-    pub(crate) finals: &'a FinalPath,
-    /// The highest checkpoint of the best chain, if there are validators.
-    pub(crate) checkpoint: Option<Height>,
-    /// The time of day, Unix seconds.
-    pub(crate) unix_secs: u64,
-    /// Milliseconds of a clock that never goes back, for deadlines.
-    pub(crate) ms: u64,
-}
-
-impl NodeView<'_> {
-    // A panic while the lock is held leaves the mempool sound: its invariants hold between its
-    // methods.
-    fn mempool(&self) -> RwLockReadGuard<'_, Mempool> {
-        self.mempool.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        let state = self.approvals.read();
-        let state = state.unwrap_or_else(PoisonError::into_inner);
-        state.is_approved(checkpoint)
-    }
-
-    /// How many blocks a reorganisation can undo.
-    fn reorg_depth_max(&self) -> Result<u64, StoreError> {
-        undo_reach(self.store, self.checkpoint.is_none(), self.tip.height)
-    }
-}
-
 /// Everything that sync remembers.
 pub(crate) struct SyncState {
     settings: SyncSettings,
@@ -177,7 +136,8 @@ pub(crate) struct SyncState {
     relay: TransactionRelay,
     orphans: OrphanTransactions,
     local: LocalTransactions,
-    approvals: Approvals,
+    walks: CertificateWalks,
+    approvals: ApprovalRequests,
     effects: Vec<PeerEffect>,
     status: SyncStatus,
     /// Known headers are far ahead of the tip, or our chain has less than the minimum work.
@@ -202,7 +162,8 @@ impl SyncState {
             relay: TransactionRelay::new(),
             orphans: OrphanTransactions::default(),
             local: LocalTransactions::default(),
-            approvals: Approvals::default(),
+            walks: CertificateWalks::default(),
+            approvals: ApprovalRequests::default(),
             effects: Vec::new(),
             is_behind: tip.chain_work < settings.minimum_chain_work,
             status: SyncStatus {

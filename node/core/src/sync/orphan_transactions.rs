@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 
 use pithead_consensus::{Address, SignedTransaction};
 
+use super::SyncState;
 use super::announce::HOLD_MS;
+use super::node_view::NodeView;
 use super::peer_events::{GossipId, PeerKey, Verdict};
-use super::{NodeView, SyncState};
 
 /// Most orphans that are held.
 const ORPHANS_MAX: usize = 256;

@@ -11,11 +11,12 @@ use super::download::BlockRequests;
 use super::failures::Responsiveness;
 use super::header_answers::HeaderAnswers;
 use super::header_requests::HeaderRequests;
+use super::node_view::NodeView;
 use super::peer_chain::PeerChain;
 use super::peer_events::{BAN_POINTS, Offence, PeerKey};
 use super::requests::OpenRequests;
 use super::transaction_relay::TransactionRequests;
-use super::{NodeView, PeerEffect, SyncState};
+use super::{PeerEffect, SyncState};
 
 /// Most peers. The network shell has a lower limit of its own.
 const PEERS_MAX: usize = 1_024;
@@ -143,7 +144,7 @@ impl SyncState {
         let queued = state.transactions.into_queue();
         self.fetch_elsewhere(peer, &queued);
         self.announcements.forget_peer(peer);
-        self.approvals.forget_peer(peer);
+        self.walks.forget_peer(peer);
         self.headers.mark_for_collection();
     }
 }

@@ -4,9 +4,10 @@
 use pithead_consensus::{BlockHash, Work};
 
 use super::message::{Request, Status};
+use super::node_view::NodeView;
 use super::peer_events::{Offence, PeerKey};
 use super::requests::RequestContext;
-use super::{NodeView, SyncState, mix};
+use super::{SyncState, mix};
 use crate::store::StoreError;
 
 /// A peer is asked for its status again after this.

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use pithead_consensus::{BlockHash, Certificate, SignedApproval, SignedTransaction, Txid};
 
 use super::message::{Request, Response};
+use super::node_view::NodeView;
 use super::peer_events::{Offence, PeerKey, RequestFailure, RequestId};
-use super::{NodeView, PeerEffect, SyncState};
+use super::{PeerEffect, SyncState};
 use crate::store::StoreError;
 
 /// Most requests to one peer without an outcome, those given up included.
@@ -176,7 +177,7 @@ impl SyncState {
             Err(failure) => {
                 if matches!(in_flight.context, RequestContext::Certificates) && !in_flight.given_up
                 {
-                    self.approvals.failed(peer);
+                    self.walks.failed(peer);
                 }
                 self.failed(view, peer, failure, &in_flight);
                 Ok(Delivered::Nothing)
@@ -255,7 +256,7 @@ impl SyncState {
                 RequestContext::Blocks(_) => state.blocks.close(),
                 RequestContext::Headers(_) => state.headers.close(),
                 RequestContext::Transactions(_) => state.transactions.close(),
-                RequestContext::Certificates => self.approvals.request_ended(peer),
+                RequestContext::Certificates => self.walks.request_ended(peer),
                 RequestContext::Status
                 | RequestContext::Mempool
                 | RequestContext::Approvals

@@ -2,7 +2,8 @@
 
 use pithead_consensus::BlockHash;
 
-use super::{NodeView, SyncState};
+use super::SyncState;
+use super::node_view::NodeView;
 
 /// Sweeps are a second apart. If more than this has passed, the core itself was busy, and
 /// answers that came in the meantime still wait in its queue.

@@ -7,9 +7,10 @@ use pithead_consensus::{SignedTransaction, Txid};
 
 use super::bounded_set::BoundedSet;
 use super::message::{CONTENT_BYTES_MAX, MEMPOOL_IDS_MAX, Request};
+use super::node_view::NodeView;
 use super::peer_events::{Gossip, Offence, PeerKey};
 use super::requests::RequestContext;
-use super::{NodeView, PeerEffect, SyncState};
+use super::{PeerEffect, SyncState};
 use crate::store::StoreError;
 use crate::store::schema;
 
