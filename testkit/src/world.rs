@@ -13,8 +13,8 @@ use pithead_core::finality::{FinalityStatus, JournalError, Signer, VoteJournal, 
 use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, Now, TransactionVerdict};
 use pithead_core::store::Store;
 use pithead_core::sync::{
-    Gossip, GossipId, Offence, PeerEvent, PeerKey, RecentBlocks, Request, RequestFailure,
-    RequestId, Response, Status, SyncUsage, Verdict, serve,
+    Gossip, GossipId, Offence, PeerEffect, PeerEvent, PeerKey, RecentBlocks, Request,
+    RequestFailure, RequestId, Response, Status, SyncUsage, Verdict, serve,
 };
 
 use crate::chain::mine;
@@ -386,7 +386,7 @@ impl World {
             links.get(peer).map(|(other, _)| *other)
         };
         match effect {
-            Effect::Request { peer, id, request } => {
+            Effect::Peer(PeerEffect::Request { peer, id, request }) => {
                 if let Some(other) = other(self, &peer) {
                     self.members[index].asked.push((other, request.clone()));
                     // Through the codec, as on a wire.
@@ -394,7 +394,7 @@ impl World {
                     self.after(LATENCY_MS, Delivery::Ask(index, peer, id, request));
                 }
             }
-            Effect::Verdict { peer, id, verdict } => {
+            Effect::Peer(PeerEffect::Verdict { peer, id, verdict }) => {
                 let Some((from, gossip)) = self.members[index].gossiped.remove(&id) else {
                     panic!("a verdict on what did not come, or a second one");
                 };
@@ -407,7 +407,7 @@ impl World {
                     self.spread(index, &gossip, Some(peer));
                 }
             }
-            Effect::Publish(gossip) => {
+            Effect::Peer(PeerEffect::Publish(gossip)) => {
                 self.members[index].trace.push("publish");
                 self.members[index].published.push(gossip.clone());
                 let before = self.members[index].seen.get(&name_of(&gossip)).copied();
@@ -419,12 +419,12 @@ impl World {
                     self.tell_status(index);
                 }
             }
-            Effect::BlockValidated(block) => {
+            Effect::Peer(PeerEffect::BlockValidated(block)) => {
                 self.members[index].trace.push("validated");
                 self.members[index].recent.push(block);
             }
             Effect::TipChanged { .. } => self.members[index].trace.push("tip"),
-            Effect::Disconnect { peer, reason, ban } => {
+            Effect::Peer(PeerEffect::Disconnect { peer, reason, ban }) => {
                 if let Some(other) = other(self, &peer) {
                     self.members[index].dropped.push((other, reason, ban));
                     self.cut(index, peer);
@@ -432,7 +432,7 @@ impl World {
                     self.after(0, Delivery::Event(index, event));
                 }
             }
-            Effect::PeerScored { peer, points } => {
+            Effect::Peer(PeerEffect::Scored { peer, points }) => {
                 if let Some(other) = other(self, &peer) {
                     self.members[index].scored.push((other, points));
                 }
@@ -705,6 +705,6 @@ fn raise(most: &mut SyncUsage, now: &SyncUsage) {
     up(&mut most.body_bytes, now.body_bytes);
     up(&mut most.held_announcements, now.held_announcements);
     up(&mut most.wanted_transactions, now.wanted_transactions);
-    up(&mut most.own_transactions, now.own_transactions);
-    up(&mut most.early_transactions, now.early_transactions);
+    up(&mut most.local_transactions, now.local_transactions);
+    up(&mut most.orphan_transactions, now.orphan_transactions);
 }

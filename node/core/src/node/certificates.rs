@@ -10,7 +10,7 @@ use tracing::{debug, error, info};
 use super::{Effect, Node, Now, Sink};
 use crate::finality::{FinalityState, Proof, Voter, block_time, certificate_at};
 use crate::store::{Batch, StoreError};
-use crate::sync::{CertificatesEnd, PeerKey};
+use crate::sync::{CertificatesEnd, PeerEffect, PeerKey};
 
 /// Certificates judged in one event, so that others get their turn: some 20 ms with
 /// twenty approvals each.
@@ -237,7 +237,9 @@ impl Node {
             .follow_finality(status.last_final, status.preferred());
         let sync = &mut self.sync;
         let update = self.chain.reconsider(&mut |block| {
-            out(Effect::BlockValidated(std::sync::Arc::clone(block)));
+            out(Effect::Peer(PeerEffect::BlockValidated(
+                std::sync::Arc::clone(block),
+            )));
             sync.validated(&block.block().header);
         })?;
         if let Some(update) = update {

@@ -30,7 +30,7 @@ use crate::finality::{FinalityState, Voter};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
 use crate::store::schema;
 use crate::store::{PendingRecord, Store, StoreError};
-use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
+use crate::sync::{PeerEffect, PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
 use crate::template::BlockTemplate;
 
 /// Most blocks kept while their parent is missing, or while they are ahead of
@@ -224,7 +224,7 @@ impl Node {
             Event::Transaction(transaction) => {
                 let result = self.handle_transaction(*transaction.clone(), now, out);
                 match &result {
-                    Ok(_) => self.announce_own(*transaction, time, out),
+                    Ok(_) => self.announce_local(*transaction, time, out),
                     // It may be in the pool and not in the log: no answer would
                     // be true for long.
                     Err(RejectedTransaction::Internal(error)) => {
@@ -272,11 +272,11 @@ impl Node {
     ) -> Result<BlockVerdict, AcceptError> {
         let sync = &mut self.sync;
         let accepted = self.chain.accept_block_telling(block, now, &mut |block| {
-            out(Effect::BlockValidated(Arc::clone(block)));
+            out(Effect::Peer(PeerEffect::BlockValidated(Arc::clone(block))));
             sync.validated(&block.block().header);
-            sync.take_orders()
+            sync.take_effects()
                 .into_iter()
-                .map(Effect::from)
+                .map(Effect::Peer)
                 .for_each(&mut *out);
         })?;
         match accepted {

@@ -10,6 +10,7 @@ use pithead_core::chain::{AcceptError, VerifyError, verify};
 use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
 use pithead_core::store::schema::{self, BlockStatus};
 use pithead_core::store::{Batch, Snapshot, Store, StoreError, Table};
+use pithead_core::sync::PeerEffect;
 use pithead_testkit::chain::mine;
 use pithead_testkit::nodes::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
@@ -533,7 +534,7 @@ fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
     // What was at hand before the commit is all that anyone heard of it.
     assert!(matches!(
         effects.as_slice(),
-        [Effect::BlockValidated(_), Effect::Fatal(reason)] if reason.contains("disk is full")
+        [Effect::Peer(PeerEffect::BlockValidated(_)), Effect::Fatal(reason)] if reason.contains("disk is full")
     ));
     assert!(best_chain_state(&store) == before);
     assert_eq!(tip(&node), a[2].header.hash());
