@@ -205,7 +205,7 @@ impl Report {
             final_height: world
                 .best_honest()
                 .and_then(|index| world.members[index].node.as_ref())
-                .map_or(0, |node| node.chain().last_final().height.0),
+                .map_or(0, |node| crate::finality::status_of(node).last_final.height.0),
             height: tip.as_ref().map_or(0, |tip| tip.height.0),
             double_votes: world.finality.lies,
             contradictions: world.finality.contradictions,

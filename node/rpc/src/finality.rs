@@ -13,7 +13,6 @@ use super::chain::bad_field;
 use super::page::{page_size, slice};
 use super::reader::{Reader, internal};
 use super::{Api, status};
-use pithead_core::chain::highest;
 use pithead_core::finality::{FinalityState, FinalityStatus, KeptProof, Proof, certificate_at};
 use pithead_core::store::schema::{self, BlockStatus, ChainEntry};
 
@@ -62,9 +61,10 @@ impl Secured {
         mut is_best: impl FnMut(&Checkpoint) -> Result<bool, Status>,
     ) -> Result<Self, Status> {
         let status = state.status();
-        let final_to = highest(|height| state.final_at(height), tip, &mut is_best)?.height;
+        let view = state.view();
+        let final_to = view.highest_final(tip, &mut is_best)?.height;
         let mut approved_to = final_to;
-        let above = state
+        let above = view
             .approved_below(tip)
             .take_while(|checkpoint| checkpoint.height > final_to);
         for checkpoint in above.take(APPROVED_LOOKED_AT) {
@@ -330,7 +330,7 @@ mod tests {
                 target: pair[1],
             };
             let raw = [vec![1], link.encode(), vec![0; 4]].concat();
-            FinalityState::put_certificate(&mut batch, &Certificate::decode(&raw).unwrap());
+            pithead_core::finality::put_certificate(&mut batch, &Certificate::decode(&raw).unwrap());
         }
         store.commit(&batch).unwrap();
         FinalityState::open(&genesis, store.snapshot().unwrap().as_ref()).unwrap()

@@ -14,13 +14,6 @@ use super::{AcceptError, Chain};
 use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome, Place};
 use crate::store::{Overlay, Snapshot, StoreError, Table};
 
-/// How many blocks can be undone: at least the 1,000 of protocol §12. Ten times
-/// that, more than a day of the main network, lets a network that was split
-/// over night still become one again.
-pub const UNDO_BLOCKS: u64 = 10_000;
-/// Blocks whose undo records are dropped with one new block.
-const PRUNED_AT_ONCE: u64 = 8;
-
 impl Chain {
     /// Connects `block` (whose entry is `entry`) on top of `parent`, the tip of
     /// the overlay. Returns its entry with the outcome filled in.
@@ -70,7 +63,6 @@ impl Chain {
             entry.height.0.to_be_bytes(),
             block.hash().0,
         );
-        self.prune(overlay, entry.height)?;
         Ok(entry)
     }
 
@@ -109,40 +101,6 @@ impl Chain {
         Ok(())
     }
 
-    /// Drops what is only needed to undo blocks that can't be undone any more:
-    /// too deep, and not above the last final one where there are validators
-    /// (protocol §12). What waited for finality follows a few blocks at a time.
-    fn prune(&self, overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
-        let Some(deep) = height.checked_sub(UNDO_BLOCKS) else {
-            return Ok(());
-        };
-        if self.genesis().validators.is_empty() {
-            return prune_block(overlay, deep);
-        }
-        // A final block that this chain does not contain may yet call for undoing it.
-        let last_final = self.finals().on_best(overlay, height)?;
-        let limit = deep.min(last_final.height);
-        let done = schema::pruned(overlay)?;
-        let next = Height(done.0.saturating_add(PRUNED_AT_ONCE)).min(limit);
-        if next <= done {
-            return Ok(());
-        }
-        for height in done.0.saturating_add(1)..=next.0 {
-            prune_block(overlay, Height(height))?;
-        }
-        overlay.put(Table::Meta, schema::META_PRUNED, next.0.to_le_bytes());
-        Ok(())
-    }
-
-    /// How many blocks of the best chain can be undone.
-    pub(super) fn undo_reach(&self, from: &dyn Snapshot) -> Result<u64, StoreError> {
-        undo_reach(
-            from,
-            self.genesis().validators.is_empty(),
-            self.tip().height,
-        )
-    }
-
     /// The reward that a block of this height pays out, unless it pays its own
     /// or there is none yet (protocol §5).
     pub(crate) fn matured_reward(
@@ -159,22 +117,6 @@ impl Chain {
             .ok_or_else(|| StoreError::Damaged(format!("no block at height {source}")))?;
         Ok(Some(schema::expect_entry(from, &hash)?.reward()))
     }
-}
-
-/// How many blocks below a tip of this height can be undone: those that undo records
-/// are kept of. Where validators make blocks final, all that are not (protocol §12).
-///
-/// # Errors
-/// [`StoreError`] if storage fails or is damaged.
-pub fn undo_reach(
-    from: &dyn Snapshot,
-    without_validators: bool,
-    tip: Height,
-) -> Result<u64, StoreError> {
-    if without_validators {
-        return Ok(UNDO_BLOCKS);
-    }
-    Ok(tip.0.saturating_sub(schema::pruned(from)?.0))
 }
 
 /// Loads every account that a block touches.
@@ -268,23 +210,6 @@ fn write_indexes(overlay: &mut Overlay<'_>, height: Height, block: &CheckedBlock
             );
         }
     }
-}
-
-/// Drops what is only needed to undo one block.
-fn prune_block(overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
-    let Some(hash) = schema::best_hash(overlay, height)? else {
-        return Ok(());
-    };
-    overlay.delete(Table::Undo, hash.0);
-    let version = schema::expect_entry(overlay, &hash)?.outcome.tree_version;
-    let to = version.saturating_add(1).to_be_bytes();
-    for (index, _) in overlay.range(Table::StaleNodes, &[], &to, usize::MAX, false)? {
-        if let Some((_, key)) = index.split_first_chunk::<8>() {
-            overlay.delete(Table::StateNodes, key.to_vec());
-        }
-        overlay.delete(Table::StaleNodes, index);
-    }
-    Ok(())
 }
 
 fn place_at(height: Height, position: usize) -> Place {

@@ -5,12 +5,10 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use pithead_consensus::{
-    Account, Address, Amount, BlockHash, Checkpoint, Encode, Genesis, Height, Work,
-};
+use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
-use super::{Ancestry, Chain, FinalPath};
+use super::{Ancestry, Chain};
 use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome};
 use crate::store::{Overlay, Store, StoreError, Table};
 
@@ -64,9 +62,6 @@ impl Chain {
             verified: HashSet::new(),
             defers_commits: false,
             has_deferred: false,
-            last_final: Checkpoint::genesis(expected),
-            approved: Checkpoint::genesis(expected),
-            finals: FinalPath::new(move |_| Checkpoint::genesis(expected)),
             ancestry: Ancestry::default(),
             leaves,
         })

@@ -8,7 +8,8 @@ use pithead_consensus::check::check_block;
 use pithead_consensus::{BlockHash, Genesis, Height};
 use thiserror::Error;
 
-use super::{AcceptError, Accepted, Chain};
+use super::{AcceptContext, AcceptError, Accepted, Chain};
+use crate::finality::FinalityView;
 use crate::store::schema;
 use crate::store::{MemoryStore, Snapshot, Store, StoreError, Table};
 
@@ -111,7 +112,13 @@ fn replay_block(
         .map_err(|error| bad(AcceptError::Invalid(error)))?;
     // A block on the chain was not ahead of the clock when it came.
     let now = u64::from(block.header.time);
-    match replay.accept_block(block, now) {
+    // The replay sees one chain only, so finality has nothing to choose.
+    let finality = FinalityView::of_genesis(replay.params());
+    let context = AcceptContext {
+        now,
+        finality: &finality,
+    };
+    match replay.accept_block(block, context, &mut |_| {}) {
         Ok(Accepted::NewTip(_)) => {}
         Ok(Accepted::Side) => {
             return Err(VerifyError::Differs {

@@ -1,167 +1,110 @@
-//! Finality (protocol §9) as one node sees it: approvals that came, the
-//! certificates they make, what these approve and finalise, and proofs of
-//! misbehaviour. Decides nothing about the chain: `crate::node` feeds it and acts
-//! on what it says.
+//! Finality (protocol §9) as one node sees it: the approvals that arrived, the certificates that
+//! they make, what certificates approve and finalise, and proofs of misbehaviour. Decides nothing
+//! about the chain: `crate::node` feeds it and acts on what it says.
 //!
-//! [`FinalityState`] is what everyone may read; [`Voter`] signs, if this node is
-//! a validator; the program keeps its votes on disk.
+//! [`FinalityState`] is the one place that holds all this. What is approved and final is asked
+//! through [`FinalityState::view`]; [`Voter`] signs if this node is a validator. The program keeps
+//! a validator's votes on disk. Start reading at [`FinalityState::judge`] for approvals and at
+//! [`FinalityState::accept`] for certificates.
 
+mod certificates;
+mod participation;
 mod pool;
 mod proof;
+mod view;
 mod voter;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 
 use pithead_consensus::approval::ApprovalError;
 use pithead_consensus::approval::finality::{FinalityError, Outcome};
 use pithead_consensus::{
-    Address, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Evidence, Finality,
-    Genesis, Height, Link, SignedApproval, Validators, VerifiedApproval,
+    Address, BlockHash, Certificate, Checkpoint, Encode as _, Evidence, Genesis, Height, Link,
+    SignedApproval, Validators, VerifiedApproval,
 };
 
+pub use certificates::{block_time, certificate_at, certificates_above, put_certificate};
+pub use participation::Seen;
 pub use proof::{CONFLICTS_MAX, KeptProof, PROOFS_OF_ONE_MAX, Proof};
+pub use view::{FinalityStatus, FinalityView};
 pub use voter::{JournalError, Signer, VoteJournal, Voter};
 
-use crate::store::schema;
 use crate::store::{Batch, Snapshot, StoreError, Table};
+use participation::{Participation, RECENT_CERTIFICATES};
 use pool::Pool;
 
-/// Approvals of so many checkpoints below the highest approved one are still
-/// taken: late ones count for participation, and may prove an offence.
+/// Approvals are taken down to this many checkpoints below the highest approved one: a late one
+/// counts for participation, and may prove an offence.
 const WINDOW_BELOW: u64 = 16;
-/// Approvals of so many checkpoints above the tip are taken: others may be ahead.
+/// Approvals are taken up to this many checkpoints above the tip: other nodes may be ahead.
 const WINDOW_ABOVE: u64 = 16;
-/// Certificates that participation is counted over.
-pub const RECENT_CERTIFICATES: usize = 100;
-/// Links read from the store at a time.
-const LINKS_PER_READ: usize = 10_000;
-
-/// Certificates that an approval is compared with, to see whether its validator
-/// signed against itself.
+/// How many certificates an approval is compared with at most, to see whether its validator
+/// contradicts itself.
 const COMPARED_MAX: usize = 32;
 
 /// Why an approval is not taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// This validator's approval of this link is there already: signatures are
-    /// randomised, so another one on it is no news and no offence.
+    /// The node has this validator's approval of this link. Signatures are randomised, so a second
+    /// signature on the same link is neither news nor an offence.
     Known,
-    /// Too old or too far ahead to be kept.
+    /// The target is too old or too far ahead.
     OutOfWindow,
-    /// This validator has said too much about this checkpoint: proofs are kept.
+    /// The node has two approvals of this validator with this target height, which is proof
+    /// enough, or as many target heights of it as are kept.
     TooMany,
-    /// It breaks a rule for ever.
+    /// The approval breaks a rule for ever.
     Invalid(ApprovalError),
 }
 
-/// What this node saw last of a validator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Its approval with the highest target.
-    pub approval: SignedApproval,
-    /// When it came, Unix seconds. Of one that is known from a certificate alone:
-    /// the time of the block that it approves, if that is here.
-    pub time: Option<u64>,
-}
-
-/// How far the chain is secured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FinalityStatus {
-    /// The highest approved checkpoint.
-    pub approved: Checkpoint,
-    /// The last final block.
-    pub last_final: Checkpoint,
-    /// Two certificates conflict: nothing more becomes final.
-    pub conflict: bool,
-}
-
-impl FinalityStatus {
-    /// What the best chain should contain if there is a choice: after a conflict no
-    /// more than what is final.
-    #[must_use]
-    pub fn preferred(&self) -> Checkpoint {
-        if self.conflict {
-            self.last_final
-        } else {
-            self.approved
-        }
-    }
-}
-
-/// What a node knows about approvals. Bounded, whatever comes: by the number of
-/// validators and the windows above; certificates grow with the chain and are
-/// on disk, their links of 80 bytes in memory too.
+/// Everything that a node knows about approvals and certificates.
+///
+/// The number of validators and the windows above bound all of it, whatever peers send, except
+/// for certificates: those grow with the chain. They are on disk; memory holds their links, of 80
+/// bytes each.
 #[derive(Debug, Clone)]
 pub struct FinalityState {
     validators: Validators,
-    finality: Finality,
+    view: FinalityView,
     pool: Pool,
-    seen: BTreeMap<Address, Seen>,
-    recent: VecDeque<(Checkpoint, BTreeSet<Address>)>,
+    participation: Participation,
     proofs: Vec<KeptProof>,
-    voter: Option<Address>,
+    own_validator: Option<Address>,
 }
 
 impl FinalityState {
-    /// What is on record in a store.
+    /// Reads back what a store has on record.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails or is damaged.
     pub fn open(genesis: &Genesis, from: &dyn Snapshot) -> Result<Self, StoreError> {
         let validators = Validators::of_genesis(genesis);
-        let interval = validators.checkpoint_interval();
         let mut state = Self {
-            finality: Finality::new(interval, validators.genesis()),
+            view: FinalityView::of_genesis(&genesis.params),
             validators,
             pool: Pool::default(),
-            seen: BTreeMap::new(),
-            recent: VecDeque::new(),
+            participation: Participation::default(),
             proofs: Vec::new(),
-            voter: None,
+            own_validator: None,
         };
-        state.read_links(from)?;
-        state.read_recent(from)?;
+        certificates::for_each_link(from, |link| {
+            let taken = state.view.accept(link).map(|_| ());
+            taken.map_err(|error| {
+                StoreError::Damaged(format!("link to height {}: {error}", link.target.height))
+            })
+        })?;
+        for certificate in certificates::last_certificates(from, RECENT_CERTIFICATES)? {
+            let time = block_time(from, &certificate)?;
+            state.note_certificate(&certificate, time);
+        }
         state.proofs = proof::read_all(from)?;
-        for index in 0..state.proofs.len() {
-            let conflict = match state.proofs.get(index).map(|kept| &kept.proof) {
-                Some(Proof::Certificates(_, second)) => Some(*second.link()),
-                _ => None,
-            };
-            if let Some(link) = conflict {
-                // It was found in conflict, and is again.
-                let _ = state.finality.accept(link);
+        for kept in &state.proofs {
+            if let Proof::Certificates(_, second) = &kept.proof {
+                // The link conflicted when it came, and does so again.
+                let _ = state.view.accept(*second.link());
             }
         }
         Ok(state)
-    }
-
-    fn read_links(&mut self, from: &dyn Snapshot) -> Result<(), StoreError> {
-        let mut start = Vec::new();
-        loop {
-            let found = from.range(Table::Links, &start, &[0xff; 9], LINKS_PER_READ, false)?;
-            let Some((last, _)) = found.last() else {
-                return Ok(());
-            };
-            start = [last.as_slice(), &[0]].concat();
-            for (_, bytes) in found {
-                let link = Link::decode(&bytes)
-                    .map_err(|error| StoreError::Damaged(format!("link: {error}")))?;
-                self.finality.accept(link).map_err(|error| {
-                    StoreError::Damaged(format!("link to height {}: {error}", link.target.height))
-                })?;
-            }
-        }
-    }
-
-    fn read_recent(&mut self, from: &dyn Snapshot) -> Result<(), StoreError> {
-        let table = Table::Certificates;
-        let found = from.range(table, &[], &[0xff; 9], RECENT_CERTIFICATES, true)?;
-        for (_, bytes) in found.into_iter().rev() {
-            let certificate = decode_certificate(&bytes)?;
-            let time = block_time(from, &certificate)?;
-            self.note_certificate(&certificate, time);
-        }
-        Ok(())
     }
 
     /// Whether there are validators at all.
@@ -176,37 +119,17 @@ impl FinalityState {
         &self.validators
     }
 
-    /// How far the chain is secured.
+    /// What certificates have shown so far. The view is cheap to take, holds no lock and does not
+    /// follow what comes later.
+    #[must_use]
+    pub fn view(&self) -> FinalityView {
+        self.view.clone()
+    }
+
+    /// The status of [`Self::view`].
     #[must_use]
     pub fn status(&self) -> FinalityStatus {
-        FinalityStatus {
-            approved: self.finality.highest_approved(),
-            last_final: self.finality.last_final(),
-            conflict: self.finality.conflict().is_some(),
-        }
-    }
-
-    /// The two links that conflict, once there are such: the earlier one first.
-    #[must_use]
-    pub fn conflict(&self) -> Option<(Link, Link)> {
-        self.finality.conflict()
-    }
-
-    /// Whether a checkpoint is approved.
-    #[must_use]
-    pub fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        self.finality.is_approved(checkpoint)
-    }
-
-    /// The highest checkpoint at or below a height that is known to be final.
-    #[must_use]
-    pub fn final_at(&self, height: Height) -> Checkpoint {
-        self.finality.final_at(height)
-    }
-
-    /// Approved checkpoints at or below a height, highest first.
-    pub fn approved_below(&self, height: Height) -> impl Iterator<Item = Checkpoint> + '_ {
-        self.finality.approved_below(height)
+        self.view.status()
     }
 
     /// The highest checkpoint at or below a height, whichever chain.
@@ -249,7 +172,7 @@ impl FinalityState {
 
     fn window(&self, tip: Height) -> (Height, Height) {
         let interval = u64::from(self.validators.checkpoint_interval());
-        let approved = self.finality.highest_approved().height.0;
+        let approved = self.view.status().approved.height.0;
         let low = approved.saturating_sub(interval.saturating_mul(WINDOW_BELOW));
         let high = tip.0.max(approved);
         let high = high.saturating_add(interval.saturating_mul(WINDOW_ABOVE));
@@ -258,19 +181,7 @@ impl FinalityState {
 
     /// Takes in an approval.
     pub fn insert(&mut self, verified: VerifiedApproval, now: u64) {
-        let signed = verified.signed();
-        let validator = signed.approval.validator;
-        let target = signed.approval.link.target;
-        let seen = Seen {
-            approval: signed.clone(),
-            time: Some(now),
-        };
-        self.note_seen(seen);
-        for (checkpoint, approvers) in &mut self.recent {
-            if *checkpoint == target {
-                approvers.insert(validator);
-            }
-        }
+        self.participation.note_approval(verified.signed(), now);
         self.pool.insert(verified);
     }
 
@@ -286,7 +197,7 @@ impl FinalityState {
     ) -> Result<Vec<Proof>, StoreError> {
         let validator = &signed.approval.validator;
         let mut others: Vec<SignedApproval> = self.pool.of(validator).collect();
-        let suspects = self.finality.conflicting(&signed.approval.link);
+        let suspects = self.view.finality().conflicting(&signed.approval.link);
         for link in suspects.take(COMPARED_MAX) {
             if let Some(certificate) = certificate_at(from, link.target.height)? {
                 let own = |other: &SignedApproval| other.approval.validator == *validator;
@@ -303,7 +214,7 @@ impl FinalityState {
     /// The certificate that the approvals of a link make, if it would be news.
     #[must_use]
     pub fn certify(&self, link: &Link) -> Option<Certificate> {
-        if self.finality.is_approved(&link.target) || !self.finality.is_approved(&link.source) {
+        if self.view.is_approved(&link.target) || !self.view.is_approved(&link.source) {
             return None;
         }
         if self.pool.count(link) < self.validators.quorum() || self.is_kept_conflict(link) {
@@ -315,7 +226,7 @@ impl FinalityState {
     /// Whether a link is known to be in conflict with another, and both certificates
     /// are kept.
     fn is_kept_conflict(&self, link: &Link) -> bool {
-        self.finality.conflict().is_some()
+        self.view.conflict().is_some()
             && self.proofs.iter().any(|kept| match &kept.proof {
                 Proof::Certificates(_, second) => second.link() == link,
                 Proof::Votes(_) => false,
@@ -339,7 +250,7 @@ impl FinalityState {
         before: &BTreeMap<Height, Link>,
         link: &Link,
     ) -> Result<Outcome, FinalityError> {
-        self.finality.check(before, link)
+        self.view.finality().check(before, link)
     }
 
     /// Takes in a certificate that was checked and is on record; `time` is that of
@@ -352,45 +263,19 @@ impl FinalityState {
         certificate: &Certificate,
         time: Option<u64>,
     ) -> Result<Outcome, FinalityError> {
-        let outcome = self.finality.accept(*certificate.link())?;
+        let outcome = self.view.accept(*certificate.link())?;
         if matches!(outcome, Outcome::Approved | Outcome::Final) {
             self.note_certificate(certificate, time);
-            let approved = self.finality.highest_approved().height;
+            let approved = self.view.status().approved.height;
             self.pool.forget_below(self.window(approved).0);
         }
         Ok(outcome)
     }
 
     fn note_certificate(&mut self, certificate: &Certificate, time: Option<u64>) {
-        let target = certificate.link().target;
-        let mut approvers: BTreeSet<Address> = self.pool.approvers(&target).collect();
-        for approval in certificate.approvals() {
-            approvers.insert(approval.approval.validator);
-            self.note_seen(Seen { approval, time });
-        }
-        if self.recent.len() >= RECENT_CERTIFICATES {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((target, approvers));
-    }
-
-    /// Keeps what was seen of a validator, if it is news: an approval that came by
-    /// itself tells more than the same one in a certificate.
-    fn note_seen(&mut self, seen: Seen) {
-        let height = |seen: &Seen| seen.approval.approval.link.target.height;
-        let validator = seen.approval.approval.validator;
-        let known = self.seen.get(&validator).map(height);
-        if known.is_none_or(|known| known < height(&seen)) {
-            self.seen.insert(validator, seen);
-        }
-    }
-
-    /// The changes that put a certificate on record.
-    pub fn put_certificate(batch: &mut Batch, certificate: &Certificate) {
-        let link = certificate.link();
-        let key = link.target.height.0.to_be_bytes();
-        batch.put(Table::Certificates, key, certificate.encode());
-        batch.put(Table::Links, key, link.encode());
+        let others = self.pool.approvers(&certificate.link().target);
+        self.participation
+            .note_certificate(certificate, time, others);
     }
 
     /// Those proofs that are not kept yet and for which there is room: to be put
@@ -427,19 +312,14 @@ impl FinalityState {
     /// What was seen last of a validator.
     #[must_use]
     pub fn seen(&self, validator: &Address) -> Option<&Seen> {
-        self.seen.get(validator)
+        self.participation.seen(validator)
     }
 
     /// How many of the last certificates' checkpoints a validator approved, and
     /// how many those are.
     #[must_use]
     pub fn participation(&self, validator: &Address) -> (usize, usize) {
-        let approved = self
-            .recent
-            .iter()
-            .filter(|(_, approvers)| approvers.contains(validator))
-            .count();
-        (approved, self.recent.len())
+        self.participation.count(validator)
     }
 
     /// The approvals of a checkpoint that are at hand, by validator.
@@ -461,11 +341,11 @@ impl FinalityState {
     /// Which validator this node is.
     #[must_use]
     pub fn own(&self) -> Option<Address> {
-        self.voter
+        self.own_validator
     }
 
     pub(crate) fn set_own(&mut self, validator: Address) {
-        self.voter = Some(validator);
+        self.own_validator = Some(validator);
     }
 
     /// Approvals in memory, for those who watch its limits.
@@ -473,56 +353,4 @@ impl FinalityState {
     pub fn pooled(&self) -> usize {
         self.pool.len()
     }
-}
-
-/// The time of the block that a certificate approves, if it is here.
-///
-/// # Errors
-/// [`StoreError`] if storage fails or is damaged.
-pub fn block_time(
-    from: &dyn Snapshot,
-    certificate: &Certificate,
-) -> Result<Option<u64>, StoreError> {
-    let entry = schema::entry(from, &certificate.link().target.hash)?;
-    Ok(entry.map(|entry| u64::from(entry.header.time)))
-}
-
-/// The certificate of the checkpoint at a height.
-///
-/// # Errors
-/// [`StoreError`] if storage fails or is damaged.
-pub fn certificate_at(
-    from: &dyn Snapshot,
-    height: Height,
-) -> Result<Option<Certificate>, StoreError> {
-    from.get(Table::Certificates, &height.0.to_be_bytes())?
-        .map(|bytes| decode_certificate(&bytes))
-        .transpose()
-}
-
-/// Certificates above a height, ascending, until so many bytes: one at least.
-///
-/// # Errors
-/// [`StoreError`] if storage fails or is damaged.
-pub fn certificates_above(
-    from: &dyn Snapshot,
-    height: Height,
-    max: usize,
-    bytes_max: usize,
-) -> Result<Vec<Certificate>, StoreError> {
-    let start = height.0.saturating_add(1).to_be_bytes();
-    let mut found = Vec::new();
-    let mut bytes = 0;
-    for (_, raw) in from.range(Table::Certificates, &start, &[0xff; 9], max, false)? {
-        bytes += raw.len();
-        if bytes > bytes_max && !found.is_empty() {
-            break;
-        }
-        found.push(decode_certificate(&raw)?);
-    }
-    Ok(found)
-}
-
-fn decode_certificate(bytes: &[u8]) -> Result<Certificate, StoreError> {
-    Certificate::decode(bytes).map_err(|error| StoreError::Damaged(format!("certificate: {error}")))
 }

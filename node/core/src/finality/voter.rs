@@ -177,7 +177,7 @@ impl Voter {
     /// but was not cast here, another copy of the key is at work, or the record is
     /// older than its votes: the vote goes on record, the record is closed, and
     /// the reason is returned why this node must not vote any more.
-    pub(crate) fn disowned(&mut self, approval: &Approval) -> Option<String> {
+    pub(crate) fn detect_doppelganger(&mut self, approval: &Approval) -> Option<String> {
         let link = &approval.link;
         if approval.validator != self.signer.address()
             || self.record.accounts_for(link)
@@ -302,11 +302,19 @@ mod tests {
         let mut voter = voter(&journal);
         voter.cast(link(0, 1), &BlockHash([0; 32])).unwrap();
         // One's own comes back, and others' are none of its business.
-        assert_eq!(voter.disowned(&approval(ADDRESS, link(0, 1))), None);
+        assert_eq!(
+            voter.detect_doppelganger(&approval(ADDRESS, link(0, 1))),
+            None
+        );
         let other = Address([4; 32]);
-        assert_eq!(voter.disowned(&approval(other, link(0, 2))), None);
+        assert_eq!(
+            voter.detect_doppelganger(&approval(other, link(0, 2))),
+            None
+        );
         assert!(!journal.0.lock().unwrap().1);
-        let reason = voter.disowned(&approval(ADDRESS, link(1, 2))).unwrap();
+        let reason = voter
+            .detect_doppelganger(&approval(ADDRESS, link(1, 2)))
+            .unwrap();
         assert!(reason.contains("height 2"), "{reason}");
         assert_eq!(
             *journal.0.lock().unwrap(),
@@ -315,7 +323,11 @@ mod tests {
         // One that contradicts is not put on record, and stops it all the same.
         let mut foreign = link(0, 1);
         foreign.target.hash = BlockHash([9; 32]);
-        assert!(voter.disowned(&approval(ADDRESS, foreign)).is_some());
+        assert!(
+            voter
+                .detect_doppelganger(&approval(ADDRESS, foreign))
+                .is_some()
+        );
         assert_eq!(journal.0.lock().unwrap().0.len(), 2);
     }
 

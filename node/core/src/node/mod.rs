@@ -7,9 +7,11 @@
 mod approvals;
 mod certificates;
 mod event;
+mod proofs;
 mod sync;
 mod templates;
 mod transactions;
+mod voting;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -25,7 +27,7 @@ pub use event::{
     Answer, BlockVerdict, Effect, Event, Now, RejectedTransaction, Sink, TransactionVerdict,
 };
 
-use crate::chain::{AcceptError, Accepted, Chain, ChainUpdate, FinalPath};
+use crate::chain::{AcceptContext, AcceptError, Accepted, Chain, ChainUpdate};
 use crate::finality::{FinalityState, Voter};
 use crate::mempool::{Admitted, Mempool, MempoolLimits, Pending, PendingChange, RejectReason};
 use crate::store::schema;
@@ -84,18 +86,9 @@ impl Node {
         template_policy: TemplatePolicy,
         now: u64,
     ) -> Result<Self, StoreError> {
-        let mut chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        let chain = Chain::open(Arc::clone(&store), genesis, dir)?;
         let finality = FinalityState::open(chain.genesis(), store.snapshot()?.as_ref())?;
-        let status = finality.status();
         let finality = Arc::new(RwLock::new(finality));
-        chain.know_finals({
-            let finality = Arc::clone(&finality);
-            FinalPath::new(move |height| {
-                let state = finality.read().unwrap_or_else(PoisonError::into_inner);
-                state.final_at(height)
-            })
-        });
-        chain.follow_finality(status.last_final, status.preferred());
         let sync = SyncState::new(SyncSettings::default(), chain.tip());
         let mut node = Self {
             sync,
@@ -270,8 +263,13 @@ impl Node {
         now: u64,
         out: &mut Sink<'_>,
     ) -> Result<BlockVerdict, AcceptError> {
+        let finality = self.read_finality().view();
+        let context = AcceptContext {
+            now,
+            finality: &finality,
+        };
         let sync = &mut self.sync;
-        let accepted = self.chain.accept_block_telling(block, now, &mut |block| {
+        let accepted = self.chain.accept_block(block, context, &mut |block| {
             out(Effect::BlockValidated(Arc::clone(block)));
             sync.validated(&block.block().header);
             sync.take_orders()

@@ -153,13 +153,13 @@ impl SyncState {
         let Some(checkpoint) = view.checkpoint else {
             return;
         };
-        if view.finality.conflict {
+        if view.finality.status().conflict {
             self.approvals.walks.clear();
             return;
         }
         self.go_on_walking(view);
         self.begin_walk(view);
-        let approved = view.finality.approved.height;
+        let approved = view.finality.status().approved.height;
         if checkpoint <= approved || self.status.syncing {
             // What is on its way by gossip gets its time first.
             self.approvals.due_ms = view.ms.saturating_add(ASK_MS);
@@ -182,7 +182,7 @@ impl SyncState {
             .map(|(peer, walk)| (*peer, walk.claim, walk.above))
             .collect();
         for (peer, claim, above) in ready {
-            if view.is_approved(&claim) {
+            if view.finality.is_approved(&claim) {
                 // Another peer brought it meanwhile.
                 self.approvals.settle(peer);
             } else if !self.is_quiet(view, peer) {
@@ -229,13 +229,13 @@ impl SyncState {
             })
             .filter_map(|(peer, state)| Some((*peer, claim(&state.status?)?)))
             .filter(|(peer, claim)| approvals.settled.get(peer) != Some(claim))
-            .filter(|(_, claim)| !view.is_approved(claim))
+            .filter(|(_, claim)| !view.finality.is_approved(claim))
             .min_by_key(|(peer, _)| mix(seed, peer.0));
         let Some((peer, claim)) = chosen else {
             return;
         };
         let below = claim.height.0.saturating_sub(1);
-        let above = Height(view.finality.approved.height.0.min(below));
+        let above = Height(view.finality.status().approved.height.0.min(below));
         let walk = Walk {
             claim,
             above,
@@ -319,7 +319,7 @@ impl SyncState {
         peer: PeerKey,
         end: CertificatesEnd,
     ) {
-        if view.finality.conflict && end != CertificatesEnd::Invalid {
+        if view.finality.status().conflict && end != CertificatesEnd::Invalid {
             self.approvals.settle(peer);
             return;
         }

@@ -339,7 +339,7 @@ impl SyncState {
     fn best_claimed(&mut self, view: &View<'_>) -> Result<Option<BlockHash>, StoreError> {
         let present = self.secured(view, &view.tip.hash())?;
         let full = Secured {
-            final_height: view.finality.last_final.height,
+            final_height: view.finality.last_final().height,
             contains_approved: true,
         };
         let astray = view.checkpoint.is_some() && present != full;
@@ -400,7 +400,7 @@ impl SyncState {
         if view.checkpoint.is_none() {
             return Ok(Secured::default());
         }
-        let key = (*hash, view.finality);
+        let key = (*hash, view.finality.status());
         if let Some(state) = self.peers.get(&peer)
             && let Some((known, secured)) = state.secured
             && known == key
@@ -418,8 +418,7 @@ impl SyncState {
         if view.checkpoint.is_none() {
             return Ok(Secured::default());
         }
-        let finality = &view.finality;
-        let preferred = finality.preferred();
+        let preferred = view.finality.status().preferred();
         Ok(Secured {
             final_height: self.headers.highest_final(view, hash)?.height,
             contains_approved: self.headers.contains(view, hash, &preferred)?,

@@ -30,7 +30,7 @@ mod transaction_relay;
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use pithead_consensus::{BlockHash, Checkpoint, ConsensusParams, Height, Work};
+use pithead_consensus::{BlockHash, ConsensusParams, Height, Work};
 
 pub use headers::HEADERS_KEPT_MAX;
 pub use message::{
@@ -48,8 +48,8 @@ pub(crate) use download::BodyVerdict;
 pub(crate) use requests::Delivered;
 pub(crate) use transaction_relay::Early;
 
-use crate::chain::{FinalPath, undo_reach};
-use crate::finality::{FinalityState, FinalityStatus};
+use crate::chain::undo_reach;
+use crate::finality::FinalityView;
 use crate::mempool::Mempool;
 use crate::store::schema::ChainEntry;
 use crate::store::{Snapshot, StoreError};
@@ -126,12 +126,8 @@ pub(crate) struct View<'a> {
     pub(crate) store: &'a dyn Snapshot,
     pub(crate) tip: &'a ChainEntry,
     pub(crate) mempool: &'a RwLock<Mempool>,
-    /// How far certificates secure which chain.
-    pub(crate) finality: FinalityStatus,
-    /// Approvals, and which checkpoints they approve.
-    pub(crate) approvals: &'a RwLock<FinalityState>,
-    /// Which checkpoints are final on the way to the last one.
-    pub(crate) finals: &'a FinalPath,
+    /// Which checkpoints are approved and final.
+    pub(crate) finality: &'a FinalityView,
     /// The highest checkpoint of the best chain, if there are validators.
     pub(crate) checkpoint: Option<Height>,
     pub(crate) unix_secs: u64,
@@ -142,12 +138,6 @@ impl View<'_> {
     /// The pool's invariants hold between its methods, whoever panicked.
     fn mempool(&self) -> RwLockReadGuard<'_, Mempool> {
         self.mempool.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        let state = self.approvals.read();
-        let state = state.unwrap_or_else(PoisonError::into_inner);
-        state.is_approved(checkpoint)
     }
 
     /// How many blocks can be undone.

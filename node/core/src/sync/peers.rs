@@ -166,7 +166,7 @@ impl SyncState {
             best_hash: view.tip.hash(),
             height: view.tip.height,
             chain_work: view.tip.chain_work,
-            approved: view.finality.approved,
+            approved: view.finality.status().approved,
         };
         self.ask(view, peer, Asked::Status, Request::Status(status));
     }
