@@ -11,7 +11,7 @@ use pithead_consensus::Genesis;
 use pithead_core::chain;
 use pithead_core::finality::Voter;
 use pithead_core::mempool::MempoolLimits;
-use pithead_core::node::{Node, TemplatePolicy};
+use pithead_core::node::{Node, NodeSettings, TemplatePolicy};
 use pithead_core::store::{RedbStore, Store};
 use pithead_core::sync::SyncSettings;
 use pithead_engine::{Clock, Engine, system_clock};
@@ -132,14 +132,16 @@ async fn run_node(
         store,
         genesis,
         &config.data_dir,
-        MempoolLimits {
-            bytes_max: config.mempool_bytes_max,
-            expiry_secs: config.mempool_expiry_secs,
-            min_fee_rate: config.min_relay_fee_rate,
-        },
-        TemplatePolicy {
-            refresh_secs: config.template_refresh_secs,
-            growth_percent: TEMPLATE_GROWTH_PERCENT,
+        NodeSettings {
+            mempool: MempoolLimits {
+                bytes_max: config.mempool_bytes_max,
+                expiry_secs: config.mempool_expiry_secs,
+                min_fee_rate: config.min_relay_fee_rate,
+            },
+            templates: TemplatePolicy {
+                refresh_secs: config.template_refresh_secs,
+                growth_percent: TEMPLATE_GROWTH_PERCENT,
+            },
         },
         clock(),
     )?

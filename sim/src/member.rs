@@ -8,7 +8,7 @@ use pithead_consensus::hash::sha256;
 use pithead_consensus::{Address, Block, BlockHash, Checkpoint, Encode as _, Genesis};
 use pithead_core::finality::Voter;
 use pithead_core::mempool::MempoolLimits;
-use pithead_core::node::{Node, Now, TemplatePolicy};
+use pithead_core::node::{Node, NodeSettings, Now, TemplatePolicy};
 use pithead_core::store::{Store, StoreError};
 use pithead_core::sync::{
     Gossip, GossipId, PeerKey, RecentBlocks, Response, SyncSettings, SyncUsage,
@@ -163,14 +163,16 @@ impl Member {
         voter: Option<Voter>,
         now_us: u64,
     ) -> Result<(), StoreError> {
-        let limits = MempoolLimits {
-            bytes_max: MEMPOOL_BYTES_MAX,
-            expiry_secs: 3_600,
-            min_fee_rate: 1,
-        };
-        let policy = TemplatePolicy {
-            refresh_secs: 30,
-            growth_percent: 1,
+        let settings = NodeSettings {
+            mempool: MempoolLimits {
+                bytes_max: MEMPOOL_BYTES_MAX,
+                expiry_secs: 3_600,
+                min_fee_rate: 1,
+            },
+            templates: TemplatePolicy {
+                refresh_secs: 30,
+                growth_percent: 1,
+            },
         };
         let store: Arc<dyn Store> = self.store.clone();
         let now = self.now(now_us);
@@ -178,8 +180,7 @@ impl Member {
             store,
             genesis.clone(),
             Path::new("simulation"),
-            limits,
-            policy,
+            settings,
             now.unix_secs,
         )?
         .with_sync(SyncSettings {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use pithead_consensus::block::{BASE_VERSION, EMPTY_BLOCK_BYTES};
-use pithead_consensus::check::{BlockError, check_body};
+use pithead_consensus::check::{BlockError, CheckedTransaction, check_assembled};
 use pithead_consensus::connect::{ConnectContext, connect_block};
 use pithead_consensus::subsidy::subsidy;
 use pithead_consensus::{
@@ -134,12 +134,12 @@ pub fn assemble_template(
     let leaves: Vec<Hash256> = selection
         .transactions
         .iter()
-        .map(|pending| pending.leaf)
+        .map(|pending| pending.checked().leaf_hash())
         .collect();
     let transactions = selection
         .transactions
         .iter()
-        .map(|pending| pending.transaction.clone())
+        .map(|pending| pending.transaction().clone())
         .collect();
     // Never before the parent, whatever this machine's clock says.
     let clock = u32::try_from(now).unwrap_or(u32::MAX);
@@ -157,19 +157,27 @@ pub fn assemble_template(
         subsidy: subsidy(parent.header.time),
         fees: selection.fees,
     };
-    validate(chain, &template)?;
+    let checked: Vec<_> = selection
+        .transactions
+        .iter()
+        .map(|pending| pending.checked())
+        .collect();
+    validate(chain, &template, &checked)?;
     Ok(template)
 }
 
 /// Checks everything but the proof of work, as if the block had been found.
-fn validate(chain: &Chain, template: &BlockTemplate) -> Result<(), TemplateError> {
+fn validate(
+    chain: &Chain,
+    template: &BlockTemplate,
+    transactions: &[&CheckedTransaction],
+) -> Result<(), TemplateError> {
     let snapshot = chain.store().snapshot()?;
     let commitment = template.commitment(Address([0; 32]), [0; 8]);
     let header = template.header(&commitment);
-    let block = template.block(header, commitment);
     let matured = chain.matured_reward(snapshot.as_ref(), template.height)?;
-    let accounts = load_accounts(snapshot.as_ref(), &block, matured.as_ref())?;
-    let checked = check_body(chain.params(), block, header.hash())?;
+    let checked = check_assembled(chain.params(), header, commitment, transactions)?;
+    let accounts = load_accounts(snapshot.as_ref(), checked.block(), matured.as_ref())?;
     let context = ConnectContext {
         params: chain.params(),
         parent_time: chain.tip().header.time,

@@ -113,7 +113,7 @@ impl ChainService for Chain {
                     })
                 }
                 (None, Some(pending)) => Ok(v1::GetTransactionResponse {
-                    transaction: Some(api.chain.transaction(&pending.transaction, &txid)),
+                    transaction: Some(api.chain.transaction(pending.transaction(), &txid)),
                     status: Some(pending_status(&pending)),
                 }),
                 (None, None) => Err(transaction_not_found(&text)),

@@ -330,7 +330,10 @@ mod tests {
                 target: pair[1],
             };
             let raw = [vec![1], link.encode(), vec![0; 4]].concat();
-            pithead_core::finality::put_certificate(&mut batch, &Certificate::decode(&raw).unwrap());
+            pithead_core::finality::put_certificate(
+                &mut batch,
+                &Certificate::decode(&raw).unwrap(),
+            );
         }
         store.commit(&batch).unwrap();
         FinalityState::open(&genesis, store.snapshot().unwrap().as_ref()).unwrap()

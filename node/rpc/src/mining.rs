@@ -315,8 +315,14 @@ impl Mining {
         };
         let outcome = match &error {
             AcceptError::Known { .. } => Outcome::Duplicate,
-            AcceptError::NotYet(NotYet::TimeTooFarAhead { .. }) => Outcome::BadTime,
-            AcceptError::NotYet(NotYet::MissingParent { .. }) => Outcome::NotSynced,
+            AcceptError::NotYet {
+                reason: NotYet::TimeTooFarAhead { .. },
+                ..
+            } => Outcome::BadTime,
+            AcceptError::NotYet {
+                reason: NotYet::MissingParent { .. },
+                ..
+            } => Outcome::NotSynced,
             AcceptError::Invalid(BlockError::Header(HeaderError::HighHash { .. })) => {
                 Outcome::HighHash
             }

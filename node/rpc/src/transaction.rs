@@ -435,7 +435,7 @@ fn estimate_rate(api: &Api, target_blocks: u32) -> u64 {
     }
     let mut bytes = 0;
     let first_left_out = mempool.iter_by_rate().find(|pending| {
-        bytes += pending.size;
+        bytes += pending.size();
         bytes > room
     });
     let rate = first_left_out.map_or(FeeRate(0), |pending| pending.fee_rate());
@@ -468,7 +468,7 @@ fn list_pending(
             .take(size)
             .take_while(|pending| {
                 let fits = bytes <= PAGE_BYTES_MAX;
-                bytes += shown_size(pending.size);
+                bytes += shown_size(pending.size());
                 fits
             })
             .cloned()
@@ -483,10 +483,13 @@ fn list_pending(
     let transactions = page
         .iter()
         .map(|pending| {
-            let sender = &pending.transaction.body.sender;
+            let sender = &pending.body().sender;
             let account = schema::account(reader.snapshot(), sender).map_err(internal)?;
             Ok(v1::PendingTransaction {
-                transaction: Some(api.chain.transaction(&pending.transaction, &pending.txid)),
+                transaction: Some(
+                    api.chain
+                        .transaction(pending.transaction(), &pending.txid()),
+                ),
                 received_time: Some(convert::timestamp(pending.received)),
                 fee_rate: pending.fee_rate().grains_per_byte(),
                 ready: api.mempool().is_ready(pending, account.sequence),
@@ -605,15 +608,16 @@ fn pending_event(api: &Api, change: &PendingChange) -> v1::SubscribePendingTrans
     use v1::subscribe_pending_transactions_response::Event;
     let removed = |pending: &Pending, state: v1::TransactionState, detail| {
         Event::Removed(v1::PendingTransactionRemoved {
-            txid: pending.txid.to_string(),
+            txid: pending.txid().to_string(),
             state: state.into(),
             detail,
         })
     };
     let event = match change {
-        PendingChange::Added(pending) => {
-            Event::Added(api.chain.transaction(&pending.transaction, &pending.txid))
-        }
+        PendingChange::Added(pending) => Event::Added(
+            api.chain
+                .transaction(pending.transaction(), &pending.txid()),
+        ),
         PendingChange::Mined(pending) => {
             removed(pending, v1::TransactionState::Mined, String::new())
         }

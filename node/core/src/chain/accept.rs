@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pithead_consensus::check::{
     BlockError, CheckedBlock, NotYet, check_block, check_header_in_context, check_time_at,
+    known_parent,
 };
 use pithead_consensus::{Block, BlockHash, Encode};
 use thiserror::Error;
@@ -12,35 +13,41 @@ use thiserror::Error;
 use super::{Chain, ancestors, path_between};
 use crate::finality::FinalityView;
 use crate::store::schema::{self, BlockStatus, ChainEntry};
-use crate::store::{Overlay, StoreError, Table};
+use crate::store::{Overlay, Snapshot, StoreError, Table};
 
 /// Why a block was not accepted.
 #[derive(Debug, Error)]
 pub enum AcceptError {
-    /// It breaks a rule for ever.
+    /// The block breaks a rule for ever.
     #[error("invalid: {0}")]
     Invalid(#[from] BlockError),
-    /// It descends from a block that breaks a rule.
+    /// The block descends from a block that breaks a rule.
     #[error("invalid: it descends from {ancestor}, which is invalid")]
     InvalidAncestor {
-        /// The parent.
+        /// The parent, or the block itself if it was marked invalid earlier.
         ancestor: BlockHash,
     },
-    /// It can't be judged now.
-    #[error("not yet: {0}")]
-    NotYet(#[from] NotYet),
-    /// It was accepted before.
+    /// The block can't be judged now. It comes back, so that [`Chain::accept_checked`] can try it
+    /// again.
+    #[error("not yet: {reason}")]
+    NotYet {
+        /// What is missing.
+        reason: NotYet,
+        /// The block, which has passed all checks that need no context.
+        block: Arc<CheckedBlock>,
+    },
+    /// The block was accepted before.
     #[error("block {hash} is known already")]
     Known {
-        /// Its hash.
+        /// The block's hash.
         hash: BlockHash,
     },
-    /// It has more work, but undoing what it would replace is not possible.
+    /// The block's chain is better, but the blocks that it would replace can't be undone.
     #[error("a reorganisation of {depth} blocks: undo records reach back {reach}")]
     TooDeep {
         /// Blocks that would have to be undone.
         depth: u64,
-        /// Blocks that can be.
+        /// Blocks that can be undone.
         reach: u64,
     },
     /// Storage failed.
@@ -53,19 +60,19 @@ pub enum AcceptError {
 pub enum Accepted {
     /// The best chain changed.
     NewTip(ChainUpdate),
-    /// It is kept, off the best chain.
+    /// The block is stored, off the best chain.
     Side,
 }
 
-/// How the best chain changed: by name, since a long reorganisation is more than
-/// memory holds; [`Chain::block`] reads each back.
+/// How the best chain changed. It names blocks instead of holding them, because a long
+/// reorganisation is more than memory holds; [`Chain::block`] reads each back.
 #[derive(Debug, Clone)]
 pub struct ChainUpdate {
-    /// Blocks that left it, newest first.
+    /// Blocks that left the best chain, newest first.
     pub disconnected: Vec<BlockHash>,
-    /// Blocks that joined it, oldest first; the last is the new tip.
+    /// Blocks that joined the best chain, oldest first; the last is the new tip.
     pub connected: Vec<BlockHash>,
-    /// The new tip, which is at hand.
+    /// The new tip itself, which is in memory anyway.
     pub tip: Arc<CheckedBlock>,
 }
 
@@ -93,30 +100,51 @@ impl Chain {
     ) -> Result<Accepted, AcceptError> {
         let store = Arc::clone(&self.store);
         let snapshot = store.snapshot()?;
-        let hash = block.header.hash();
-        if let Some(entry) = schema::entry(snapshot.as_ref(), &hash)? {
-            return Err(match entry.status {
-                BlockStatus::Invalid => AcceptError::InvalidAncestor { ancestor: hash },
-                _ => AcceptError::Known { hash },
-            });
-        }
+        check_is_new(snapshot.as_ref(), block.header.hash())?;
         let block = Arc::new(check_block(self.params(), block)?);
+        self.accept_new(snapshot.as_ref(), block, context, validated)
+    }
+
+    /// The same for a block that came back as [`AcceptError::NotYet`].
+    ///
+    /// # Errors
+    /// As [`Self::accept_block`].
+    pub fn accept_checked(
+        &mut self,
+        block: Arc<CheckedBlock>,
+        context: AcceptContext<'_>,
+        validated: &mut dyn FnMut(&Arc<CheckedBlock>),
+    ) -> Result<Accepted, AcceptError> {
+        let store = Arc::clone(&self.store);
+        let snapshot = store.snapshot()?;
+        check_is_new(snapshot.as_ref(), block.hash())?;
+        self.accept_new(snapshot.as_ref(), block, context, validated)
+    }
+
+    fn accept_new(
+        &mut self,
+        from: &dyn Snapshot,
+        block: Arc<CheckedBlock>,
+        context: AcceptContext<'_>,
+        validated: &mut dyn FnMut(&Arc<CheckedBlock>),
+    ) -> Result<Accepted, AcceptError> {
+        let not_yet = |reason| AcceptError::NotYet {
+            reason,
+            block: Arc::clone(&block),
+        };
         let header = block.block().header;
-        let parent =
-            schema::entry(snapshot.as_ref(), &header.prev)?.ok_or(NotYet::MissingParent {
-                parent: header.prev,
-            })?;
+        let parent = known_parent(&header, schema::entry(from, &header.prev)?).map_err(not_yet)?;
         if parent.status == BlockStatus::Invalid {
             return Err(AcceptError::InvalidAncestor {
                 ancestor: header.prev,
             });
         }
-        let ancestors = ancestors(snapshot.as_ref(), &parent)?;
+        let ancestors = ancestors(from, &parent)?;
         check_header_in_context(self.params(), &header, &ancestors)
             .map_err(|error| AcceptError::Invalid(BlockError::Header(error)))?;
-        check_time_at(self.params(), &header, context.now)?;
+        check_time_at(self.params(), &header, context.now).map_err(not_yet)?;
 
-        let mut overlay = Overlay::new(snapshot.as_ref());
+        let mut overlay = Overlay::new(from);
         let entry = self.add_entry(&mut overlay, &parent, &block)?;
         let order = self.compare_with_tip(&overlay, &entry, context.finality)?;
         if order != Ordering::Greater {
@@ -127,8 +155,9 @@ impl Chain {
         self.switch_to(overlay, (&entry, &block), context.finality, validated)
     }
 
-    /// Connects everything between the fork and `entry`, in one commit. If a
-    /// block on the way is invalid, that verdict is all that is kept.
+    /// Makes a stored block the tip: disconnects the blocks down to the fork and connects those up
+    /// to the new tip, in one commit. If a block on the way is invalid, only that verdict is
+    /// committed.
     pub(super) fn switch_to(
         &mut self,
         mut overlay: Overlay<'_>,
@@ -186,8 +215,8 @@ impl Chain {
         Ok(Accepted::NewTip(update))
     }
 
-    /// Marks `bad` and the blocks after it on `branch` invalid; returns what to
-    /// answer about the block that was being accepted.
+    /// Marks `bad` and the blocks after it on `branch` invalid. Returns the verdict on the block
+    /// that was being accepted.
     fn condemn(
         &self,
         branch: &[ChainEntry],
@@ -240,5 +269,16 @@ impl Chain {
         overlay.put(Table::Entries, block.hash().0, entry.encode());
         overlay.put_body(block.hash(), block.block().encode());
         Ok(entry)
+    }
+}
+
+/// Refuses a block that is stored already.
+fn check_is_new(from: &dyn Snapshot, hash: BlockHash) -> Result<(), AcceptError> {
+    match schema::entry(from, &hash)? {
+        None => Ok(()),
+        Some(entry) if entry.status == BlockStatus::Invalid => {
+            Err(AcceptError::InvalidAncestor { ancestor: hash })
+        }
+        Some(_) => Err(AcceptError::Known { hash }),
     }
 }

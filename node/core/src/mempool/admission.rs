@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pithead_consensus::check::{TransactionError, check_transaction};
+use pithead_consensus::check::{CheckedTransaction, TransactionError};
 use pithead_consensus::connect::check_signature;
 use pithead_consensus::{Account, Amount, ConsensusParams, SignedTransaction, Txid};
 use thiserror::Error;
@@ -88,63 +88,69 @@ pub enum RejectReason {
     },
 }
 
+/// A transaction that asks to be admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingTransaction {
+    /// The transaction.
+    pub checked: CheckedTransaction,
+    /// Whether this process has verified the signature of these very bytes before. The mempool
+    /// verifies it otherwise.
+    pub is_verified: bool,
+    /// When the transaction came, Unix seconds.
+    pub received: u64,
+}
+
 /// What admitting a transaction did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
-    /// It is in.
+    /// The transaction is in the mempool.
     Accepted,
-    /// It is in, and another with its sender and sequence is out.
+    /// The transaction is in the mempool, and the one with the same sender and sequence is out.
     Replaced {
-        /// That one's txid.
+        /// The txid of the transaction that is out.
         txid: Txid,
     },
-    /// It was there before.
+    /// A transaction with this txid is in the mempool already. The one that came was not looked
+    /// at: it may have another signature, or a forged one.
     Duplicate,
 }
 
+/// How the mempool answers to a transaction, and how it changed.
+pub type Admission = Result<(Admitted, Vec<PendingChange>), RejectReason>;
+
 impl Mempool {
-    /// Admits a transaction. `account` is its sender's, confirmed; `now` is
-    /// Unix seconds. `verified` says that its signature was checked before.
+    /// Admits a transaction whose sender has the confirmed account `account`.
     ///
     /// # Errors
     /// [`RejectReason`], one variant a rule.
     pub fn accept(
         &mut self,
         params: &ConsensusParams,
-        transaction: SignedTransaction,
+        incoming: IncomingTransaction,
         account: &Account,
-        now: u64,
-        verified: bool,
-    ) -> Result<(Admitted, Vec<PendingChange>), RejectReason> {
-        let txid = transaction.txid(&params.genesis_hash);
+    ) -> Admission {
+        let checked = &incoming.checked;
+        let (transaction, txid) = (checked.transaction(), checked.txid());
         if self.by_txid.contains_key(&txid) {
             return Ok((Admitted::Duplicate, Vec::new()));
         }
-        check_transaction(&transaction)?;
-        let size = transaction.size();
-        self.check_fee(&transaction, size)?;
+        self.check_fee(checked)?;
         let next = self.next_sequence(&transaction.body.sender, account.sequence);
-        check_sequence(&transaction, account.sequence, next)?;
-        let total = transaction
-            .body
-            .total()
-            .ok_or(TransactionError::TotalOutOfRange)?;
-        let replaced = self.check_replacement(&transaction, size)?;
-        self.check_balance(&transaction, total, account)?;
-        if !verified {
-            self.check_key_and_signature(params, &transaction, account)?;
+        check_sequence(transaction, account.sequence, next)?;
+        let replaced = self.check_replacement(checked)?;
+        self.check_balance(checked, account)?;
+        if !incoming.is_verified {
+            self.check_key_and_signature(params, transaction, account)?;
         }
         let pending = Arc::new(Pending {
-            txid,
-            leaf: transaction.leaf_hash(),
-            size,
-            total,
-            received: now,
-            transaction,
+            received: incoming.received,
+            checked: incoming.checked,
         });
         let mut changes = Vec::new();
-        let freed = replaced.map_or(0, |txid| self.by_txid.get(&txid).map_or(0, |old| old.size));
-        let ready = pending.transaction.body.sequence <= next;
+        let freed = replaced.map_or(0, |txid| {
+            self.by_txid.get(&txid).map_or(0, |old| old.size())
+        });
+        let ready = pending.body().sequence <= next;
         self.make_room(&pending, ready, freed, &mut changes)?;
         if let Some(old) = replaced {
             changes.extend(self.remove_as(&old, Fate::Replaced { by: txid }));
@@ -155,9 +161,10 @@ impl Mempool {
         Ok((admitted, changes))
     }
 
-    fn check_fee(&self, transaction: &SignedTransaction, size: usize) -> Result<(), RejectReason> {
+    fn check_fee(&self, checked: &CheckedTransaction) -> Result<(), RejectReason> {
+        let size = checked.size();
         let least = self.limits.min_fee_rate.saturating_mul(size as u64);
-        let found = transaction.body.fee;
+        let found = checked.transaction().body.fee;
         if found.grains() < least {
             return Err(RejectReason::FeeTooLow {
                 found,
@@ -171,10 +178,9 @@ impl Mempool {
     /// The txid that would be replaced, if the fee rate suffices.
     fn check_replacement(
         &self,
-        transaction: &SignedTransaction,
-        size: usize,
+        checked: &CheckedTransaction,
     ) -> Result<Option<Txid>, RejectReason> {
-        let body = &transaction.body;
+        let (body, size) = (&checked.transaction().body, checked.size());
         let queue = self.by_sender.get(&body.sender);
         let Some(old) = queue
             .and_then(|queue| queue.get(&body.sequence))
@@ -187,10 +193,10 @@ impl Mempool {
             };
         };
         // fee / size >= 1.1 × old fee / old size, in integers.
-        let new_side = u128::from(body.fee.grains()) * old.size as u128 * 10;
-        let old_side = u128::from(old.transaction.body.fee.grains()) * size as u128 * 11;
+        let new_side = u128::from(body.fee.grains()) * old.size() as u128 * 10;
+        let old_side = u128::from(old.body().fee.grains()) * size as u128 * 11;
         if new_side < old_side || body.fee.grains() == 0 {
-            let divisor = old.size as u128 * 10;
+            let divisor = old.size() as u128 * 10;
             let required = u64::try_from(old_side.div_ceil(divisor)).unwrap_or(u64::MAX);
             return Err(RejectReason::ReplacementFeeTooLow {
                 sequence: body.sequence,
@@ -198,22 +204,21 @@ impl Mempool {
                 required: Amount::from_grains(required.max(1)).unwrap_or(Amount::MAX_MONEY),
             });
         }
-        Ok(Some(old.txid))
+        Ok(Some(old.txid()))
     }
 
     /// The confirmed balance must cover this one and all earlier pending ones.
     /// What is on its way to the account does not count: it may never arrive.
     fn check_balance(
         &self,
-        transaction: &SignedTransaction,
-        total: Amount,
+        checked: &CheckedTransaction,
         account: &Account,
     ) -> Result<(), RejectReason> {
-        let body = &transaction.body;
+        let (body, total) = (&checked.transaction().body, checked.total());
         let earlier = self
             .of_sender(&body.sender)
-            .filter(|pending| pending.transaction.body.sequence < body.sequence)
-            .map(|pending| pending.total);
+            .filter(|pending| pending.body().sequence < body.sequence)
+            .map(|pending| pending.total());
         let reserved = Amount::sum(earlier).unwrap_or(Amount::MAX_MONEY);
         let covered = account
             .balance
@@ -243,7 +248,7 @@ impl Mempool {
         let sender = &transaction.body.sender;
         // The key may be pending itself, in the account's first transaction.
         let first = self.of_sender(sender).next();
-        let pending_key = first.and_then(|pending| pending.transaction.key.clone());
+        let pending_key = first.and_then(|pending| pending.transaction().key.clone());
         let key = account.key.clone().or(pending_key);
         if transaction.key.is_none() && key.is_none() {
             return Err(RejectReason::KeyUnknown {

@@ -18,7 +18,7 @@ impl Mempool {
         freed: usize,
         changes: &mut Vec<PendingChange>,
     ) -> Result<(), RejectReason> {
-        let mut over = (self.bytes + incoming.size)
+        let mut over = (self.bytes + incoming.size())
             .saturating_sub(freed)
             .saturating_sub(self.limits.bytes_max);
         if over == 0 {
@@ -35,8 +35,8 @@ impl Mempool {
             let victim = self
                 .eviction_candidate(incoming, &victims)
                 .ok_or_else(|| full.clone())?;
-            over = over.saturating_sub(victim.size);
-            victims.push(victim.txid);
+            over = over.saturating_sub(victim.size());
+            victims.push(victim.txid());
         }
         for victim in victims {
             let fate = Fate::Dropped {
@@ -57,14 +57,14 @@ impl Mempool {
             .filter(|(_, txid)| !chosen.contains(txid))
             .filter_map(|(_, txid)| self.by_txid.get(txid))
             .find(|pending| {
-                let body = &pending.transaction.body;
-                body.sender != incoming.transaction.body.sender && self.is_last_but(pending, chosen)
+                let body = pending.body();
+                body.sender != incoming.body().sender && self.is_last_but(pending, chosen)
             })
             .cloned()
     }
 
     fn is_last_but(&self, pending: &Pending, chosen: &[Txid]) -> bool {
-        let body = &pending.transaction.body;
+        let body = pending.body();
         self.by_sender.get(&body.sender).is_some_and(|queue| {
             queue
                 .range(body.sequence.saturating_add(1)..)
@@ -82,7 +82,7 @@ impl Mempool {
             .flat_map(|queue| queue.values())
             .filter_map(|txid| self.by_txid.get(txid))
             .filter(|pending| now.saturating_sub(pending.received) > limit)
-            .map(|pending| pending.txid)
+            .map(|pending| pending.txid())
             .collect();
         let fate = Fate::Dropped {
             reason: "expired: it was not mined in time",
@@ -111,7 +111,7 @@ impl Mempool {
         let mut left = account.balance;
         let mut doomed = Vec::new();
         for pending in self.of_sender(sender) {
-            let sequence = pending.transaction.body.sequence;
+            let sequence = pending.body().sequence;
             if sequence < account.sequence {
                 let fate = mined_at(sequence).map_or(
                     Fate::Dropped {
@@ -119,17 +119,17 @@ impl Mempool {
                     },
                     |by| Fate::Replaced { by },
                 );
-                doomed.push((pending.txid, fate));
+                doomed.push((pending.txid(), fate));
                 continue;
             }
-            match left.checked_sub(pending.total) {
+            match left.checked_sub(pending.total()) {
                 Some(rest) => left = rest,
                 None => {
                     left = Amount::ZERO;
                     let fate = Fate::Dropped {
                         reason: "the balance no longer covers it",
                     };
-                    doomed.push((pending.txid, fate));
+                    doomed.push((pending.txid(), fate));
                 }
             }
         }

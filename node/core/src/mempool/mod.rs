@@ -12,9 +12,10 @@ mod select;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use pithead_consensus::{Address, Amount, Hash256, SignedTransaction, Txid};
+use pithead_consensus::check::CheckedTransaction;
+use pithead_consensus::{Address, Amount, SignedTransaction, TransactionBody, Txid};
 
-pub use admission::{Admitted, RejectReason};
+pub use admission::{Admission, Admitted, IncomingTransaction, RejectReason};
 pub use select::Selection;
 
 /// Most pending transactions of one sender (protocol §12).
@@ -35,28 +36,56 @@ pub struct MempoolLimits {
     pub min_fee_rate: u64,
 }
 
-/// A transaction in the mempool.
+/// A transaction in the mempool: its rules hold, its signature was verified, and its sender can
+/// pay for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// The transaction.
-    pub transaction: SignedTransaction,
-    /// Its txid.
-    pub txid: Txid,
-    /// Its leaf: covers the signature.
-    pub leaf: Hash256,
-    /// Encoded size, bytes.
-    pub size: usize,
-    /// Amounts and fee.
-    pub total: Amount,
+    checked: CheckedTransaction,
     /// When it was accepted, Unix seconds.
     pub received: u64,
 }
 
 impl Pending {
-    /// Its fee rate.
+    /// The transaction with its txid, leaf and encoding.
+    #[must_use]
+    pub fn checked(&self) -> &CheckedTransaction {
+        &self.checked
+    }
+
+    /// The transaction itself.
+    #[must_use]
+    pub fn transaction(&self) -> &SignedTransaction {
+        self.checked.transaction()
+    }
+
+    /// The transaction's body: what the signature covers.
+    #[must_use]
+    pub fn body(&self) -> &TransactionBody {
+        &self.transaction().body
+    }
+
+    /// Identifies the body; a forged copy may have the same txid.
+    #[must_use]
+    pub fn txid(&self) -> Txid {
+        self.checked.txid()
+    }
+
+    /// Encoded size, bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.checked.size()
+    }
+
+    /// What the transaction takes from its sender: amounts and fee.
+    #[must_use]
+    pub fn total(&self) -> Amount {
+        self.checked.total()
+    }
+
+    /// What the transaction pays for each of its bytes.
     #[must_use]
     pub fn fee_rate(&self) -> FeeRate {
-        FeeRate::of(self.transaction.body.fee, self.size)
+        FeeRate::of(self.body().fee, self.size())
     }
 }
 
@@ -222,7 +251,7 @@ impl Mempool {
     /// Whether a transaction could be mined now: no earlier one is missing.
     #[must_use]
     pub fn is_ready(&self, pending: &Pending, account_sequence: u64) -> bool {
-        let body = &pending.transaction.body;
+        let body = pending.body();
         body.sequence < self.next_sequence(&body.sender, account_sequence)
     }
 
@@ -242,35 +271,35 @@ impl Mempool {
         let mut all: Vec<_> = self.by_txid.values().cloned().collect();
         // By txid last, so that the order never depends on a hash map's.
         all.sort_by_key(|pending| {
-            let sequence = pending.transaction.body.sequence;
-            (pending.received, sequence, pending.txid)
+            let sequence = pending.body().sequence;
+            (pending.received, sequence, pending.txid())
         });
         all
     }
 
     fn insert(&mut self, pending: Arc<Pending>) {
-        let body = &pending.transaction.body;
-        self.bytes += pending.size;
+        let body = pending.body();
+        self.bytes += pending.size();
         self.fees += u128::from(body.fee.grains());
-        self.by_rate.insert((pending.fee_rate(), pending.txid));
+        self.by_rate.insert((pending.fee_rate(), pending.txid()));
         self.by_sender
             .entry(body.sender)
             .or_default()
-            .insert(body.sequence, pending.txid);
+            .insert(body.sequence, pending.txid());
         for output in &body.outputs {
             *self.incoming.entry(output.recipient).or_default() +=
                 u128::from(output.amount.grains());
         }
-        self.fates.remove(&pending.txid);
-        self.by_txid.insert(pending.txid, pending);
+        self.fates.remove(&pending.txid());
+        self.by_txid.insert(pending.txid(), pending);
     }
 
     fn remove(&mut self, txid: &Txid) -> Option<Arc<Pending>> {
         let pending = self.by_txid.remove(txid)?;
-        let body = &pending.transaction.body;
-        self.bytes -= pending.size;
+        let body = pending.body();
+        self.bytes -= pending.size();
         self.fees -= u128::from(body.fee.grains());
-        self.by_rate.remove(&(pending.fee_rate(), pending.txid));
+        self.by_rate.remove(&(pending.fee_rate(), pending.txid()));
         for output in &body.outputs {
             if let Some(sum) = self.incoming.get_mut(&output.recipient) {
                 *sum -= u128::from(output.amount.grains());

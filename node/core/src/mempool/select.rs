@@ -36,7 +36,7 @@ impl Mempool {
             heap.push((
                 pending.fee_rate(),
                 std::cmp::Reverse(pending.received),
-                std::cmp::Reverse(pending.txid),
+                std::cmp::Reverse(pending.txid()),
             ));
         };
         for sender in self.senders() {
@@ -44,7 +44,7 @@ impl Mempool {
             balances.insert(*sender, account.balance);
             let first = self
                 .of_sender(sender)
-                .find(|pending| pending.transaction.body.sequence == account.sequence);
+                .find(|pending| pending.body().sequence == account.sequence);
             if let Some(first) = first {
                 push(&mut heap, first);
             }
@@ -54,14 +54,14 @@ impl Mempool {
             let Some(pending) = self.get(&txid) else {
                 continue;
             };
-            let body = &pending.transaction.body;
+            let body = pending.body();
             let Some(balance) = balances.get_mut(&body.sender) else {
                 continue;
             };
             // One that does not fit holds back those behind it, no other sender's.
             let (Some(left), true) = (
-                balance.checked_sub(pending.total),
-                selection.bytes + pending.size <= bytes_max,
+                balance.checked_sub(pending.total()),
+                selection.bytes + pending.size() <= bytes_max,
             ) else {
                 continue;
             };
@@ -70,7 +70,7 @@ impl Mempool {
             };
             *balance = left;
             selection.fees = fees;
-            selection.bytes += pending.size;
+            selection.bytes += pending.size();
             selection.transactions.push(Arc::clone(pending));
             let next = body.sequence.saturating_add(1);
             let following = self

@@ -164,7 +164,9 @@ impl Node {
                 Err(AcceptError::InvalidAncestor { ancestor }) => {
                     BodyVerdict::Invalid { bad: ancestor }
                 }
-                Err(AcceptError::NotYet(_) | AcceptError::TooDeep { .. }) => BodyVerdict::Unusable,
+                Err(AcceptError::NotYet { .. } | AcceptError::TooDeep { .. }) => {
+                    BodyVerdict::Unusable
+                }
                 Err(AcceptError::Internal(error)) => return Err(error),
             };
             self.with_view(now, |sync, view| {

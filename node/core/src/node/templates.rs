@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pithead_consensus::Txid;
 use pithead_consensus::check::BlockError;
 
-use super::{Effect, Node, Sink, tell};
+use super::{Effect, Node, Sink, report};
 use crate::mempool::{Mempool, PendingChange};
 use crate::store::StoreError;
 use crate::template::{BlockTemplate, TemplateError, assemble_template};
@@ -27,7 +27,7 @@ impl Node {
             }
             _ => {
                 let (template, changes) = self.renew_template(now)?;
-                tell(changes, out);
+                report(changes, out);
                 out(Effect::NewTemplate(Arc::clone(&template)));
                 Ok(template)
             }
@@ -82,7 +82,7 @@ impl Node {
     ) -> Result<(), StoreError> {
         if self.template_is_stale && !self.sync.status().syncing {
             let (template, changes) = self.renew_template(now)?;
-            tell(changes, out);
+            report(changes, out);
             out(Effect::NewTemplate(template));
         }
         Ok(())
@@ -132,16 +132,21 @@ impl Node {
 /// error names; failing that, everything. Admission keeps such transactions
 /// out, so this is the last resort that keeps miners at work.
 fn culprits(mempool: &Mempool, error: &BlockError) -> Vec<Txid> {
-    let all = || mempool.iter_by_rate().map(|pending| pending.txid).collect();
+    let all = || {
+        mempool
+            .iter_by_rate()
+            .map(|pending| pending.txid())
+            .collect()
+    };
     match error {
         BlockError::BalanceOutOfRange { address } => {
             let of_recipient: Vec<Txid> = mempool
                 .iter_by_rate()
                 .filter(|pending| {
-                    let mut outputs = pending.transaction.body.outputs.iter();
+                    let mut outputs = pending.body().outputs.iter();
                     outputs.any(|output| output.recipient == *address)
                 })
-                .map(|pending| pending.txid)
+                .map(|pending| pending.txid())
                 .collect();
             if of_recipient.is_empty() {
                 all()

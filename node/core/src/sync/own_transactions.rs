@@ -67,7 +67,7 @@ impl SyncState {
         for txid in due {
             let pending = view.mempool().get(&txid).cloned();
             if let Some(pending) = &pending {
-                let gossip = Gossip::Transaction(Box::new(pending.transaction.clone()));
+                let gossip = Gossip::Transaction(Box::new(pending.transaction().clone()));
                 self.orders.push(Order::Publish(gossip));
             }
             // Mined lately, it may come back.
