@@ -1,8 +1,8 @@
 //! Block templates: what miners work on.
 //!
-//! A template is one block short of a reward address, an extra nonce and a
-//! nonce. It is validated in full, by the same code that connects blocks,
-//! before anyone sees it.
+//! A template is a block that lacks only its reward address, extra nonce and nonce. It is validated
+//! in full, by the code that connects blocks, before a miner receives it. Knows nothing of miners,
+//! nor of when a template is due. Start reading at [`assemble_template`].
 
 use std::sync::Arc;
 
@@ -21,37 +21,32 @@ use crate::mempool::Mempool;
 use crate::store::StoreError;
 use crate::store::schema;
 
-/// A block to be completed by a miner.
+/// A block for a miner to complete.
 #[derive(Debug, Clone)]
 pub struct BlockTemplate {
-    /// Rank of this template: a later one is higher.
+    /// Number of this template; later templates have higher numbers.
     pub id: u64,
-    /// Height of the block.
     pub height: Height,
-    /// Its parent.
     pub parent: BlockHash,
     /// The parent's time: the earliest that the block may carry, Unix seconds.
     pub time_min: u32,
     /// When it was assembled, Unix seconds; the block's time to start with.
     pub time: u32,
-    /// Compact target.
     pub bits: CompactTarget,
-    /// The same as a number.
+    /// The target that `bits` stands for.
     pub target: Target,
     /// Root of the state after the parent.
     pub state_root: Hash256,
-    /// Root over the transactions.
     pub transactions_root: Hash256,
-    /// The transactions in block order.
+    /// In block order.
     pub transactions: Arc<Vec<SignedTransaction>>,
-    /// Newly issued by the block.
+    /// What the block newly issues.
     pub subsidy: Amount,
-    /// Sum of the fees.
     pub fees: Amount,
 }
 
 impl BlockTemplate {
-    /// What the block pays its miner.
+    /// What the block pays its miner: subsidy and fees.
     #[must_use]
     pub fn reward(&self) -> Amount {
         self.subsidy
@@ -59,7 +54,7 @@ impl BlockTemplate {
             .unwrap_or(Amount::MAX_MONEY)
     }
 
-    /// The commitment for a miner.
+    /// The commitment of a block that pays this address.
     #[must_use]
     pub fn commitment(&self, reward_address: Address, extra_nonce: [u8; 8]) -> BlockCommitment {
         BlockCommitment {
@@ -94,13 +89,13 @@ impl BlockTemplate {
     }
 }
 
-/// Why no template could be assembled.
+/// Why a template could not be assembled.
 #[derive(Debug, Error)]
 pub enum TemplateError {
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The block would break a rule: a fault in this program.
+    /// The block would break a rule. Admission to the mempool should have prevented that.
     #[error("the assembled block does not pass: {0}")]
     Invalid(#[from] BlockError),
 }
@@ -166,7 +161,7 @@ pub fn assemble_template(
     Ok(template)
 }
 
-/// Checks everything but the proof of work, as if the block had been found.
+/// Checks the block as if a miner had found it, except for its proof of work.
 fn validate(
     chain: &Chain,
     template: &BlockTemplate,

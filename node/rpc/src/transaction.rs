@@ -587,7 +587,7 @@ fn is_settled(status: &v1::TransactionStatus, confirmations: u64) -> bool {
 }
 
 fn changed_txid(change: &PendingChange) -> Txid {
-    changed(change).txid
+    changed(change).txid()
 }
 
 fn changed(change: &PendingChange) -> &Pending {
@@ -599,7 +599,7 @@ fn changed(change: &PendingChange) -> &Pending {
 }
 
 fn concerns(change: &PendingChange, address: &pithead_consensus::Address) -> bool {
-    let body = &changed(change).transaction.body;
+    let body = changed(change).body();
     let mut outputs = body.outputs.iter();
     body.sender == *address || outputs.any(|output| output.recipient == *address)
 }

@@ -263,7 +263,7 @@ impl Chain {
             status: BlockStatus::Stored,
             transaction_count: u32::try_from(block.txids().len()).unwrap_or(u32::MAX),
             size: u32::try_from(block.size()).unwrap_or(u32::MAX),
-            outcome: schema::Outcome::default(),
+            outcome: schema::BlockOutcome::default(),
         };
         overlay.put(Table::Meta, schema::META_ARRIVAL, arrival.to_le_bytes());
         overlay.put(Table::Entries, block.hash().0, entry.encode());

@@ -166,7 +166,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::store::schema::{BlockStatus, Outcome};
+    use crate::store::schema::{BlockOutcome, BlockStatus};
     use crate::store::{Batch, MemoryStore, Store as _, Table};
 
     /// A chain from the genesis with so many blocks more; the nonce tells branches apart.
@@ -196,7 +196,7 @@ mod tests {
                 status: BlockStatus::Stored,
                 transaction_count: 0,
                 size: 0,
-                outcome: Outcome::default(),
+                outcome: BlockOutcome::default(),
             };
             chain.push(entry);
         }

@@ -1,5 +1,6 @@
-//! One step of the best chain: connecting a block on top of its parent, or
-//! disconnecting the tip. Everything happens on an overlay.
+//! One step of the best chain: connecting a block on top of its parent, or disconnecting the tip.
+//! Every change is made on an overlay; nothing is committed here. Start reading at
+//! [`Chain::connect`].
 
 use std::collections::BTreeSet;
 
@@ -11,7 +12,7 @@ use pithead_consensus::state::UndoRecord;
 use pithead_consensus::{Accounts, Address, Amount, Block, Encode, Hash256, Height, state_tree};
 
 use super::{AcceptError, Chain};
-use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome, Place};
+use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry, Place};
 use crate::store::{Overlay, Snapshot, StoreError, Table};
 
 impl Chain {
@@ -33,7 +34,7 @@ impl Chain {
             matured_reward: matured,
         };
         #[cfg(feature = "fault-injection")]
-        let context = crate::fault_injection::spoil(context, block);
+        let context = crate::fault_injection::with_state_root_of(context, block);
         let connected = connect_block(&context, block, &accounts, &self.verified)?;
         let (state_root, tree_version) = write_state(overlay, parent, &connected)?;
         overlay.put(
@@ -44,7 +45,7 @@ impl Chain {
         write_indexes(overlay, entry.height, block);
         let entry = ChainEntry {
             status: BlockStatus::Connected,
-            outcome: Outcome {
+            outcome: BlockOutcome {
                 subsidy: connected.subsidy,
                 fees: connected.fees,
                 supply: supply_after(parent, &connected)?,
@@ -101,8 +102,8 @@ impl Chain {
         Ok(())
     }
 
-    /// The reward that a block of this height pays out, unless it pays its own
-    /// or there is none yet (protocol §5).
+    /// The reward of an earlier block that a block of this height pays out (protocol §5). `None` if
+    /// the network's blocks pay their own reward, or if no reward has matured yet.
     pub(crate) fn matured_reward(
         &self,
         from: &dyn Snapshot,
@@ -133,8 +134,8 @@ pub(crate) fn load_accounts(
     Ok(accounts)
 }
 
-/// Writes the changed accounts and the next version of the state tree. A block
-/// that changes no account keeps its parent's version.
+/// Writes the changed accounts and the next version of the state tree. A block that changes no
+/// account keeps the version of its parent.
 fn write_state(
     overlay: &mut Overlay<'_>,
     parent: &ChainEntry,

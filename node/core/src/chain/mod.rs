@@ -35,13 +35,14 @@ pub use verify::{VerifyError, VerifyReport, verify};
 /// Most transactions whose checked signatures are remembered.
 const VERIFIED_MAX: usize = 400_000;
 
-/// The chain and where it is kept.
+/// The best chain, and where it is kept.
 pub struct Chain {
     genesis: Genesis,
     store: Arc<dyn Store>,
     tip: ChainEntry,
     /// Leaf hashes of transactions whose signatures were checked here.
     verified: HashSet<Hash256>,
+    /// Whether commits may wait for [`Chain::flush`], and whether one does.
     defers_commits: bool,
     has_deferred: bool,
     /// How chains compare by finality: remembered ranks, worked out again when finality moves.
@@ -51,13 +52,13 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The consensus parameters.
+    /// The parameters that the genesis fixes.
     #[must_use]
     pub fn params(&self) -> &ConsensusParams {
         &self.genesis.params
     }
 
-    /// The genesis.
+    /// The genesis of this chain, with its allocations and validators.
     #[must_use]
     pub fn genesis(&self) -> &Genesis {
         &self.genesis
@@ -81,7 +82,8 @@ impl Chain {
         &self.verified
     }
 
-    /// Remembers that a transaction's signature was checked.
+    /// Remembers that a transaction's signature was checked under its sender's key. The leaf covers
+    /// the signature, so a forged copy has another leaf.
     pub fn remember_verified(&mut self, leaf: Hash256) {
         if self.verified.len() >= VERIFIED_MAX {
             self.verified.clear();
@@ -89,7 +91,7 @@ impl Chain {
         self.verified.insert(leaf);
     }
 
-    /// A block that this chain has accepted, with what its check found.
+    /// A block that this chain has accepted, read back from the store.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails or is damaged.
@@ -99,8 +101,8 @@ impl Chain {
         self.load(snapshot.as_ref(), &entry)
     }
 
-    /// Lets commits of blocks wait for [`Self::flush`]: while catching up,
-    /// when blocks come by the hundred and can be fetched again.
+    /// Lets commits of blocks wait for [`Self::flush`]. This is for catching up, when blocks come by
+    /// the hundred and can be fetched again after a crash.
     pub(crate) fn defer_commits(&mut self, defer: bool) {
         self.defers_commits = defer;
     }
@@ -122,7 +124,7 @@ impl Chain {
         self.store.commit(&batch)
     }
 
-    /// Reads a stored block back. It was checked when it came.
+    /// Reads a stored block back. It was checked when it came, so a failure means damage.
     fn load(
         &self,
         from: &dyn Snapshot,
@@ -136,7 +138,7 @@ impl Chain {
     }
 }
 
-/// What the difficulty rule needs to know to judge a child of `parent`.
+/// What the difficulty rule needs to know about the ancestors of a child of `parent`.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.

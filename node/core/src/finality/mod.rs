@@ -107,13 +107,13 @@ impl FinalityState {
         Ok(state)
     }
 
-    /// Whether there are validators at all.
+    /// Whether the network has validators. Without them, nothing here does anything.
     #[must_use]
     pub fn is_active(&self) -> bool {
         !self.validators.is_empty()
     }
 
-    /// The validators.
+    /// The validators that the genesis names.
     #[must_use]
     pub fn validators(&self) -> &Validators {
         &self.validators
@@ -132,7 +132,8 @@ impl FinalityState {
         self.view.status()
     }
 
-    /// The highest checkpoint at or below a height, whichever chain.
+    /// The height of the highest checkpoint at or below a height. On every chain, each
+    /// `checkpoint_interval`-th block is a checkpoint.
     #[must_use]
     pub fn checkpoint_height(&self, height: Height) -> Height {
         let interval = u64::from(self.validators.checkpoint_interval());
@@ -140,17 +141,17 @@ impl FinalityState {
         Height(height.0.saturating_sub(rest))
     }
 
-    /// Whether a validator's approval of a link is at hand.
+    /// Whether the pool has a validator's approval of a link.
     #[must_use]
     pub fn has(&self, validator: &Address, link: &Link) -> bool {
         self.pool.contains(validator, link)
     }
 
-    /// Judges an approval. Membership, form, window and duplicates come before
-    /// the signature, which costs most; `tip` is the height of the best chain.
+    /// Judges an approval. `tip` is the height of the best chain. The signature costs most, so it is
+    /// checked last: after duplicates, membership and form, window and room.
     ///
     /// # Errors
-    /// [`Refusal`]: why it is not to be taken in.
+    /// [`Refusal`]: why the approval is not to be taken in.
     pub fn judge(&self, signed: SignedApproval, tip: Height) -> Result<VerifiedApproval, Refusal> {
         let approval = &signed.approval;
         if self.pool.contains(&approval.validator, &approval.link) {
@@ -170,6 +171,7 @@ impl FinalityState {
         self.validators.verify(signed).map_err(Refusal::Invalid)
     }
 
+    /// The lowest and the highest target that is taken.
     fn window(&self, tip: Height) -> (Height, Height) {
         let interval = u64::from(self.validators.checkpoint_interval());
         let approved = self.view.status().approved.height.0;
@@ -179,14 +181,14 @@ impl FinalityState {
         (Height(low), Height(high))
     }
 
-    /// Takes in an approval.
+    /// Takes in an approval that arrived at `now`, Unix seconds.
     pub fn insert(&mut self, verified: VerifiedApproval, now: u64) {
         self.participation.note_approval(verified.signed(), now);
         self.pool.insert(verified);
     }
 
-    /// The proofs that an approval makes with others of its validator: those at
-    /// hand, and those in the certificates that it can't stand beside.
+    /// The proofs that an approval makes together with others of its validator: with those in the
+    /// pool, and with those in the certificates that its link conflicts with.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails or is damaged.
@@ -211,7 +213,8 @@ impl FinalityState {
         Ok(proofs.collect())
     }
 
-    /// The certificate that the approvals of a link make, if it would be news.
+    /// The certificate that the approvals of a link make, if they suffice, the source is approved
+    /// and the target is not.
     #[must_use]
     pub fn certify(&self, link: &Link) -> Option<Certificate> {
         if self.view.is_approved(&link.target) || !self.view.is_approved(&link.source) {
@@ -223,8 +226,7 @@ impl FinalityState {
         Certificate::of_verified(&self.validators, &self.pool.verified(link)).ok()
     }
 
-    /// Whether a link is known to be in conflict with another, and both certificates
-    /// are kept.
+    /// Whether a link is known to conflict with another one, and both certificates are kept.
     fn is_kept_conflict(&self, link: &Link) -> bool {
         self.view.conflict().is_some()
             && self.proofs.iter().any(|kept| match &kept.proof {
@@ -233,18 +235,18 @@ impl FinalityState {
             })
     }
 
-    /// The next certificate that approvals which waited for their source make.
+    /// The certificate that approvals make which waited for this source.
     #[must_use]
     pub fn certify_from(&self, source: &Checkpoint) -> Option<Certificate> {
         let links = self.pool.links_from(source);
         links.into_iter().find_map(|link| self.certify(&link))
     }
 
-    /// What [`Self::accept`] would make of a certificate's link after those of
-    /// `before`: what it brings must be durable before anyone sees it.
+    /// The outcome that [`Self::accept`] would have for a certificate's link after the links of
+    /// `before`: it must be durable before anyone sees it.
     ///
     /// # Errors
-    /// [`FinalityError`]: its source's certificate must come first.
+    /// [`FinalityError`]: the certificate of the source must come first.
     pub fn check(
         &self,
         before: &BTreeMap<Height, Link>,
@@ -253,11 +255,11 @@ impl FinalityState {
         self.view.finality().check(before, link)
     }
 
-    /// Takes in a certificate that was checked and is on record; `time` is that of
-    /// the block that it approves, if that is here.
+    /// Takes in a certificate that was checked and is on record. `time` is the time of the block
+    /// that it approves, if this node has that block.
     ///
     /// # Errors
-    /// [`FinalityError`]: its source's certificate must come first.
+    /// [`FinalityError`]: the certificate of the source must come first.
     pub fn accept(
         &mut self,
         certificate: &Certificate,
@@ -278,8 +280,8 @@ impl FinalityState {
             .note_certificate(certificate, time, others);
     }
 
-    /// Those proofs that are not kept yet and for which there is room: to be put
-    /// on record, then taken in.
+    /// The proofs that are not kept yet and for which there is room. The caller puts them on record
+    /// ([`Self::put_proofs`]), then takes them in ([`Self::take_proofs`]).
     #[must_use]
     pub fn news_among(&self, proofs: Vec<Proof>, now: u64) -> Vec<KeptProof> {
         let mut news: Vec<KeptProof> = Vec::new();
@@ -291,7 +293,7 @@ impl FinalityState {
         news
     }
 
-    /// The changes that put proofs on record.
+    /// Adds to a batch what puts proofs on record.
     pub fn put_proofs(&self, batch: &mut Batch, news: &[KeptProof]) {
         for (index, kept) in (self.proofs.len() as u64..).zip(news) {
             batch.put(Table::Evidence, index.to_be_bytes(), kept.encode());
@@ -303,26 +305,26 @@ impl FinalityState {
         self.proofs.extend(news);
     }
 
-    /// Every proof, oldest first.
+    /// All proofs, oldest first.
     #[must_use]
     pub fn proofs(&self) -> &[KeptProof] {
         &self.proofs
     }
 
-    /// What was seen last of a validator.
+    /// The approval of a validator that this node heard of last.
     #[must_use]
     pub fn seen(&self, validator: &Address) -> Option<&Seen> {
         self.participation.seen(validator)
     }
 
-    /// How many of the last certificates' checkpoints a validator approved, and
-    /// how many those are.
+    /// How many of the last certificates' checkpoints a validator approved, and how many
+    /// checkpoints that is out of.
     #[must_use]
     pub fn participation(&self, validator: &Address) -> (usize, usize) {
         self.participation.count(validator)
     }
 
-    /// The approvals of a checkpoint that are at hand, by validator.
+    /// The approvals of a checkpoint that are in the pool, by validator.
     #[must_use]
     pub fn approvals_of(&self, height: Height, hash: &BlockHash) -> Vec<SignedApproval> {
         let target = Checkpoint {
@@ -338,7 +340,7 @@ impl FinalityState {
         self.pool.above(height, max)
     }
 
-    /// Which validator this node is.
+    /// The validator that this node is, if it is one.
     #[must_use]
     pub fn own(&self) -> Option<Address> {
         self.own_validator
@@ -348,7 +350,7 @@ impl FinalityState {
         self.own_validator = Some(validator);
     }
 
-    /// Approvals in memory, for those who watch its limits.
+    /// How many approvals the pool holds.
     #[must_use]
     pub fn pooled(&self) -> usize {
         self.pool.len()

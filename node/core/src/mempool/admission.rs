@@ -1,4 +1,5 @@
-//! Who gets into the mempool: consensus rules, then policy.
+//! Which transactions get into the mempool: the consensus rules decide, then policy. Start reading
+//! at [`Mempool::accept`].
 
 use std::sync::Arc;
 
@@ -14,76 +15,70 @@ use super::{
 /// Why a transaction is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RejectReason {
-    /// It breaks a consensus rule.
+    /// The transaction breaks a consensus rule.
     #[error(transparent)]
     Rule(#[from] TransactionError),
-    /// Its sequence was used already.
+    /// The account's transaction with this sequence is mined.
     #[error(
         "sequence {found} was used already: the account's next is {expected}; build the transaction again"
     )]
     SequenceUsed {
-        /// The transaction's.
+        /// The sequence of the transaction.
         found: u64,
-        /// The next one due.
+        /// The next sequence due.
         expected: u64,
     },
-    /// Its sequence runs too far ahead.
+    /// The sequence is too far above the next one due.
     #[error(
         "sequence {found} is too far ahead: the next due is {expected}, at most {SEQUENCE_GAP_MAX} may be skipped"
     )]
     SequenceGap {
-        /// The transaction's.
+        /// The sequence of the transaction.
         found: u64,
-        /// The next one due.
+        /// The next sequence due.
         expected: u64,
     },
-    /// The sender's first transaction, which brings the key, is not here.
+    /// The sender's first transaction, which brings the key, is neither mined nor pending.
     #[error("sequence {found} can't be checked before the account's first transaction, sequence 0")]
-    KeyUnknown {
-        /// The transaction's sequence.
-        found: u64,
-    },
-    /// The balance does not cover it on top of the sender's pending ones.
+    KeyUnknown { found: u64 },
+    /// The balance does not cover the transaction on top of the sender's pending ones.
     #[error(
         "it spends {needed} PIT with its fee; of {balance} PIT, {reserved} PIT are pending already"
     )]
     InsufficientBalance {
-        /// Amounts and fee.
+        /// What the transaction spends: amounts and fee.
         needed: Amount,
         /// The confirmed balance.
         balance: Amount,
-        /// What earlier pending transactions of the sender spend.
+        /// What the sender's pending transactions with lower sequences spend.
         reserved: Amount,
     },
-    /// Below the minimum fee.
+    /// The fee is below the minimum.
     #[error("a fee of {found} PIT is too low for {size} bytes: at least {required} PIT")]
     FeeTooLow {
-        /// The fee.
         found: Amount,
         /// Encoded size, bytes.
         size: usize,
-        /// The least fee.
+        /// The lowest fee that would do.
         required: Amount,
     },
-    /// It would replace another, but pays too little more.
+    /// The transaction would replace a pending one, but its fee is too low for that.
     #[error(
         "another transaction with sequence {sequence} is pending; to replace it, pay at least {required} PIT"
     )]
     ReplacementFeeTooLow {
-        /// The sequence.
         sequence: u64,
-        /// The fee.
         found: Amount,
-        /// The least fee: 10 % more per byte.
+        /// The lowest fee that would do: 10 % more for each byte.
         required: Amount,
     },
-    /// The sender has too many pending.
+    /// The sender has as many pending transactions as are allowed.
     #[error("the sender has {SENDER_TRANSACTIONS_MAX} pending transactions; wait for a block")]
     TooManyPending,
-    /// The pool is full of better ones.
+    /// The mempool is full of transactions that pay more, or that this one must not displace.
     #[error("the mempool is full: pay more than {required} grains a byte, or try again later")]
     Full {
-        /// The fee rate to beat, grains a byte.
+        /// The fee rate that must be exceeded, grains a byte.
         required: u64,
     },
 }
@@ -175,7 +170,8 @@ impl Mempool {
         Ok(())
     }
 
-    /// The txid that would be replaced, if the fee rate suffices.
+    /// The txid of the pending transaction that this one replaces, if there is one and the fee rate
+    /// is 10 % higher.
     fn check_replacement(
         &self,
         checked: &CheckedTransaction,
@@ -207,8 +203,8 @@ impl Mempool {
         Ok(Some(old.txid()))
     }
 
-    /// The confirmed balance must cover this one and all earlier pending ones.
-    /// What is on its way to the account does not count: it may never arrive.
+    /// The confirmed balance must cover the transaction and the sender's pending ones with lower
+    /// sequences. Pending payments to the account do not count: they may never be mined.
     fn check_balance(
         &self,
         checked: &CheckedTransaction,
@@ -246,7 +242,7 @@ impl Mempool {
         account: &Account,
     ) -> Result<(), RejectReason> {
         let sender = &transaction.body.sender;
-        // The key may be pending itself, in the account's first transaction.
+        // The account's first transaction, which brings the key, may be pending itself.
         let first = self.of_sender(sender).next();
         let pending_key = first.and_then(|pending| pending.transaction().key.clone());
         let key = account.key.clone().or(pending_key);
@@ -259,7 +255,7 @@ impl Mempool {
         Ok(())
     }
 
-    /// The fee rate that a new transaction must reach to get in now.
+    /// The fee rate that a new transaction must reach to be admitted now, grains a byte.
     #[must_use]
     pub fn entry_rate(&self) -> u64 {
         if self.bytes < self.limits.bytes_max {

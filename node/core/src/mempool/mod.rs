@@ -1,9 +1,9 @@
 //! The mempool: transactions that wait to be mined (protocol §12).
 //!
-//! Per sender they form a queue by sequence; between senders the fee rate
-//! decides. [`Mempool::accept`] admits, `limits` evicts and expires, `select`
-//! picks what goes into a block. Nothing here reads a clock or storage: the
-//! sender's account and the time are passed in.
+//! The transactions of one sender form a queue by sequence; between senders the fee rate decides.
+//! [`Mempool::accept`] admits, `limits` evicts and expires, `select` picks transactions for a block.
+//! Nothing here reads a clock or storage: the sender's account and the time are arguments. Start
+//! reading at [`Mempool::accept`].
 
 mod admission;
 mod limits;
@@ -22,17 +22,17 @@ pub use select::Selection;
 pub const SENDER_TRANSACTIONS_MAX: usize = 64;
 /// How far a sequence may run ahead of the next one due (protocol §12).
 pub const SEQUENCE_GAP_MAX: u64 = 16;
-/// How many transactions that left are remembered, with what became of them.
+/// How many transactions that left are remembered, with the reason.
 const FATES_MAX: usize = 20_000;
 
 /// What the mempool may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MempoolLimits {
-    /// Encoded bytes at most.
+    /// Most bytes, counted as encoded.
     pub bytes_max: usize,
     /// Seconds after which a transaction expires.
     pub expiry_secs: u64,
-    /// Least fee rate, grains a byte.
+    /// Lowest fee rate that is admitted, grains a byte.
     pub min_fee_rate: u64,
 }
 
@@ -109,29 +109,29 @@ impl FeeRate {
     }
 }
 
-/// What became of a transaction that left without being mined.
+/// Why a transaction left without being mined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Another with its sender and sequence took its place.
+    /// Another transaction with the same sender and sequence took its place.
     Replaced {
-        /// That one's txid.
+        /// The txid of that transaction.
         by: Txid,
     },
-    /// It was removed.
+    /// The mempool removed it.
     Dropped {
-        /// Why.
+        /// The reason, for people to read.
         reason: &'static str,
     },
 }
 
-/// A change of the mempool, for those who follow it.
+/// A change of the mempool, as subscribers receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PendingChange {
     /// A transaction came in.
     Added(Arc<Pending>),
-    /// One was mined.
+    /// A transaction was mined.
     Mined(Arc<Pending>),
-    /// One left without being mined.
+    /// A transaction left without being mined.
     Left(Arc<Pending>, Fate),
 }
 
@@ -141,9 +141,9 @@ pub struct Mempool {
     limits: MempoolLimits,
     by_txid: HashMap<Txid, Arc<Pending>>,
     by_sender: BTreeMap<Address, BTreeMap<u64, Txid>>,
-    /// Worst first: where eviction looks.
+    /// Lowest fee rate first: the order of eviction.
     by_rate: BTreeSet<(FeeRate, Txid)>,
-    /// What pending transactions pay to each address, grains.
+    /// Sum of what pending transactions pay to each address, grains.
     incoming: HashMap<Address, u128>,
     bytes: usize,
     fees: u128,
@@ -168,49 +168,49 @@ impl Mempool {
         }
     }
 
-    /// What it may hold.
+    /// How much the mempool may hold.
     #[must_use]
     pub fn limits(&self) -> &MempoolLimits {
         &self.limits
     }
 
-    /// Number of transactions.
+    /// How many transactions are pending.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_txid.len()
     }
 
-    /// Whether there are none.
+    /// Whether no transaction is pending.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_txid.is_empty()
     }
 
-    /// Their encoded bytes.
+    /// Encoded bytes of all pending transactions.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Sum of their fees, grains.
+    /// Sum of the fees of all pending transactions, grains.
     #[must_use]
     pub fn fees(&self) -> u64 {
         u64::try_from(self.fees).unwrap_or(u64::MAX)
     }
 
-    /// A pending transaction.
+    /// The pending transaction with a txid.
     #[must_use]
     pub fn get(&self, txid: &Txid) -> Option<&Arc<Pending>> {
         self.by_txid.get(txid)
     }
 
-    /// What became of a transaction that left without being mined.
+    /// Why a transaction left without being mined, if that is remembered.
     #[must_use]
     pub fn fate(&self, txid: &Txid) -> Option<&Fate> {
         self.fates.get(txid)
     }
 
-    /// All, best fee rate first.
+    /// All pending transactions, highest fee rate first.
     pub fn iter_by_rate(&self) -> impl Iterator<Item = &Arc<Pending>> {
         self.by_rate
             .iter()
@@ -218,7 +218,7 @@ impl Mempool {
             .filter_map(|(_, txid)| self.by_txid.get(txid))
     }
 
-    /// Those of one sender, by sequence.
+    /// The pending transactions of one sender, by sequence.
     pub fn of_sender(&self, sender: &Address) -> impl Iterator<Item = &Arc<Pending>> {
         self.by_sender
             .get(sender)
@@ -232,8 +232,8 @@ impl Mempool {
         self.by_sender.keys()
     }
 
-    /// The sequence after the unbroken run of pending ones that starts at the
-    /// account's own.
+    /// The first sequence, from the account's own upwards, for which the sender has no pending
+    /// transaction. For example, with account sequence 3 and pending 3, 4 and 6, it is 5.
     #[must_use]
     pub fn next_sequence(&self, sender: &Address, account_sequence: u64) -> u64 {
         let mut next = account_sequence;
@@ -248,14 +248,14 @@ impl Mempool {
         next
     }
 
-    /// Whether a transaction could be mined now: no earlier one is missing.
+    /// Whether a transaction could be mined now: no earlier one of its sender is missing.
     #[must_use]
     pub fn is_ready(&self, pending: &Pending, account_sequence: u64) -> bool {
         let body = pending.body();
         body.sequence < self.next_sequence(&body.sender, account_sequence)
     }
 
-    /// What pending transactions pay to an address.
+    /// Sum of what pending transactions pay to an address.
     #[must_use]
     pub fn incoming(&self, address: &Address) -> Amount {
         let grains = self.incoming.get(address).copied().unwrap_or(0);
@@ -265,11 +265,11 @@ impl Mempool {
             .unwrap_or(Amount::MAX_MONEY)
     }
 
-    /// Everything, oldest first: what is kept across restarts.
+    /// All pending transactions, oldest first: the order in which they are logged.
     #[must_use]
     pub fn in_order_of_arrival(&self) -> Vec<Arc<Pending>> {
         let mut all: Vec<_> = self.by_txid.values().cloned().collect();
-        // By txid last, so that the order never depends on a hash map's.
+        // The txid comes last: without it, the order of equals would be that of a hash map.
         all.sort_by_key(|pending| {
             let sequence = pending.body().sequence;
             (pending.received, sequence, pending.txid())
@@ -317,7 +317,7 @@ impl Mempool {
         Some(pending)
     }
 
-    /// Removes one and remembers why.
+    /// Removes a transaction and remembers the reason.
     fn remove_as(&mut self, txid: &Txid, fate: Fate) -> Option<PendingChange> {
         let pending = self.remove(txid)?;
         if self.fates.insert(*txid, fate.clone()).is_none() {

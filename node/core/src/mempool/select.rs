@@ -1,5 +1,5 @@
-//! Picking transactions for a block: best fee rate first, each sender's in
-//! sequence.
+//! Which transactions go into the next block: the highest fee rate first, and those of one sender
+//! in sequence. Start reading at [`Mempool::select`].
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
@@ -11,25 +11,24 @@ use super::{FeeRate, Mempool, Pending};
 /// Transactions for a block, in block order.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// The transactions.
     pub transactions: Vec<Arc<Pending>>,
-    /// Their encoded bytes.
+    /// Encoded bytes of the transactions.
     pub bytes: usize,
-    /// Sum of their fees.
+    /// Sum of the fees.
     pub fees: Amount,
 }
 
 impl Mempool {
-    /// Fills up to `bytes_max`. `accounts` gives the confirmed account of each
-    /// sender that has pending transactions.
+    /// Selects transactions of at most `bytes_max` bytes. `accounts` gives the confirmed account of
+    /// each sender that has pending transactions.
     pub fn select(
         &self,
         bytes_max: usize,
         mut accounts: impl FnMut(&Address) -> Account,
     ) -> Selection {
         let mut balances: BTreeMap<Address, Amount> = BTreeMap::new();
-        // The heap holds the next one of each sender; the best rate is on top,
-        // and among equals the one that came first.
+        // The heap holds the next transaction of each sender. The highest fee rate is on top, and
+        // among equals the transaction that came first.
         let mut heap: BinaryHeap<(FeeRate, std::cmp::Reverse<u64>, std::cmp::Reverse<_>)> =
             BinaryHeap::new();
         let push = |heap: &mut BinaryHeap<_>, pending: &Arc<Pending>| {
@@ -58,7 +57,7 @@ impl Mempool {
             let Some(balance) = balances.get_mut(&body.sender) else {
                 continue;
             };
-            // One that does not fit holds back those behind it, no other sender's.
+            // A transaction that does not fit holds back the later ones of its sender only.
             let (Some(left), true) = (
                 balance.checked_sub(pending.total()),
                 selection.bytes + pending.size() <= bytes_max,

@@ -123,7 +123,7 @@ impl Node {
         let best = |height| schema::best_hash(snapshot, height).ok().flatten();
         let record = self.voter.as_ref()?.record();
         #[cfg(feature = "fault-injection")]
-        let fewer = crate::fault_injection::forget_others(record, height);
+        let fewer = crate::fault_injection::record_of_height(record, height);
         #[cfg(feature = "fault-injection")]
         let record = fewer.as_ref().unwrap_or(record);
         match check_vote(&context, record, &approval, best) {
