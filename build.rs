@@ -1,5 +1,5 @@
-//! Compiles `proto/` into Rust without any installed protoc, and keeps the
-//! file descriptor set for server reflection.
+//! Compiles `proto/` into Rust without an installed protoc, and keeps the file
+//! descriptor set for server reflection.
 
 use std::path::PathBuf;
 

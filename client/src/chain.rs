@@ -1,9 +1,10 @@
-//! Which chain a node follows, and whether that is the one that is meant.
+//! Which chain a node follows, and whether it is the chain that the user means.
+//! Start with [`ChainIdentity::of`].
 //!
-//! A signature counts on one chain only, named by its genesis hash (protocol
-//! §2). A node that lied about that hash could have a payment of play money
-//! signed for a chain where it is real: so prefixes and hashes of the built-in
-//! networks must belong together, whatever the node says.
+//! A signature counts on one chain only, which its genesis hash names (protocol
+//! §2). A node that lies about this hash could make a user sign a payment of play
+//! money that is valid on a chain where the money is real. Prefix and genesis hash
+//! of a built-in network must therefore belong together, whatever the node says.
 
 use std::str::FromStr;
 
@@ -13,93 +14,93 @@ use pithead_consensus::genesis::Network;
 use pithead_consensus::{Address, AddressPrefix, BlockHash};
 use thiserror::Error;
 
-/// The built-in networks.
+/// The built-in networks, whose genesis this program knows.
 pub const NETWORKS: [Network; 3] = [Network::Main, Network::Test, Network::Dev];
 
 /// The chain that a node follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
-    /// Name of the network.
+pub struct ChainIdentity {
+    /// Name of the network, as the node tells it.
     pub network: String,
-    /// Prefix of its addresses.
+    /// Prefix of the network's addresses, such as `pit`.
     pub prefix: AddressPrefix,
-    /// Hash of its genesis block.
+    /// Hash of the genesis block, which every signature covers.
     pub genesis_hash: BlockHash,
 }
 
-/// The chain that the caller means, by name or by genesis hash.
+/// The chain that the user means, by name or by genesis hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpectedNetwork {
-    /// A network's name.
+    /// Any chain whose network has this name.
     Name(String),
-    /// The hash of its genesis block.
+    /// The one chain with this genesis block.
     Genesis(BlockHash),
 }
 
-/// The node's chain is not the one that is meant, or an address is another's.
+/// Why a node's chain, or an address, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ChainError {
     /// The node's description of its network can't be read.
     #[error("the node describes its network badly: {what}")]
     BadDescription {
-        /// What is wrong with it.
+        /// Which part of the description can't be read, and why.
         what: String,
     },
-    /// The genesis hash is not the one of the network with that prefix.
+    /// The prefix is a built-in network's, but the genesis hash is not.
     #[error(
         "the node's addresses start with {prefix}1 as on the network {network}, but its genesis block is {found}, not {expected}: it follows another chain"
     )]
     GenesisMismatch {
-        /// The built-in network with that prefix.
+        /// Name of the built-in network with this prefix.
         network: String,
-        /// The prefix.
+        /// The prefix that the node tells.
         prefix: String,
-        /// The node's genesis hash.
+        /// The genesis hash that the node tells.
         found: BlockHash,
-        /// The network's.
+        /// The genesis hash of the built-in network.
         expected: BlockHash,
     },
-    /// The genesis hash of a built-in network with another's prefix.
+    /// The genesis hash is a built-in network's, but the prefix is not.
     #[error(
         "the node's genesis block is that of the network {network}, whose addresses start with {expected}1, but it says they start with {found}1: don't trust it"
     )]
     PrefixMismatch {
-        /// The built-in network with that genesis.
+        /// Name of the built-in network with this genesis.
         network: String,
         /// The prefix that the node tells.
         found: String,
-        /// The network's prefix.
+        /// The prefix of the built-in network.
         expected: String,
     },
-    /// Not the network that the caller asked for.
+    /// The node follows another network than the user asked for.
     #[error("the node follows the network {found}, not {expected}")]
     NotExpected {
-        /// The node's network.
+        /// The network that the node follows.
         found: String,
-        /// The one asked for.
+        /// The network that the user asked for.
         expected: String,
     },
-    /// An address of another network.
+    /// The address belongs to another network.
     #[error(
         "{address} is an address of {found}, but the node follows the network {network}, whose addresses start with {prefix}1"
     )]
     WrongNetworkAddress {
-        /// The address.
+        /// The address as it was written.
         address: String,
-        /// Its network, as far as it is known.
+        /// The network of the address, as far as its prefix is known.
         found: String,
-        /// The node's network.
+        /// Name of the network that the node follows.
         network: String,
-        /// Its prefix.
+        /// Prefix of the addresses of that network.
         prefix: String,
     },
-    /// Not an address at all.
+    /// The text is no address.
     #[error(transparent)]
     BadAddress(ParseAddressError),
 }
 
 impl ChainError {
-    /// What to do about it, if there is something to say.
+    /// What the user can do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -139,12 +140,12 @@ impl FromStr for ExpectedNetwork {
     }
 }
 
-impl Chain {
-    /// Reads what a node says about its chain and holds it against what is
-    /// known of the built-in networks, and against `expected`.
+impl ChainIdentity {
+    /// Reads what a node says about its chain and compares it with the built-in
+    /// networks and with `expected`.
     ///
     /// # Errors
-    /// [`ChainError`] if they contradict each other.
+    /// [`ChainError`] if the node contradicts either.
     pub fn of(
         info: &v1::GetChainInfoResponse,
         expected: Option<&ExpectedNetwork>,
@@ -195,7 +196,7 @@ impl Chain {
                 expected: known.prefix.to_string(),
             });
         }
-        // Dev networks are made afresh with a genesis of their own each time.
+        // Every dev network has a genesis of its own.
         let must_match = same_prefix && network != Network::Dev && !pinned;
         if must_match && !same_genesis {
             return Err(ChainError::GenesisMismatch {
@@ -211,7 +212,7 @@ impl Chain {
     /// Reads an address of this chain.
     ///
     /// # Errors
-    /// [`ChainError::WrongNetworkAddress`] says whose address it is instead.
+    /// [`ChainError::WrongNetworkAddress`] names the network of the address.
     pub fn parse_address(&self, text: &str) -> Result<Address, ChainError> {
         Address::from_text(text, &self.prefix).map_err(|error| match error {
             ParseAddressError::WrongNetwork { found, .. } => ChainError::WrongNetworkAddress {
@@ -231,7 +232,7 @@ impl Chain {
     }
 }
 
-/// Names the network whose addresses have this prefix.
+/// The name of the network whose addresses have this prefix.
 fn network_of_prefix(prefix: &str) -> String {
     NETWORKS
         .iter()

@@ -1,17 +1,17 @@
 //! A connection to one node: timeouts, keepalive, compression, the token, and
-//! patience with a node that limits requests.
+//! patience with a node that limits requests. Start with [`Client::connect`].
+//! What can be asked over it is in `queries`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pithead_api::v1;
+use pithead_api::bearer::BearerToken;
 use pithead_api::v1::admin_service_client::AdminServiceClient;
 use pithead_api::v1::chain_service_client::ChainServiceClient;
 use pithead_api::v1::mining_service_client::MiningServiceClient;
 use pithead_api::v1::network_service_client::NetworkServiceClient;
 use pithead_api::v1::transaction_service_client::TransactionServiceClient;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -19,39 +19,40 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::error::{ClientError, innermost};
 
-/// Where a node listens if nothing else is said.
+/// The URL of a node on this machine with default settings.
 pub const DEFAULT_NODE_URL: &str = "http://127.0.0.1:7310";
 /// How long a connection attempt may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node may take for an answer, or for the start of a stream.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// A ping goes out on a silent connection this often …
+/// How long a connection is silent before the client pings the node.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// … and must be answered within this.
+/// How long the node may take to answer a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer accepted: a block of the largest size that a genesis may set
-/// fits (protocol §12).
+/// Largest answer that is accepted. A block of the largest size that a genesis may
+/// set fits (protocol §12).
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often a read is tried when the node limits requests.
+/// How often a request is sent if the node limits requests.
 const ATTEMPTS_MAX: u32 = 4;
-/// The longest wait between two tries.
+/// The longest wait between two attempts.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(10);
 
-/// How to connect.
+/// The settings of a connection.
 #[derive(Clone)]
 pub struct ConnectOptions {
-    /// `http://HOST:PORT`.
+    /// URL of the node, as `http://HOST:PORT`.
     pub url: String,
-    /// How long the attempt may take.
+    /// How long the connection attempt may take.
     pub connect_timeout: Duration,
-    /// How long an answer may take.
+    /// How long the node may take for each answer.
     pub request_timeout: Duration,
-    /// Token of the roles mine and admin, as the node's token file holds it.
+    /// Token for the methods of the roles mine and admin, as the node's token file
+    /// holds it.
     pub token: Option<String>,
 }
 
 impl ConnectOptions {
-    /// The defaults for a node at `url`.
+    /// The default settings for the node at `url`.
     #[must_use]
     pub fn new(url: &str) -> Self {
         Self {
@@ -65,23 +66,21 @@ impl ConnectOptions {
 
 /// Adds the token to every request, if there is one.
 #[derive(Clone)]
-pub struct Authorization(Option<MetadataValue<Ascii>>);
+pub struct Authorization(Option<BearerToken>);
 
 impl Interceptor for Authorization {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.0 {
-            request
-                .metadata_mut()
-                .insert("authorization", token.clone());
+            token.authorize(&mut request);
         }
         Ok(request)
     }
 }
 
-/// What the generated clients run on.
+/// The channel that the generated clients use.
 pub type Transport = InterceptedService<Channel, Authorization>;
 
-/// A connection to a node. Cheap to clone; clones share the connection.
+/// A connection to a node. Clones are cheap and share the connection.
 #[derive(Clone)]
 pub struct Client {
     url: Arc<str>,
@@ -89,7 +88,7 @@ pub struct Client {
     request_timeout: Duration,
 }
 
-/// Applies the compression and the limits that every service shares.
+/// Makes a generated client with the compression and the limits of all services.
 macro_rules! tuned {
     ($client:ident, $transport:expr) => {
         $client::new($transport)
@@ -108,7 +107,7 @@ impl Client {
         Self::connect_with(&ConnectOptions::new(url)).await
     }
 
-    /// Connects to a node.
+    /// Connects to the node of `options`.
     ///
     /// # Errors
     /// [`ClientError::BadUrl`], or [`ClientError::NotRunning`] if nothing
@@ -135,14 +134,8 @@ impl Client {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT);
-        let token = match &options.token {
-            Some(token) => Some(
-                format!("Bearer {}", token.trim())
-                    .parse()
-                    .map_err(|_| bad("the token holds characters that can't be sent"))?,
-            ),
-            None => None,
-        };
+        let token = options.token.as_deref().map(BearerToken::new).transpose();
+        let token = token.map_err(|error| bad(&error.to_string()))?;
         let channel = endpoint
             .connect()
             .await
@@ -157,13 +150,13 @@ impl Client {
         })
     }
 
-    /// Where the node is.
+    /// The URL of the node.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The same connection with more or less patience.
+    /// The same connection with another time limit for answers.
     #[must_use]
     pub fn with_request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout = request_timeout;
@@ -200,7 +193,7 @@ impl Client {
         tuned!(AdminServiceClient, self.transport.clone())
     }
 
-    /// Makes one request and waits for its answer, no longer than the timeout.
+    /// Makes one request and waits for its answer, at most for the request timeout.
     ///
     /// # Errors
     /// [`ClientError`], from the transport or from the node.
@@ -218,8 +211,8 @@ impl Client {
         }
     }
 
-    /// Makes a request that may be repeated: while the node limits requests,
-    /// waits as long as it asks and tries again, a few times.
+    /// Makes a request that may be repeated. If the node limits requests, the client
+    /// waits as long as the node asks and tries again, at most three times.
     ///
     /// # Errors
     /// [`ClientError`], from the transport or from the node.
@@ -239,166 +232,6 @@ impl Client {
                 answer => return answer,
             }
         }
-    }
-
-    /// The network, the tip and the totals.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn chain_info(&self) -> Result<v1::GetChainInfoResponse, ClientError> {
-        self.read(|| {
-            let mut chain = self.chain();
-            async move { chain.get_chain_info(v1::GetChainInfoRequest {}).await }
-        })
-        .await
-    }
-
-    /// Balance and sequence of the account with this address, in text form.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn account(&self, address: &str) -> Result<v1::GetAccountResponse, ClientError> {
-        self.read(|| {
-            let mut chain = self.chain();
-            let address = address.to_owned();
-            async move { chain.get_account(v1::GetAccountRequest { address }).await }
-        })
-        .await
-    }
-
-    /// A block, or a page of it.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn block(
-        &self,
-        request: v1::GetBlockRequest,
-    ) -> Result<v1::GetBlockResponse, ClientError> {
-        self.read(|| {
-            let (mut chain, request) = (self.chain(), request.clone());
-            async move { chain.get_block(request).await }
-        })
-        .await
-    }
-
-    /// The approvals of the checkpoint at a height of the best chain.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn approvals(&self, height: u64) -> Result<v1::ListApprovalsResponse, ClientError> {
-        use v1::list_approvals_request::Checkpoint;
-        self.read(|| {
-            let mut chain = self.chain();
-            let checkpoint = Some(Checkpoint::Height(height));
-            let request = v1::ListApprovalsRequest { checkpoint };
-            async move { chain.list_approvals(request).await }
-        })
-        .await
-    }
-
-    /// A transaction and where it stands.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn transaction(&self, txid: &str) -> Result<v1::GetTransactionResponse, ClientError> {
-        self.read(|| {
-            let mut chain = self.chain();
-            let txid = txid.to_owned();
-            async move {
-                chain
-                    .get_transaction(v1::GetTransactionRequest { txid })
-                    .await
-            }
-        })
-        .await
-    }
-
-    /// Every pending transaction that `sender` sends; empty: of everyone.
-    /// At most `limit`.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn pending_transactions(
-        &self,
-        sender: &str,
-        limit: usize,
-    ) -> Result<(Vec<v1::PendingTransaction>, u64), ClientError> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let left = limit.saturating_sub(found.len()).min(1_000);
-            let request = v1::ListPendingTransactionsRequest {
-                page_size: u32::try_from(left).unwrap_or(1_000),
-                page_token,
-                sender: sender.to_owned(),
-            };
-            let page = self
-                .read(|| {
-                    let (mut transactions, request) = (self.transactions(), request.clone());
-                    async move { transactions.list_pending_transactions(request).await }
-                })
-                .await?;
-            found.extend(page.transactions);
-            page_token = page.next_page_token;
-            if page_token.is_empty() || found.len() >= limit {
-                return Ok((found, page.total_count));
-            }
-        }
-    }
-
-    /// The fee for a transaction of `size_bytes` that is to be mined next.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn estimate_fee(
-        &self,
-        size_bytes: u32,
-    ) -> Result<v1::EstimateFeeResponse, ClientError> {
-        self.read(|| {
-            let mut transactions = self.transactions();
-            let request = v1::EstimateFeeRequest {
-                target_blocks: 1,
-                size_bytes,
-            };
-            async move { transactions.estimate_fee(request).await }
-        })
-        .await
-    }
-
-    /// Follows a transaction: its state now, then every change, until it has
-    /// `confirmations` (0: is final) or can't be mined any more.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn watch_transaction(
-        &self,
-        txid: &str,
-        confirmations: u64,
-    ) -> Result<Streaming<v1::WatchTransactionResponse>, ClientError> {
-        let request = v1::WatchTransactionRequest {
-            txid: txid.to_owned(),
-            confirmations,
-        };
-        let mut transactions = self.transactions();
-        self.call(transactions.watch_transaction(request)).await
-    }
-
-    /// Follows the best chain from the first of `known_hashes` that the node
-    /// knows; from its tip if there are none.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn subscribe_chain(
-        &self,
-        known_hashes: Vec<String>,
-        view: v1::BlockView,
-    ) -> Result<Streaming<v1::SubscribeChainResponse>, ClientError> {
-        let request = v1::SubscribeChainRequest {
-            known_hashes,
-            view: view.into(),
-        };
-        let mut chain = self.chain();
-        self.call(chain.subscribe_chain(request)).await
     }
 
     /// The next message of a stream; `None` at its end.

@@ -1,5 +1,5 @@
-//! What can go wrong between a client and a node, in words for the person who
-//! asked: transport failures and gRPC statuses with their `google.rpc` details.
+//! Failures between a client and a node, in words for the user: transport failures
+//! and gRPC statuses with their `google.rpc` details. It knows no single command.
 
 use std::time::Duration;
 
@@ -7,114 +7,114 @@ use thiserror::Error;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// A field of a request that the node refused.
+/// A field of a request that the node refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldViolation {
-    /// Name of the field.
+    /// Name of the field, as in `proto/`.
     pub field: String,
-    /// What is wrong with it.
+    /// The node's sentence on what is wrong with the field.
     pub description: String,
 }
 
-/// Why a node did not answer, or what it answered instead.
+/// Why a request got no useful answer.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The node's address is not a URL that can be used.
     #[error("{url:?} is not the address of a node: {reason}")]
     BadUrl {
-        /// The text given.
+        /// The text that should be a URL.
         url: String,
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         reason: String,
     },
-    /// Nothing listens there.
+    /// No node listens at the URL.
     #[error("no node answers at {url}: {reason}")]
     NotRunning {
-        /// Where.
+        /// URL of the node.
         url: String,
         /// What the operating system said.
         reason: String,
     },
-    /// The connection broke in the middle.
+    /// The connection broke during a request or a stream.
     #[error("the connection to the node at {url} was lost: {reason}")]
     ConnectionLost {
-        /// Where.
+        /// URL of the node.
         url: String,
-        /// What broke it.
+        /// The innermost cause that the transport names.
         reason: String,
     },
-    /// No answer in time.
+    /// The node did not answer in time.
     #[error("the node at {url} did not answer within {} s", waited.as_secs())]
     Timeout {
-        /// Where.
+        /// URL of the node.
         url: String,
-        /// How long it had.
+        /// How long the client waited.
         waited: Duration,
     },
-    /// The request can't be understood.
+    /// The node does not understand the request.
     #[error("{}", sentence(message, violations))]
     InvalidArgument {
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
-        /// Which fields.
+        /// The fields that the node refuses.
         violations: Vec<FieldViolation>,
     },
-    /// There is no such thing.
+    /// The node does not have what the request names.
     #[error("{message}")]
     NotFound {
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
     },
-    /// The method needs a token, and none or a wrong one was sent.
+    /// The method needs a token; the request has none, or a wrong one.
     #[error("the node asks for a token: {message}")]
     Unauthenticated {
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
     },
     /// The token does not allow the method.
     #[error("the node refuses: {message}")]
     PermissionDenied {
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
     },
-    /// Too many requests, also after waiting as long as the node asked.
+    /// The node limits requests, even after the client waited as long as it asked.
     #[error("the node is limiting requests: {message}")]
     RateLimited {
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
-        /// When it will answer again, if it said.
+        /// How long the node asks the client to wait, if it says so.
         retry_after: Option<Duration>,
     },
-    /// The node can't answer now: it is syncing or stopping.
+    /// The node can't answer now, because it is syncing or stopping.
     #[error("the node can't answer now: {message}")]
     Unavailable {
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
     },
     /// The node does not serve the method.
     #[error("the node does not serve this: {message}")]
     Unimplemented {
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
     },
-    /// Any other status.
+    /// The node answered with any other status.
     #[error("the node answered {code:?}: {message}")]
     Status {
-        /// The gRPC code.
+        /// The gRPC code of the status.
         code: Code,
-        /// The node's sentence.
+        /// The node's sentence on the failure.
         message: String,
     },
     /// The node's answer lacks something or contradicts itself.
     #[error("the node's answer is malformed: {what}")]
     BadAnswer {
-        /// What is wrong with it.
+        /// What is missing, or what contradicts what.
         what: String,
     },
 }
 
 impl ClientError {
-    /// Reads a status; `url` is where it came from.
+    /// Reads a status that came from the node at `url`.
     #[must_use]
     pub fn from_status(status: &Status, url: &str) -> Self {
         let message = status.message().to_owned();
@@ -140,8 +140,8 @@ impl ClientError {
                 retry_after: details.retry_info().and_then(|info| info.retry_delay),
             },
             Code::Unimplemented => Self::Unimplemented { message },
-            // A status that the node sent carries an ErrorInfo; one that the
-            // transport made up on this side does not.
+            // A status from the node carries an ErrorInfo. A status that the transport
+            // on this side makes up does not.
             Code::Unavailable if details.error_info().is_some() => Self::Unavailable { message },
             Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
                 if std::error::Error::source(status).is_some() || is_transport(&message) =>
@@ -156,7 +156,7 @@ impl ClientError {
         }
     }
 
-    /// What to do about it, if there is something to say.
+    /// What the user can do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -196,7 +196,7 @@ impl ClientError {
     }
 }
 
-/// The node's sentence with the violations that it does not mention itself.
+/// The node's sentence, and the violations that the sentence does not mention.
 fn sentence(message: &str, violations: &[FieldViolation]) -> String {
     let mut text = message.to_owned();
     for violation in violations {
@@ -207,7 +207,7 @@ fn sentence(message: &str, violations: &[FieldViolation]) -> String {
     text
 }
 
-/// Messages of statuses that tonic and hyper make up when a connection breaks.
+/// Whether tonic or hyper made up the status because the connection broke.
 fn is_transport(message: &str) -> bool {
     [
         "transport error",
@@ -219,8 +219,8 @@ fn is_transport(message: &str) -> bool {
     .any(|part| message.contains(part))
 }
 
-/// The innermost cause of an error: "connection refused" rather than
-/// "transport error".
+/// The innermost cause of an error, which says most: "connection refused" rather
+/// than "transport error".
 pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

@@ -1,7 +1,9 @@
-//! What a node knows of its network's validators, and the proofs that it holds
-//! against them (protocol §9). A proof needs no trust: it is checked here, with
-//! the keys whose hashes are the validators' addresses, and whom it accuses is
-//! read from what they signed.
+//! Proofs that validators broke a rule (protocol §9), and checking them. Start
+//! with [`check`].
+//!
+//! A proof needs no trust in the node that served it. The check uses the keys
+//! whose hashes are the validators' addresses, and reads the accused validators
+//! from the signed bytes, not from what the node says of them. It asks no node.
 
 use std::collections::BTreeSet;
 
@@ -16,49 +18,44 @@ use pithead_consensus::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::chain::Chain;
-use crate::connection::Client;
-use crate::error::ClientError;
+use crate::chain::ChainIdentity;
 
-/// Proofs asked for at a time.
-const PAGE: u32 = 100;
-/// Most proofs that are read: a node keeps few for each validator.
-const PROOFS_MAX: usize = 10_000;
-/// Validators named in a message: two certificates may have a thousand.
+/// Most validators that a message names: two certificates may have a thousand
+/// in common.
 const NAMED_MAX: usize = 3;
 
-/// A proof that proves nothing.
+/// Why a proof is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EvidenceProblem {
     /// The node's list of validators contradicts itself.
     #[error("the node lists {address} with a key that is not its own")]
     BadValidator {
-        /// Whose key it is said to be.
+        /// The validator's address, to which the listed key does not belong.
         address: String,
     },
-    /// A proof of another network.
+    /// The proof is about another network.
     #[error("it is of the network with genesis {found}, not {expected}")]
     OtherNetwork {
         /// The genesis that the proof names.
         found: String,
-        /// The genesis at hand.
+        /// The genesis that the user checks against.
         expected: String,
     },
-    /// The bytes are not what the kind says.
+    /// The bytes are no encoding of what the kind says.
     #[error("it can't be read: {0}")]
     Malformed(String),
-    /// What is in it does not break a rule, or is not signed by a validator.
+    /// The signed messages break no rule, or no validator signed them.
     #[error("it proves nothing: {0}")]
     ProvesNothing(String),
-    /// It says of itself what its bytes do not show.
+    /// The proof names other validators or blocks than its bytes show.
     #[error("it names {named}, but its bytes show {shown}")]
     Misnamed {
-        /// Whom it accuses, or which block it says was approved.
+        /// The validators that it accuses, or the block that it says was approved.
         named: String,
-        /// Who signed, or which block was approved.
+        /// The validators that signed, or the block that was approved.
         shown: String,
     },
-    /// A kind that this program does not know.
+    /// The proof is of a kind that this program does not know.
     #[error("its kind is unknown to this program")]
     UnknownKind,
 }
@@ -68,35 +65,36 @@ pub enum EvidenceProblem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedProof {
-    /// Name of the network.
+    /// Name of the network, as the node tells it.
     pub network: String,
     /// Hash of its genesis block, which every signature in the proof covers.
     pub genesis_hash: String,
     /// `double_vote`, `surround_vote` or `conflicting_certificates`.
     pub kind: String,
-    /// Who misbehaved, as the node said. This and the targets are held against the
-    /// bytes.
+    /// Addresses of the accused validators, as the node said. The check compares
+    /// them, and the targets below, with the bytes.
     pub validators: Vec<String>,
-    /// Height of what the first approves.
+    /// Height of the block that the first message approves.
     pub first_target_height: u64,
-    /// Hash of what the first approves.
+    /// Hash of the block that the first message approves.
     pub first_target_hash: String,
-    /// Height of what the second approves.
+    /// Height of the block that the second message approves.
     pub second_target_height: u64,
-    /// Hash of what the second approves.
+    /// Hash of the block that the second message approves.
     pub second_target_hash: String,
-    /// Signed approval or certificate in its consensus encoding (protocol §9).
+    /// The first signed approval or certificate, in its consensus encoding
+    /// (protocol §9).
     pub first_hex: String,
-    /// The other.
+    /// The second one, which contradicts the first.
     pub second_hex: String,
-    /// When the node came to keep it, UTC; nothing that could be checked.
+    /// When the node first saw the proof, in UTC. This can't be checked.
     pub seen_time: Option<String>,
 }
 
 impl SavedProof {
-    /// A proof that a node of this chain served.
+    /// Takes a proof that a node of this chain served.
     #[must_use]
-    pub fn new(proof: &v1::Evidence, chain: &Chain, seen_time: Option<String>) -> Self {
+    pub fn new(proof: &v1::Evidence, chain: &ChainIdentity, seen_time: Option<String>) -> Self {
         Self {
             network: chain.network.clone(),
             genesis_hash: chain.genesis_hash.to_string(),
@@ -112,10 +110,10 @@ impl SavedProof {
         }
     }
 
-    /// Checks it against the validators of a genesis.
+    /// Checks the proof against the validators of a genesis.
     ///
     /// # Errors
-    /// [`EvidenceProblem`] says why it proves nothing, or not what it says.
+    /// [`EvidenceProblem`] says why the proof is not believed.
     pub fn check(&self, genesis: &Genesis) -> Result<(), EvidenceProblem> {
         let expected = genesis.params.genesis_hash.to_string();
         if self.genesis_hash != expected {
@@ -143,14 +141,14 @@ impl SavedProof {
     }
 }
 
-/// The kinds of proofs.
+/// Every kind of proof that a node serves.
 const KINDS: [v1::EvidenceKind; 3] = [
     v1::EvidenceKind::DoubleVote,
     v1::EvidenceKind::SurroundVote,
     v1::EvidenceKind::ConflictingCertificates,
 ];
 
-/// A kind in JSON and in names of files.
+/// The name of a kind in JSON and in file names, such as `double_vote`.
 #[must_use]
 pub fn kind_name(kind: v1::EvidenceKind) -> &'static str {
     match kind {
@@ -161,55 +159,13 @@ pub fn kind_name(kind: v1::EvidenceKind) -> &'static str {
     }
 }
 
-impl Client {
-    /// The validators of the genesis, in its order, and what the node has seen
-    /// of them.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn validators(&self) -> Result<v1::ListValidatorsResponse, ClientError> {
-        self.read(|| {
-            let mut network = self.network();
-            async move { network.list_validators(v1::ListValidatorsRequest {}).await }
-        })
-        .await
-    }
-
-    /// Every proof of misbehaviour that the node keeps, oldest first; 10,000 at
-    /// most.
-    ///
-    /// # Errors
-    /// [`ClientError`], from the transport or from the node.
-    pub async fn evidence(&self) -> Result<Vec<v1::Evidence>, ClientError> {
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = v1::ListEvidenceRequest {
-                page_size: PAGE,
-                page_token,
-            };
-            let page = self
-                .read(|| {
-                    let (mut network, request) = (self.network(), request.clone());
-                    async move { network.list_evidence(request).await }
-                })
-                .await?;
-            found.extend(page.evidence);
-            page_token = page.next_page_token;
-            if page_token.is_empty() || found.len() >= PROOFS_MAX {
-                found.truncate(PROOFS_MAX);
-                return Ok(found);
-            }
-        }
-    }
-}
-
-/// The validators as a node lists them, each with the key that is its own.
+/// The validators as a node lists them, after a check that each key belongs to
+/// the address beside it.
 ///
 /// # Errors
 /// [`EvidenceProblem::BadValidator`].
 pub fn validators_of(
-    chain: &Chain,
+    chain: &ChainIdentity,
     parameters: &v1::ConsensusParameters,
     listed: &v1::ListValidatorsResponse,
 ) -> Result<Validators, EvidenceProblem> {
@@ -224,7 +180,8 @@ pub fn validators_of(
         }
         keys.push(key);
     }
-    // Votes are checked with four things of a genesis; the others don't matter.
+    // Checking a vote takes four values of a genesis: its hash, the checkpoint
+    // interval, the quorum and the keys. The other values may be any network's.
     let mut genesis: Genesis = Network::Dev
         .genesis()
         .map_err(|error| EvidenceProblem::Malformed(error.to_string()))?;
@@ -235,58 +192,25 @@ pub fn validators_of(
     Ok(Validators::of_genesis(&genesis))
 }
 
-/// Checks a proof: signatures, membership, that a rule is broken, and that it
-/// names whom and what its bytes show. The prefix is that of the network's addresses.
+/// Checks a proof: the signatures, that validators made them, that they break a
+/// rule, and that the proof names the same validators and blocks as its bytes.
+/// `prefix` is that of the network's addresses.
 ///
 /// # Errors
-/// [`EvidenceProblem`] says why it proves nothing, or not what it says.
+/// [`EvidenceProblem`] says why the proof is not believed.
 pub fn check(
     proof: &v1::Evidence,
     validators: &Validators,
     prefix: &AddressPrefix,
 ) -> Result<(), EvidenceProblem> {
-    let nothing = |what: &dyn ToString| EvidenceProblem::ProvesNothing(what.to_string());
-    let (accused, targets): (Vec<Address>, [Checkpoint; 2]) = match proof.kind() {
+    let shown = match proof.kind() {
         v1::EvidenceKind::Unspecified => return Err(EvidenceProblem::UnknownKind),
-        v1::EvidenceKind::ConflictingCertificates => {
-            let first: Certificate = decoded(&proof.first)?;
-            let second: Certificate = decoded(&proof.second)?;
-            for certificate in [&first, &second] {
-                certificate
-                    .check(validators)
-                    .map_err(|error| nothing(&error))?;
-            }
-            if !certificates_conflict(first.link(), second.link()) {
-                return Err(nothing(&"the two certificates do not conflict"));
-            }
-            (
-                signers_of_both(&first, &second),
-                [first.link().target, second.link().target],
-            )
-        }
-        kind => {
-            // Two signed approvals one after the other are the encoding of evidence.
-            let both = [&proof.first[..], &proof.second[..]].concat();
-            let evidence: Evidence = decoded(&both)?;
-            let found = evidence
-                .check(validators)
-                .map_err(|error| nothing(&error))?;
-            let claimed = match kind {
-                v1::EvidenceKind::DoubleVote => Offence::DoubleVote,
-                _ => Offence::SurroundVote,
-            };
-            if found != claimed {
-                return Err(nothing(&"another rule is broken than it says"));
-            }
-            let (first, second) = evidence.approvals();
-            (
-                vec![evidence.validator()],
-                [first.approval.link.target, second.approval.link.target],
-            )
-        }
+        v1::EvidenceKind::ConflictingCertificates => certificates(proof, validators)?,
+        v1::EvidenceKind::DoubleVote => votes(proof, validators, Offence::DoubleVote)?,
+        v1::EvidenceKind::SurroundVote => votes(proof, validators, Offence::SurroundVote)?,
     };
-    check_accused(&proof.validators, &accused, prefix)?;
-    let [first, second] = targets;
+    check_accused(&proof.validators, &shown.accused, prefix)?;
+    let [first, second] = shown.targets;
     check_target(proof.first_target_height, &proof.first_target_hash, &first)?;
     check_target(
         proof.second_target_height,
@@ -295,7 +219,60 @@ pub fn check(
     )
 }
 
-/// Who approved two things of which an honest validator approves one at most.
+/// What the bytes of a proof show once their signatures are checked.
+struct Shown {
+    /// Addresses of the validators that broke the rule.
+    accused: Vec<Address>,
+    /// The blocks that the first and the second message approve.
+    targets: [Checkpoint; 2],
+}
+
+fn proves_nothing(what: &dyn ToString) -> EvidenceProblem {
+    EvidenceProblem::ProvesNothing(what.to_string())
+}
+
+/// Checks two certificates that should conflict.
+fn certificates(proof: &v1::Evidence, validators: &Validators) -> Result<Shown, EvidenceProblem> {
+    let first: Certificate = decoded(&proof.first)?;
+    let second: Certificate = decoded(&proof.second)?;
+    for certificate in [&first, &second] {
+        certificate
+            .check(validators)
+            .map_err(|error| proves_nothing(&error))?;
+    }
+    if !certificates_conflict(first.link(), second.link()) {
+        return Err(proves_nothing(&"the two certificates do not conflict"));
+    }
+    Ok(Shown {
+        accused: signers_of_both(&first, &second),
+        targets: [first.link().target, second.link().target],
+    })
+}
+
+/// Checks two votes of one validator that should break the rule `claimed`.
+fn votes(
+    proof: &v1::Evidence,
+    validators: &Validators,
+    claimed: Offence,
+) -> Result<Shown, EvidenceProblem> {
+    // Two signed approvals one after the other are the encoding of evidence.
+    let both = [&proof.first[..], &proof.second[..]].concat();
+    let evidence: Evidence = decoded(&both)?;
+    let found = evidence
+        .check(validators)
+        .map_err(|error| proves_nothing(&error))?;
+    if found != claimed {
+        return Err(proves_nothing(&"another rule is broken than it says"));
+    }
+    let (first, second) = evidence.approvals();
+    Ok(Shown {
+        accused: vec![evidence.validator()],
+        targets: [first.approval.link.target, second.approval.link.target],
+    })
+}
+
+/// The validators that signed both of two conflicting certificates. An honest
+/// validator signs one of them at most.
 fn signers_of_both(first: &Certificate, second: &Certificate) -> Vec<Address> {
     let of_second: BTreeSet<Address> = second
         .approvals()
@@ -308,7 +285,7 @@ fn signers_of_both(first: &Certificate, second: &Certificate) -> Vec<Address> {
         .collect()
 }
 
-/// Whether those named are those who signed, in whichever order.
+/// Compares the accused validators with those that signed, in any order.
 fn check_accused(
     named: &[String],
     accused: &[Address],
@@ -330,8 +307,8 @@ fn check_accused(
     })
 }
 
-/// Some addresses in words, first those that the other list lacks. Both lists
-/// are sorted.
+/// The first addresses of a list in words, beginning with those that the other
+/// list lacks. Both lists are sorted.
 fn listed(own: &[String], other: &[String]) -> String {
     let (odd, common): (Vec<&String>, Vec<&String>) = own
         .iter()
@@ -349,7 +326,7 @@ fn listed(own: &[String], other: &[String]) -> String {
     }
 }
 
-/// Whether the block named is the one that was approved.
+/// Compares the block that a proof names with the one that was approved.
 fn check_target(height: u64, hash: &str, shown: &Checkpoint) -> Result<(), EvidenceProblem> {
     let block = |height: u64, hash: &str| format!("block {hash} at height {height}");
     let (shown_height, shown_hash) = (shown.height.0, shown.hash.to_string());

@@ -1,8 +1,8 @@
-//! Private keys: generation, PKCS#8 files and signatures (protocol §2).
+//! Private keys: generation, PKCS#8 text and signatures (protocol §2). Start with
+//! [`SigningKey`]. Files are the concern of `key_file`.
 //!
-//! The crate `rsa` generates keys and reads and writes PKCS#8. It never signs:
-//! its private-key operations leak timing (RUSTSEC-2023-0071), so aws-lc-rs
-//! does that.
+//! The crate `rsa` generates keys, and reads and writes PKCS#8. It never signs: its
+//! private-key operations leak timing (RUSTSEC-2023-0071). aws-lc-rs signs.
 
 use std::fmt;
 
@@ -29,17 +29,18 @@ const KEY_BITS: usize = 2048;
 /// The public exponent of every key (protocol §2).
 const EXPONENT: u32 = 65_537;
 
-/// What guessing a passphrase costs: scrypt's N and p; r is 8.
+/// Scrypt's cost parameters N and p; r is 8. They set the cost of each guess at a
+/// passphrase.
 #[derive(Debug, Clone, Copy)]
 struct ScryptCost {
     n: u64,
     p: u16,
 }
 
-/// For keys that are kept here: 128 MiB for each guess.
+/// The cost for keys that are kept here: 128 MiB for each guess.
 const SCRYPT_KEPT: ScryptCost = ScryptCost { n: 1 << 17, p: 1 };
-/// For keys that other programs are to read: OpenSSL gives scrypt no more than
-/// 32 MiB. OWASP's password storage recommendations count both as equal.
+/// The cost for keys that other programs read: OpenSSL gives scrypt no more than
+/// 32 MiB. OWASP's password storage recommendations rate both costs as equal.
 const SCRYPT_PORTABLE: ScryptCost = ScryptCost { n: 1 << 14, p: 5 };
 
 /// PEM label of an encrypted key.
@@ -51,10 +52,10 @@ const LABEL_PKCS1: &str = "RSA PRIVATE KEY";
 /// PEM label of a public key.
 const LABEL_PUBLIC: &str = "PUBLIC KEY";
 
-/// What can be wrong with a key or a key file.
+/// Why a key can't be read, written or used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// There is no private key in the file.
+    /// The text holds no private key.
     #[error("there is no PEM private key in it (PKCS#8, encrypted or not, or PKCS#1)")]
     NoPrivateKey,
     /// The passphrase does not open the key.
@@ -63,22 +64,22 @@ pub enum KeyError {
     /// The key is encrypted and no passphrase was given.
     #[error("the key is encrypted and needs its passphrase")]
     PassphraseNeeded,
-    /// A passphrase of no characters protects nothing.
+    /// The passphrase has no characters, so it protects nothing.
     #[error("the passphrase is empty")]
     EmptyPassphrase,
-    /// The bytes are not a key.
+    /// The bytes are no key.
     #[error("the key can't be read: {0}")]
     Malformed(String),
-    /// Not 2048 bits.
+    /// The key has not 2048 bits.
     #[error("the key has {found} bits, Pithead's keys have exactly 2048")]
     WrongSize {
-        /// The number of bits found.
+        /// How many bits the key has.
         found: usize,
     },
-    /// Not the public exponent 65537.
+    /// The key's public exponent is not 65537.
     #[error("the key's public exponent is {found}, Pithead's keys have 65537")]
     WrongExponent {
-        /// The exponent found.
+        /// The exponent of the key, in decimal.
         found: String,
     },
     /// The random number generator or the signing failed.
@@ -91,7 +92,7 @@ pub enum KeyError {
 pub struct Passphrase(Zeroizing<String>);
 
 impl Passphrase {
-    /// Takes a passphrase.
+    /// Takes a passphrase, which must not be empty.
     ///
     /// # Errors
     /// [`KeyError::EmptyPassphrase`].
@@ -156,7 +157,7 @@ impl SigningKey {
     /// passphrase or not, or unencrypted PKCS#1.
     ///
     /// # Errors
-    /// [`KeyError`] says what is wrong with it or with the passphrase.
+    /// [`KeyError`] says what is wrong with the key or with the passphrase.
     pub fn from_pem(text: &str, passphrase: Option<&Passphrase>) -> Result<Self, KeyError> {
         let malformed = |error: &dyn fmt::Display| KeyError::Malformed(error.to_string());
         let private = if let Some(block) = pem_block(text, LABEL_ENCRYPTED) {
@@ -166,7 +167,7 @@ impl SigningKey {
                 .1;
             let encrypted = rsa::pkcs8::EncryptedPrivateKeyInfo::try_from(document.as_bytes())
                 .map_err(|error| malformed(&error))?;
-            // Past this point the file is sound: what fails is the passphrase.
+            // The file is sound, so if decryption fails, the passphrase is wrong.
             let plain = encrypted
                 .decrypt(passphrase.bytes())
                 .map_err(|_| KeyError::WrongPassphrase)?;
@@ -314,7 +315,7 @@ impl fmt::Debug for SigningKey {
 /// Reads the public key of a PEM file.
 ///
 /// # Errors
-/// [`KeyError`] if there is none, or it is not of protocol §2.
+/// [`KeyError`] if the text holds no public key, or none of protocol §2.
 pub fn public_key_from_pem(text: &str) -> Result<PublicKey, KeyError> {
     let block = pem_block(text, LABEL_PUBLIC)
         .ok_or_else(|| KeyError::Malformed("there is no public key in it".to_owned()))?;

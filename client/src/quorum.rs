@@ -1,51 +1,53 @@
-//! How many of a network's validators must approve a checkpoint (protocol §9),
-//! and what follows from that number: arithmetic for those who choose it.
+//! How many of a network's validators must approve a checkpoint (protocol §9), and
+//! what follows from this number. It is arithmetic for the user who makes a
+//! genesis; it asks no node.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// A quorum that is safe: two conflicting certificates prove that more than a
-/// third of the validators broke a rule.
+/// A safe quorum: if two certificates conflict, they prove that more than a third
+/// of the validators broke a rule. Example: any two quorums of 20 of 25 validators
+/// have at least 15 validators in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quorum {
     validators: u32,
     quorum: u32,
 }
 
-/// A quorum that a genesis is refused for (protocol §9: 3·quorum > 2·n).
+/// Why a genesis with this quorum is refused (protocol §9: 3·quorum > 2·n).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum QuorumError {
-    /// A quorum of nobody.
+    /// The network has no validators.
     #[error("a quorum of {quorum} needs validators, and there are none")]
     NoValidators {
-        /// The quorum found.
+        /// The quorum that was asked for.
         quorum: u32,
     },
-    /// More than there are.
+    /// The quorum is larger than the number of validators.
     #[error("{quorum} approvals can never come together: there are only {validators} validators")]
     Unreachable {
-        /// The quorum found.
+        /// The quorum that was asked for.
         quorum: u32,
-        /// The number of validators.
+        /// How many validators the network has.
         validators: u32,
     },
-    /// Two quorums could share too few.
+    /// Two quorums could have too few validators in common.
     #[error(
         "a quorum of {quorum} of {validators} validators is unsafe: 3 × {quorum} = {} does not exceed 2 × {validators} = {}. {}. The least safe quorum is {}: any two then share {}",
         3 * u64::from(*quorum), 2 * u64::from(*validators), risk(*validators, *quorum),
         Quorum::least_safe(*validators), shared(*validators, Quorum::least_safe(*validators))
     )]
     Unsafe {
-        /// The quorum found.
+        /// The quorum that was asked for.
         quorum: u32,
-        /// The number of validators.
+        /// How many validators the network has.
         validators: u32,
     },
 }
 
 impl Quorum {
-    /// A quorum, if it is safe.
+    /// Takes a quorum if it is safe.
     ///
     /// # Errors
     /// [`QuorumError`] with the arithmetic.
@@ -62,10 +64,10 @@ impl Quorum {
         Ok(Self { validators, quorum })
     }
 
-    /// What to take if nobody says otherwise: four fifths, rounded up, as the
-    /// reference network's 20 of 25. Of four validators that would be all, and
-    /// one that is away would stop finality: there, the least safe quorum.
-    /// `None` without validators.
+    /// The quorum if the user chooses none: four fifths, rounded up, as the
+    /// reference network's 20 of 25. With four validators it is 3, the least safe
+    /// quorum: four fifths would be all four, and a single absent validator would
+    /// stop finality. `None` without validators.
     #[must_use]
     pub fn default_of(validators: u32) -> Option<Self> {
         let four_fifths = (u64::from(validators) * 4).div_ceil(5);
@@ -77,7 +79,7 @@ impl Quorum {
         Some(Self { validators, quorum })
     }
 
-    /// Why [`Self::default_of`] chose what it did.
+    /// The reason for the choice of [`Self::default_of`], in words.
     #[must_use]
     pub fn why_default(self) -> String {
         match self.validators {
@@ -87,7 +89,7 @@ impl Quorum {
         }
     }
 
-    /// The least quorum that is safe among so many.
+    /// The least safe quorum of so many validators.
     #[must_use]
     pub fn least_safe(validators: u32) -> u32 {
         let least = u64::from(validators) * 2 / 3 + 1;
@@ -106,14 +108,14 @@ impl Quorum {
         self.quorum
     }
 
-    /// How many validators any two quorums share at least: so many are proven
-    /// liars once two certificates conflict.
+    /// How many validators any two quorums have in common at least. If two
+    /// certificates conflict, at least so many validators broke a rule.
     #[must_use]
     pub fn shared(self) -> u32 {
         shared(self.validators, self.quorum)
     }
 
-    /// How many validators may be away while finality goes on.
+    /// How many validators may be away without stopping finality.
     #[must_use]
     pub fn spare(self) -> u32 {
         self.validators.saturating_sub(self.quorum)
@@ -133,12 +135,12 @@ impl fmt::Display for Quorum {
     }
 }
 
-/// Members that two quorums have in common at least.
+/// How many validators two quorums have in common at least.
 fn shared(validators: u32, quorum: u32) -> u32 {
     u32::try_from((2 * u64::from(quorum)).saturating_sub(u64::from(validators))).unwrap_or(u32::MAX)
 }
 
-/// What an unsafe quorum can lead to.
+/// The danger of an unsafe quorum, in words.
 fn risk(validators: u32, quorum: u32) -> String {
     match shared(validators, quorum) {
         0 => format!(

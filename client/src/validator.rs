@@ -1,13 +1,14 @@
-//! Validators' keys as files (protocol §9).
+//! Validators' keys as files (protocol §9). Start with [`ValidatorFile`].
 //!
-//! A key file holds the private key that a node votes with, as a wallet's file
-//! does: PKCS#8 PEM, encrypted or not, then the public key, mode 0600. Beside it
-//! lies a public file, in TOML: the lines that a genesis file needs. Only that
-//! one goes to whoever makes the genesis.
+//! A key file holds the private key that a node votes with, in the form of a
+//! wallet's file: PKCS#8 PEM, encrypted or not, then the public key, mode 0600.
+//! Beside it lies a public file in TOML with the lines that a genesis file needs.
+//! Only the public file is passed on to the maker of the genesis.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use pithead_consensus::genesis::ValidatorEntry;
@@ -15,59 +16,56 @@ use pithead_consensus::{Address, AddressPrefix, PublicKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::key::{KeyError, Passphrase, SigningKey, public_key_from_pem};
-use crate::wallet::{WalletError, read_key_file, write_private_file, write_public_file};
+use crate::key::{Passphrase, SigningKey, public_key_from_pem};
+use crate::key_file::{KeyFileError, read_key_file, write_key_file, write_public_file};
 
-/// How the name of a public file ends.
+/// The end of every public file's name.
 pub const PUBLIC_SUFFIX: &str = ".public.toml";
-/// Most files that a folder of validators may hold: twice as many as a genesis
-/// may list, for a private and a public file of each.
+/// Most files that a folder of validators may hold. A genesis lists at most 1,000
+/// validators, and each has a private and a public file.
 const FILES_MAX: usize = 2_000;
 
-/// What can go wrong with validators' files.
+/// Why a validator's file can't be made or read.
 #[derive(Debug, Error)]
 pub enum ValidatorError {
-    /// A file is there already.
+    /// A file of this name is there already.
     #[error("{} is there already; keys are never overwritten", path.display())]
     Exists {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// A file can't be read or written, or its key is wrong.
     #[error(transparent)]
-    File(#[from] WalletError),
-    /// A public file says something else than it should.
+    File(#[from] KeyFileError),
+    /// A file is no public file, or its address does not belong to its key.
     #[error("{}: {reason}", path.display())]
     BadPublicFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
-    /// A folder holds no validator.
+    /// A folder holds no file of a validator.
     #[error("there is no validator in {}: neither *{PUBLIC_SUFFIX} nor *.pem", path.display())]
     NoneInFolder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
-    /// A folder holds far too many files.
+    /// A folder holds more files than a genesis could list.
     #[error("{} holds more than {FILES_MAX} files of validators", path.display())]
     TooManyInFolder {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
     },
 }
 
 impl ValidatorError {
-    /// What to do about it, if there is something to say.
+    /// What the user can do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Exists { .. } => Some("choose another file with --out".to_owned()),
-            Self::File(WalletError::Key {
-                source: KeyError::PassphraseNeeded,
-                ..
-            }) => Some(format!(
+            Self::File(error) if error.needs_passphrase() => Some(format!(
                 "name its public file instead: the one that ends in {PUBLIC_SUFFIX}"
             )),
             Self::NoneInFolder { .. } => {
@@ -81,15 +79,15 @@ impl ValidatorError {
 /// A validator as one of its files shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidatorFile {
-    /// The file.
+    /// The file that was read or made.
     pub path: PathBuf,
-    /// The key that its votes are checked with.
+    /// The key with which the validator's votes are checked.
     pub public_key: PublicKey,
-    /// How its private key is kept; `None` if this is a public file.
+    /// Whether a passphrase protects the private key; `None` for a public file.
     pub encrypted: Option<bool>,
 }
 
-/// A public file; a genesis file has the same lines.
+/// The content of a public file. A genesis file has the same lines.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PublicFile {
@@ -97,13 +95,13 @@ struct PublicFile {
 }
 
 impl ValidatorFile {
-    /// Its address, the same on every network but for the prefix.
+    /// The validator's address, the same on every network but for the prefix.
     #[must_use]
     pub fn address(&self) -> Address {
         Address::of_key(&self.public_key)
     }
 
-    /// What a genesis file says of it.
+    /// The validator's entry in a genesis file.
     #[must_use]
     pub fn entry(&self, prefix: &AddressPrefix) -> ValidatorEntry {
         ValidatorEntry {
@@ -112,7 +110,7 @@ impl ValidatorFile {
         }
     }
 
-    /// The lines for a genesis file.
+    /// The validator's lines in a genesis file.
     #[must_use]
     pub fn genesis_lines(&self, prefix: &AddressPrefix) -> String {
         let entry = self.entry(prefix);
@@ -122,7 +120,8 @@ impl ValidatorFile {
         )
     }
 
-    /// Refuses names that are taken: worth asking before a key is made.
+    /// Refuses a path if the key file or its public file is there already. Ask this
+    /// before you make a key, which takes a moment.
     ///
     /// # Errors
     /// [`ValidatorError::Exists`].
@@ -148,13 +147,7 @@ impl ValidatorFile {
         prefix: &AddressPrefix,
     ) -> Result<Self, ValidatorError> {
         Self::check_free(path)?;
-        let wrap = |source| WalletError::Key {
-            path: path.to_owned(),
-            source,
-        };
-        let mut text = key.to_pem(passphrase).map_err(wrap)?;
-        text.push_str(&key.public_pem().map_err(wrap)?);
-        write_private_file(path, text.as_bytes()).map_err(taken)?;
+        write_key_file(path, key, passphrase).map_err(taken)?;
         let made = Self {
             path: path.to_owned(),
             public_key: key.public_key().clone(),
@@ -165,11 +158,11 @@ impl ValidatorFile {
         Ok(made)
     }
 
-    /// Reads what there is in a file, private or public; no passphrase is
-    /// needed for that. A public file may hold several.
+    /// Reads the validators of a file, private or public. No passphrase is needed.
+    /// A public file may hold several validators.
     ///
     /// # Errors
-    /// [`ValidatorError`] says what is wrong with it.
+    /// [`ValidatorError`] says what is wrong with the file.
     pub fn read(path: &Path) -> Result<Vec<Self>, ValidatorError> {
         let text = read_key_file(path)?;
         if text.contains("-----BEGIN ") {
@@ -195,8 +188,8 @@ impl ValidatorFile {
         keys.collect()
     }
 
-    /// Reads a file, or all of a folder: every `*.public.toml` and `*.pem`, by
-    /// name; a key that is there twice, in both forms, counts once.
+    /// Reads a file, or a folder: every `*.public.toml` and `*.pem` in the order of
+    /// their names. A key that is in both a private and a public file counts once.
     ///
     /// # Errors
     /// [`ValidatorError`] names the file.
@@ -205,10 +198,7 @@ impl ValidatorFile {
             return Self::read(path);
         }
         let mut files = Vec::new();
-        let fail = |source| WalletError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let fail = |source| KeyFileError::io(path, source);
         for entry in fs::read_dir(path).map_err(fail)? {
             let file = entry.map_err(fail)?.path();
             let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
@@ -238,15 +228,11 @@ impl ValidatorFile {
 
     fn of_pem(path: &Path, text: &str) -> Result<Self, ValidatorError> {
         let encrypted = SigningKey::is_encrypted_pem(text);
-        let wrap = |source| WalletError::Key {
-            path: path.to_owned(),
-            source,
-        };
         let public_key = match public_key_from_pem(text) {
             Ok(key) => key,
-            // A key from elsewhere: it may lack the public part.
+            // Other programs write key files without the public part.
             Err(_) => SigningKey::from_pem(text, None)
-                .map_err(wrap)?
+                .map_err(|source| KeyFileError::key(path, source))?
                 .public_key()
                 .clone(),
         };
@@ -258,7 +244,7 @@ impl ValidatorFile {
     }
 }
 
-/// Where the public file of a key file is: `name.public.toml` beside `name.pem`.
+/// The path of a key file's public file: `name.public.toml` beside `name.pem`.
 #[must_use]
 pub fn public_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -266,13 +252,14 @@ pub fn public_path(path: &Path) -> PathBuf {
     path.with_file_name(format!("{stem}{PUBLIC_SUFFIX}"))
 }
 
-/// The key of an entry whose address is that of the key, on whichever network.
+/// Reads the key of an entry and checks that the address belongs to it. The
+/// address may be of any network.
 fn key_of_entry(entry: &ValidatorEntry) -> Result<PublicKey, String> {
     let modulus = hex::decode(&entry.public_key)
         .map_err(|error| format!("public_key of {}: {error}", entry.address))?;
     let key = PublicKey::from_modulus(&modulus)
         .map_err(|error| format!("public_key of {}: {error}", entry.address))?;
-    // The last 1 ends the prefix: none of the characters after it is one.
+    // The last 1 separates the prefix from the rest, whose characters exclude 1.
     let prefix = entry
         .address
         .rsplit_once('1')
@@ -289,10 +276,10 @@ fn key_of_entry(entry: &ValidatorEntry) -> Result<PublicKey, String> {
     Ok(key)
 }
 
-/// A file that came to be there meanwhile is taken, too.
-fn taken(error: WalletError) -> ValidatorError {
+/// Tells a file that another program made in the meantime from other failures.
+fn taken(error: KeyFileError) -> ValidatorError {
     match error {
-        WalletError::Io { path, source } if source.kind() == std::io::ErrorKind::AlreadyExists => {
+        KeyFileError::Io { path, source } if source.kind() == io::ErrorKind::AlreadyExists => {
             ValidatorError::Exists { path }
         }
         error => error.into(),

@@ -1,76 +1,62 @@
-//! Wallets: a folder with one file per named key.
+//! Wallets: a folder with one file for each named key. Start with [`Wallets`].
 //!
 //! A file is `NAME.pem`, mode 0600: the private key as PKCS#8, encrypted unless
-//! the owner insisted otherwise, then the public key: so the address can be had
-//! without the passphrase. To hand a key to another program, export it: what is
-//! kept here takes more memory to open than OpenSSL allows.
+//! the owner insisted otherwise, then the public key, so that the address can be
+//! read without the passphrase. To hand a key to another program, export it: a
+//! file of this folder takes more memory to open than OpenSSL allows.
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use pithead_consensus::{Address, PublicKey};
 use thiserror::Error;
 
-use crate::key::{KeyError, Passphrase, SigningKey, public_key_from_pem};
+use crate::key::{Passphrase, SigningKey, public_key_from_pem};
+use crate::key_file::{KeyFileError, read_key_file, write_key_file};
 
-/// Longest name. Addresses are longer, so no wallet can pass for one.
+/// Longest name. Addresses are longer, so no wallet's name can be taken for one.
 const NAME_BYTES_MAX: usize = 32;
-/// Largest file that is read as a key.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
 
-/// What can go wrong with wallets.
+/// Why a wallet can't be made, found or opened.
 #[derive(Debug, Error)]
 pub enum WalletError {
-    /// A name that can't be used.
+    /// The text can't be a wallet's name.
     #[error(
         "{found:?} can't be a wallet's name: 1 to 32 of a-z A-Z 0-9 . _ -, starting with a letter or a digit"
     )]
     BadName {
-        /// The name found.
+        /// The text, cut to 80 characters.
         found: String,
     },
-    /// No wallet has that name.
+    /// No wallet in the folder has this name.
     #[error("there is no wallet {name:?} in {}", folder.display())]
     Unknown {
-        /// The name asked for.
+        /// The name that the user gave.
         name: String,
-        /// The folder.
+        /// The folder of the wallets.
         folder: PathBuf,
-        /// The wallets that there are.
+        /// Names of the wallets in the folder.
         known: Vec<String>,
     },
     /// A wallet has that name already.
     #[error("there is a wallet {name:?} already ({}); wallets are never overwritten", path.display())]
     Exists {
-        /// The name.
+        /// The name that is taken.
         name: String,
-        /// Its file.
+        /// The file of the wallet with this name.
         path: PathBuf,
     },
-    /// A wallet's key, or its file, is wrong.
-    #[error("{}: {source}", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        source: KeyError,
-    },
-    /// The public and the private part do not belong together.
+    /// A wallet's file can't be read or written, or its key is wrong.
+    #[error(transparent)]
+    File(#[from] KeyFileError),
+    /// The public and the private key in a file do not belong together.
     #[error("{}: the public key in it is not that of the private key: the file was altered", path.display())]
     Mismatch {
-        /// The file.
+        /// The wallet's file.
         path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which file or folder.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
     },
     /// There is no home folder to keep wallets in.
     #[error(
@@ -80,7 +66,7 @@ pub enum WalletError {
 }
 
 impl WalletError {
-    /// What to do about it, if there is something to say.
+    /// What the user can do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -89,10 +75,7 @@ impl WalletError {
             }
             Self::Unknown { known, .. } => Some(format!("known wallets: {}", known.join(", "))),
             Self::Exists { .. } => Some("choose another name".to_owned()),
-            Self::Key {
-                source: KeyError::PassphraseNeeded,
-                ..
-            } => Some("give it with --passphrase-file FILE or PITHEAD_PASSPHRASE".to_owned()),
+            Self::File(error) => error.hint(),
             _ => None,
         }
     }
@@ -100,17 +83,11 @@ impl WalletError {
     /// Whether the passphrase was wrong.
     #[must_use]
     pub fn is_wrong_passphrase(&self) -> bool {
-        matches!(
-            self,
-            Self::Key {
-                source: KeyError::WrongPassphrase,
-                ..
-            }
-        )
+        matches!(self, Self::File(error) if error.is_wrong_passphrase())
     }
 }
 
-/// A wallet's name: also its file's, without `.pem`.
+/// A wallet's name, which is also its file's name without `.pem`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WalletName(String);
 
@@ -146,45 +123,42 @@ impl fmt::Display for WalletName {
     }
 }
 
-/// A folder of wallets.
+/// A folder of wallets, which need not exist yet.
 #[derive(Debug, Clone)]
 pub struct Wallets {
     folder: PathBuf,
 }
 
-/// A wallet as it lies on disk: its private key still locked.
+/// A wallet as its file shows it, with the private key still locked.
 #[derive(Debug, Clone)]
 pub struct Wallet {
-    /// Its name.
+    /// The name, unique in its folder.
     pub name: WalletName,
-    /// Its file.
+    /// The file that holds the key.
     pub path: PathBuf,
-    /// Its public key.
+    /// The public key, which needs no passphrase.
     pub public_key: PublicKey,
-    /// Whether a passphrase protects it.
+    /// Whether a passphrase protects the private key.
     pub encrypted: bool,
     text: zeroize::Zeroizing<String>,
 }
 
 impl Wallet {
-    /// Its address, the same on every network but for the prefix.
+    /// The wallet's address, the same on every network but for the prefix.
     #[must_use]
     pub fn address(&self) -> Address {
         Address::of_key(&self.public_key)
     }
 
-    /// Opens the private key. Takes a noticeable moment if it is encrypted:
-    /// that is what slows down guessing.
+    /// Opens the private key. If the key is encrypted, this takes a noticeable
+    /// moment, which slows down guessing.
     ///
     /// # Errors
-    /// [`WalletError::Key`] with a wrong or missing passphrase,
+    /// [`WalletError::File`] with a wrong or missing passphrase,
     /// [`WalletError::Mismatch`] if the file was altered.
     pub fn unlock(&self, passphrase: Option<&Passphrase>) -> Result<SigningKey, WalletError> {
-        let key =
-            SigningKey::from_pem(&self.text, passphrase).map_err(|source| WalletError::Key {
-                path: self.path.clone(),
-                source,
-            })?;
+        let key = SigningKey::from_pem(&self.text, passphrase)
+            .map_err(|source| KeyFileError::key(&self.path, source))?;
         if *key.public_key() != self.public_key {
             return Err(WalletError::Mismatch {
                 path: self.path.clone(),
@@ -225,7 +199,7 @@ impl Wallets {
         Ok(Self::in_folder(base.join("pithead").join("wallets")))
     }
 
-    /// The folder.
+    /// The folder of the wallets.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -240,16 +214,16 @@ impl Wallets {
     /// Names of all wallets, sorted.
     ///
     /// # Errors
-    /// [`WalletError::Io`] if the folder can't be read.
+    /// [`WalletError::File`] if the folder can't be read.
     pub fn names(&self) -> Result<Vec<WalletName>, WalletError> {
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(io_error(&self.folder, error)),
+            Err(error) => return Err(KeyFileError::io(&self.folder, error).into()),
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry.map_err(|error| io_error(&self.folder, error))?;
+            let entry = entry.map_err(|error| KeyFileError::io(&self.folder, error))?;
             let file = entry.file_name();
             let stem = file.to_str().and_then(|file| file.strip_suffix(".pem"));
             names.extend(stem.and_then(|stem| stem.parse::<WalletName>().ok()));
@@ -258,23 +232,19 @@ impl Wallets {
         Ok(names)
     }
 
-    /// Reads a wallet; no passphrase is needed for that.
+    /// Reads a wallet. No passphrase is needed.
     ///
     /// # Errors
-    /// [`WalletError::Unknown`] names the wallets that there are.
+    /// [`WalletError::Unknown`] names the wallets of the folder.
     pub fn open(&self, name: &WalletName) -> Result<Wallet, WalletError> {
         let path = self.path_of(name);
         let text = match read_key_file(&path) {
             Ok(text) => text,
-            Err(WalletError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Err(self.unknown(name.as_str()));
-            }
-            Err(error) => return Err(error),
+            Err(error) if error.is_not_found() => return Err(self.unknown(name.as_str())),
+            Err(error) => return Err(error.into()),
         };
-        let public_key = public_key_from_pem(&text).map_err(|source| WalletError::Key {
-            path: path.clone(),
-            source,
-        })?;
+        let public_key =
+            public_key_from_pem(&text).map_err(|source| KeyFileError::key(&path, source))?;
         Ok(Wallet {
             name: name.clone(),
             path,
@@ -295,7 +265,8 @@ impl Wallets {
         }
     }
 
-    /// Refuses a name that is taken: worth asking before a passphrase is.
+    /// Refuses a name that is taken. Ask this before you ask the user for a
+    /// passphrase.
     ///
     /// # Errors
     /// [`WalletError::Exists`].
@@ -311,7 +282,7 @@ impl Wallets {
         Ok(())
     }
 
-    /// Keeps a key under a name that is still free; encrypted if there is a
+    /// Keeps a key under a name that is still free, encrypted if there is a
     /// passphrase. The file appears whole or not at all.
     ///
     /// # Errors
@@ -324,21 +295,14 @@ impl Wallets {
     ) -> Result<Wallet, WalletError> {
         self.check_free(name)?;
         let path = self.path_of(name);
-        let wrap = |source| WalletError::Key {
-            path: path.clone(),
-            source,
-        };
-        let mut text = key.to_pem(passphrase).map_err(wrap)?;
-        text.push_str(&key.public_pem().map_err(wrap)?);
         self.create_folder()?;
-        write_private_file(&path, text.as_bytes()).map_err(|error| match error {
-            WalletError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
-                WalletError::Exists {
-                    name: name.to_string(),
-                    path: path.clone(),
-                }
+        write_key_file(&path, key, passphrase).map_err(|error| {
+            if error.is_already_there() {
+                let name = name.to_string();
+                WalletError::Exists { name, path }
+            } else {
+                error.into()
             }
-            error => error,
         })?;
         self.open(name)
     }
@@ -350,80 +314,6 @@ impl Wallets {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder
             .create(&self.folder)
-            .map_err(|error| io_error(&self.folder, error))
-    }
-}
-
-/// Reads a file that should hold a key.
-///
-/// # Errors
-/// [`WalletError::Io`] if it can't be read, [`WalletError::Key`] if it is far
-/// too large or not text.
-pub fn read_key_file(path: &Path) -> Result<zeroize::Zeroizing<String>, WalletError> {
-    let malformed = |what: &str| WalletError::Key {
-        path: path.to_owned(),
-        source: KeyError::Malformed(what.to_owned()),
-    };
-    let size = fs::metadata(path)
-        .map_err(|error| io_error(path, error))?
-        .len();
-    if size > FILE_BYTES_MAX {
-        return Err(malformed("it is far too large for a key file"));
-    }
-    let bytes = zeroize::Zeroizing::new(fs::read(path).map_err(|error| io_error(path, error))?);
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| malformed("it is not text: convert DER to PEM first"))?;
-    Ok(zeroize::Zeroizing::new(text.to_owned()))
-}
-
-/// Writes a file that only its owner may read: first whole under another name,
-/// then moved into place. Never overwrites.
-///
-/// # Errors
-/// [`WalletError::Io`]; its kind is `AlreadyExists` if the file is there.
-pub fn write_private_file(path: &Path, bytes: &[u8]) -> Result<(), WalletError> {
-    write_new_file(path, bytes, 0o600)
-}
-
-/// Writes a file that everyone may read, whole or not at all. Never overwrites.
-///
-/// # Errors
-/// [`WalletError::Io`]; its kind is `AlreadyExists` if the file is there.
-pub fn write_public_file(path: &Path, bytes: &[u8]) -> Result<(), WalletError> {
-    write_new_file(path, bytes, 0o644)
-}
-
-fn write_new_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), WalletError> {
-    let fail = |error| io_error(path, error);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".pithead-");
-    // From the start, so that a secret is never open to others for a moment.
-    #[cfg(unix)]
-    let permissions = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(mode);
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    #[cfg(not(unix))]
-    let _ = mode;
-    let mut file = builder.tempfile_in(folder).map_err(fail)?;
-    file.write_all(bytes).map_err(fail)?;
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist_noclobber(path)
-        .map_err(|error| fail(error.error))?;
-    // The name itself is durable only once its folder is.
-    #[cfg(unix)]
-    fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(fail)?;
-    Ok(())
-}
-
-fn io_error(path: &Path, source: io::Error) -> WalletError {
-    WalletError::Io {
-        path: path.to_owned(),
-        source,
+            .map_err(|error| KeyFileError::io(&self.folder, error).into())
     }
 }

@@ -1,17 +1,12 @@
-//! What consensus costs: hashing, signatures, a full block, the state tree.
+//! The cost of consensus: hashing, signatures, a full block, the state tree.
 //!
-//! `cargo bench -p pithead-consensus`; docs/benchmarks.md says what came out.
+//! Run it with `cargo bench -p pithead-consensus`. docs/benchmarks.md has results.
 
 #![allow(clippy::unwrap_used)]
-
-#[path = "../tests/common/mod.rs"]
-mod common;
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use common::chain::{Chain, MemoryTree, easy_network};
-use common::{grains, key};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use pithead_consensus::check::{CheckedBlock, check_block};
@@ -19,6 +14,8 @@ use pithead_consensus::connect::connect_block;
 use pithead_consensus::hash::sha256;
 use pithead_consensus::state_tree::update;
 use pithead_consensus::{Account, Address, Hash256, PublicKey, Signature};
+use pithead_testkit::chain::{MemoryTree, SmallChain, easy_network};
+use pithead_testkit::{grains, key};
 use rayon::prelude::*;
 
 fn main() {
@@ -32,19 +29,22 @@ const TRANSACTIONS: usize = 5_000;
 
 #[divan::bench]
 fn header_hash(bencher: Bencher<'_, '_>) {
-    let header = Chain::new(&easy_network(&[], 0)).genesis.block.header;
+    let header = SmallChain::new(&easy_network(&[], 0)).genesis.block.header;
     bencher
         .counter(ItemsCount::new(1u32))
         .bench_local(|| divan::black_box(&header).hash());
 }
 
-/// Messages with good signatures, each another.
-fn signed_messages() -> &'static [(Vec<u8>, Signature, PublicKey)] {
-    static SIGNED: OnceLock<Vec<(Vec<u8>, Signature, PublicKey)>> = OnceLock::new();
+/// A message, its signature, and the key under which it verifies.
+type Signed = (Vec<u8>, Signature, PublicKey);
+
+/// 1,000 different messages with good signatures.
+fn signed_messages() -> &'static [Signed] {
+    static SIGNED: OnceLock<Vec<Signed>> = OnceLock::new();
     SIGNED.get_or_init(|| {
         (0..1_000usize)
             .map(|index| {
-                let signer = key(index % common::KEYS);
+                let signer = key(index % pithead_testkit::KEYS);
                 let message = sha256(&index.to_le_bytes()).repeat(5);
                 let signature = signer.sign(&message);
                 (message, signature, signer.public.clone())
@@ -53,49 +53,47 @@ fn signed_messages() -> &'static [(Vec<u8>, Signature, PublicKey)] {
     })
 }
 
-#[divan::bench(sample_count = 10)]
-fn signatures_one_core(bencher: Bencher<'_, '_>) {
+fn verifies((message, signature, key): &Signed) -> bool {
+    key.verifies(message, signature)
+}
+
+fn bench_signatures(bencher: Bencher<'_, '_>, all_verify: fn(&[Signed]) -> bool) {
     let signed = signed_messages();
     bencher
         .counter(ItemsCount::new(signed.len()))
-        .bench_local(|| {
-            assert!(
-                signed
-                    .iter()
-                    .all(|(message, signature, key)| key.verifies(message, signature))
-            );
-        });
+        .bench_local(|| assert!(all_verify(signed)));
+}
+
+#[divan::bench(sample_count = 10)]
+fn signatures_one_core(bencher: Bencher<'_, '_>) {
+    bench_signatures(bencher, |signed| signed.iter().all(verifies));
 }
 
 #[divan::bench(sample_count = 10)]
 fn signatures_all_cores(bencher: Bencher<'_, '_>) {
-    let signed = signed_messages();
-    bencher
-        .counter(ItemsCount::new(signed.len()))
-        .bench_local(|| {
-            assert!(
-                signed
-                    .par_iter()
-                    .all(|(message, signature, key)| key.verifies(message, signature))
-            );
-        });
+    bench_signatures(bencher, |signed| signed.par_iter().all(verifies));
 }
 
 /// A chain and a block of 5,000 payments on top of it.
-fn full_block() -> &'static (Chain, CheckedBlock) {
-    static BLOCK: OnceLock<(Chain, CheckedBlock)> = OnceLock::new();
+fn full_block() -> &'static (SmallChain, CheckedBlock) {
+    static BLOCK: OnceLock<(SmallChain, CheckedBlock)> = OnceLock::new();
     BLOCK.get_or_init(|| {
-        let allocations: Vec<_> = (0..common::KEYS)
+        let allocations: Vec<_> = (0..pithead_testkit::KEYS)
             .map(|index| (key(index).address, 1_000_000_000_000))
             .collect();
-        let chain = Chain::new(&easy_network(&allocations, 0));
+        let chain = SmallChain::new(&easy_network(&allocations, 0));
         let genesis = chain.genesis.params.genesis_hash;
         let transactions = (0..TRANSACTIONS)
             .map(|index| {
-                let sequence = (index / common::KEYS) as u64;
+                let sequence = (index / pithead_testkit::KEYS) as u64;
                 // Each pays an account of its own.
                 let recipient = Address(sha256(&index.to_le_bytes()));
-                key(index % common::KEYS).pay(&genesis, sequence, 400, &[(recipient, 1_000)])
+                key(index % pithead_testkit::KEYS).pay(
+                    &genesis,
+                    sequence,
+                    400,
+                    &[(recipient, 1_000)],
+                )
             })
             .collect();
         let block = chain.assemble(transactions, key(0).address, 2);
@@ -122,7 +120,7 @@ fn connect_block_of_5000(bencher: Bencher<'_, '_>) {
         .bench_local(|| connect_block(&chain.context(), block, &chain.accounts, &none).unwrap());
 }
 
-/// As for a block whose transactions were all in the mempool.
+/// The case of a block whose transactions were all in the mempool.
 #[divan::bench(sample_count = 10)]
 fn connect_block_of_5000_verified_before(bencher: Bencher<'_, '_>) {
     let (chain, block) = full_block();
@@ -145,8 +143,8 @@ fn account(balance: u64) -> Account {
     }
 }
 
-/// A tree of a million accounts in memory, stale nodes pruned, and the next
-/// version's number.
+/// A tree of a million accounts in memory, without stale nodes, and the number of its
+/// next version.
 fn large_tree() -> &'static (MemoryTree, u64) {
     static TREE: OnceLock<(MemoryTree, u64)> = OnceLock::new();
     TREE.get_or_init(|| {
@@ -167,7 +165,7 @@ fn large_tree() -> &'static (MemoryTree, u64) {
     })
 }
 
-/// 1,000 accounts of a million change, spread evenly; storage not counted.
+/// 1,000 of a million accounts change, spread evenly. Storage does not count.
 #[divan::bench(sample_count = 20)]
 fn state_tree_1000_of_a_million(bencher: Bencher<'_, '_>) {
     let (tree, version) = large_tree();

@@ -11,7 +11,7 @@ use crate::key::PublicKey;
 
 /// The payload of an address: `tagged("pithead/address", modulus)`.
 ///
-/// It does not know its network; [`Address::to_text`] takes the prefix.
+/// An address does not hold its network. [`Address::to_text`] takes the prefix.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(pub [u8; 32]);
 
@@ -20,33 +20,25 @@ pub struct Address(pub [u8; 32]);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AddressPrefix(String);
 
-/// Text that is not an address of the expected network.
+/// A text is not an address of the expected network.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseAddressError {
     /// The prefix is not one that bech32 allows.
     #[error("{found:?} is no address prefix: 1 to 16 lower-case letters or digits")]
-    BadPrefix {
-        /// The prefix found.
-        found: String,
-    },
-    /// Not bech32m, or a typing error.
+    BadPrefix { found: String },
+    /// The text is not bech32m, or its checksum shows a typing error.
     #[error("{found:?} is not an address: {reason}")]
     Malformed {
         /// The text, cut to 100 characters.
         found: String,
-        /// What bech32m objects to.
+        /// The decoder's own words.
         reason: String,
     },
-    /// An address of another network.
+    /// The address belongs to another network.
     #[error(
         "the address belongs to another network: it starts with {found:?}, this network's start with {expected:?}"
     )]
-    WrongNetwork {
-        /// Its prefix.
-        found: String,
-        /// This network's prefix.
-        expected: String,
-    },
+    WrongNetwork { found: String, expected: String },
     /// The payload is not 32 bytes.
     #[error("an address holds 32 bytes, this one {found}")]
     BadLength {
@@ -56,7 +48,7 @@ pub enum ParseAddressError {
 }
 
 impl AddressPrefix {
-    /// Takes a prefix.
+    /// Checks a prefix.
     ///
     /// # Errors
     /// [`ParseAddressError::BadPrefix`] unless it is 1 to 16 lower-case letters
@@ -128,8 +120,8 @@ impl Address {
                 .map_err(|_| ParseAddressError::BadLength {
                     found: payload.len(),
                 })?;
-        // The last character has bits to spare; set ones would give one address
-        // several texts.
+        // The last character has spare bits. If they could be set, one address would
+        // have several texts.
         if address.to_text(prefix) != text.to_ascii_lowercase() {
             return Err(ParseAddressError::Malformed {
                 found: text.chars().take(100).collect(),
@@ -140,8 +132,8 @@ impl Address {
     }
 }
 
-/// What is wrong, in the words of the error that says it: those around it only
-/// tell that something is.
+/// The message of the innermost error, which names the cause. The errors around it
+/// only say that decoding failed.
 fn innermost(error: &CheckedHrpstringError) -> String {
     if let CheckedHrpstringError::Checksum(_) = error {
         return error.to_string();

@@ -19,26 +19,25 @@ pub struct Amount(u64);
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{found} grains is more than there can ever be ({})", Amount::MAX_MONEY.grains())]
 pub struct AmountOutOfRangeError {
-    /// The number found.
     pub found: u128,
 }
 
-/// Text that is not an amount in PIT.
+/// A text is not an amount in PIT.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseAmountError {
-    /// Not digits with at most one decimal point.
+    /// The text is not digits with at most one decimal point.
     #[error("{found:?} is not an amount: write PIT as digits with a decimal point, such as 1.25")]
     Malformed {
         /// The text, cut to 40 characters.
         found: String,
     },
-    /// More than eight decimals.
+    /// The text has more than eight decimals.
     #[error("{found:?} has more than 8 decimals: the smallest unit is 0.00000001 PIT (1 grain)")]
     TooPrecise {
         /// The text, cut to 40 characters.
         found: String,
     },
-    /// More than there can ever be.
+    /// The amount exceeds [`Amount::MAX_MONEY`].
     #[error("{found:?} PIT is more than there can ever be (2,000,000,000 PIT)")]
     OutOfRange {
         /// The text, cut to 40 characters.
@@ -47,9 +46,9 @@ pub enum ParseAmountError {
 }
 
 impl Amount {
-    /// Nothing.
+    /// No money.
     pub const ZERO: Self = Self(0);
-    /// The most money there can be: 2,000,000,000 PIT (protocol §1).
+    /// The limit of every amount and every balance: 2,000,000,000 PIT (protocol §1).
     pub const MAX_MONEY: Self = Self(2_000_000_000 * GRAINS_PER_PIT);
 
     /// An amount of whole grains.

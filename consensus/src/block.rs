@@ -21,7 +21,7 @@ pub const VERSION_ROLL_MASK: u32 = !VERSION_FIXED_MASK;
 /// The 80 bytes that miners hash, in the Bitcoin layout (protocol §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BlockHeader {
-    /// `0x20000000` and the bits that miners roll.
+    /// `0x20000000`, plus the bits that miners roll.
     pub version: u32,
     /// Hash of the parent.
     pub prev: BlockHash,
@@ -42,20 +42,19 @@ pub struct BlockCommitment {
     pub transactions_root: Hash256,
     /// Root of the account state before this block.
     pub state_root: Hash256,
-    /// Who gets the subsidy and the fees.
+    /// The account that earns the subsidy and the fees.
     pub reward_address: Address,
-    /// For the miner to roll.
+    /// Free for the miner to roll, once it has tried all nonces.
     pub extra_nonce: [u8; 8],
 }
 
 /// A block (protocol §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// What is hashed.
     pub header: BlockHeader,
-    /// What the header commits to.
+    /// The header commits to it.
     pub commitment: BlockCommitment,
-    /// What the commitment commits to.
+    /// The commitment commits to them.
     pub transactions: Vec<SignedTransaction>,
 }
 

@@ -1,7 +1,8 @@
-//! Connecting a block to the state of its parent (protocol §5).
+//! Connects a block to the state of its parent (protocol §5).
 //!
-//! The caller loads what the block touches; this decides. Nothing is written:
-//! the change comes back as a value, or the rule that the block breaks does.
+//! The caller loads the accounts that the block touches ([`touched_addresses`]).
+//! [`connect_block`] decides, and returns either the change or the rule that the block
+//! breaks. It writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -18,41 +19,38 @@ use crate::state::{Account, AccountChange, Accounts, StateChange};
 use crate::subsidy::subsidy;
 use crate::transaction::SignedTransaction;
 
-/// What a block earned its miner: subsidy and fees.
+/// The subsidy and the fees of a block, which its miner earns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reward {
-    /// Who is paid.
     pub address: Address,
-    /// How much.
     pub amount: Amount,
 }
 
-/// What connecting needs to know about the chain below the block.
+/// The chain below a block, as far as connecting the block depends on it.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectContext<'a> {
-    /// The network's parameters.
     pub params: &'a ConsensusParams,
-    /// The parent's time, Unix seconds: fixes the subsidy.
+    /// The parent's time, Unix seconds. It fixes the subsidy.
     pub parent_time: u32,
     /// Root of the state after the parent.
     pub state_root: Hash256,
-    /// The reward of the block `reward_maturity` blocks back, if that is not
-    /// the genesis or below. Ignored at maturity 0: the block pays its own.
+    /// The reward of the block `reward_maturity` blocks back; `None` if that is the
+    /// genesis or below. With maturity 0 it is ignored: the block pays out its own.
     pub matured_reward: Option<Reward>,
 }
 
-/// A block that connects, and what it does.
+/// The effect of a block that connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectedBlock {
-    /// The accounts that it changes.
+    /// The accounts that the block changes.
     pub change: StateChange,
-    /// Newly issued by it.
+    /// Money that the block issues.
     pub subsidy: Amount,
-    /// Sum of its fees.
+    /// Sum of the transactions' fees.
     pub fees: Amount,
-    /// What it earned its miner, to be paid `reward_maturity` blocks later.
+    /// The miner's reward, which a block `reward_maturity` blocks later pays out.
     pub reward: Reward,
-    /// What its transition paid out: an earlier block's reward, or its own.
+    /// The reward that this block pays out: an earlier block's, or its own.
     pub paid: Option<Reward>,
 }
 
@@ -68,11 +66,11 @@ pub fn touched_addresses(block: &Block, matured_reward: Option<&Reward>) -> BTre
     addresses
 }
 
-/// Connects a block: checks every contextual rule and computes what changes.
+/// Checks every rule that needs the accounts, and computes what the block changes.
 ///
-/// `verified` holds leaf hashes of transactions whose signatures this process
-/// has checked before on this chain; they are not checked again. That is sound
-/// because a leaf covers the signature and an address commits to its key.
+/// `verified` holds leaf hashes of transactions whose signatures this process has
+/// checked before on this chain. Those signatures are not checked again. That is sound
+/// because a leaf covers the signature, and an address commits to its key.
 ///
 /// # Errors
 /// [`BlockError`], one variant a rule.
@@ -83,7 +81,7 @@ pub fn connect_block(
     verified: &HashSet<Hash256>,
 ) -> Result<ConnectedBlock, BlockError> {
     let commitment = &block.block().commitment;
-    // # Consensus: §4 "root of the account state as it stood before this block".
+    // # Consensus: §4 "root of the state before this block".
     if commitment.state_root != context.state_root {
         return Err(BlockError::StateRootMismatch {
             found: commitment.state_root,
@@ -116,8 +114,8 @@ pub fn connect_block(
         address: commitment.reward_address,
         amount: subsidy.checked_add(fees).ok_or_else(out_of_range)?,
     };
-    // # Consensus: §5 "last, credit the reward … of the block reward_maturity
-    // blocks back (0 = this block's own)".
+    // # Consensus: §5 "Pay out the reward (subsidy + fees) of the block
+    // reward_maturity blocks back to that block's reward address".
     let paid = if context.params.reward_maturity == 0 {
         Some(reward)
     } else {
@@ -137,26 +135,11 @@ pub fn connect_block(
     })
 }
 
-/// Checks a transaction against its sender's account, signature included: what
-/// a mempool needs.
+/// Checks a transaction's signature under the key that it carries. A transaction
+/// without a key is checked under the key on record.
 ///
 /// # Errors
-/// [`TransactionError`], one variant a rule.
-pub fn check_transaction_in_context(
-    params: &ConsensusParams,
-    transaction: &SignedTransaction,
-    account: &Account,
-) -> Result<(), TransactionError> {
-    let body = &transaction.body;
-    check_spendable(body.sequence, body.total(), account)?;
-    check_signature(params, transaction, account.key.as_ref())
-}
-
-/// Checks a transaction's signature under the key that it carries or, if it
-/// carries none, the one on record.
-///
-/// # Errors
-/// [`TransactionError::BadSignature`].
+/// [`TransactionError::BadSignature`] if it does not verify, or if there is no key.
 pub fn check_signature(
     params: &ConsensusParams,
     transaction: &SignedTransaction,
@@ -168,7 +151,7 @@ pub fn check_signature(
         .or(key_on_record)
         .ok_or(TransactionError::BadSignature)?;
     let message = transaction.body.signing_message(&params.genesis_hash);
-    // # Consensus: §3 "the signature verifies under the key on record".
+    // # Consensus: §3 "the signature verifies under the key given or on record".
     if key.verifies(&message, &transaction.signature) {
         Ok(())
     } else {
@@ -181,14 +164,14 @@ fn check_spendable(
     total: Option<Amount>,
     account: &Account,
 ) -> Result<Amount, TransactionError> {
-    // # Consensus: §3 "sequence equals the account's".
+    // # Consensus: §3 "the sequence is the account's".
     if sequence != account.sequence {
         return Err(TransactionError::WrongSequence {
             found: sequence,
             expected: account.sequence,
         });
     }
-    // # Consensus: §3 "balance ≥ amounts + fee".
+    // # Consensus: §3 "the balance covers amounts + fee".
     let needed = total.ok_or(TransactionError::TotalOutOfRange)?;
     account
         .balance
@@ -224,7 +207,7 @@ fn check_signatures(
     }
 }
 
-/// The accounts as the block goes through them.
+/// The accounts while a block is being applied.
 struct Ledger<'a> {
     accounts: &'a Accounts,
     changed: BTreeMap<Address, AccountChange>,
@@ -260,8 +243,8 @@ impl Ledger<'_> {
             .after
     }
 
-    /// Debits the sender, raises its sequence, credits the outputs. Returns the
-    /// key that must have signed; `None` if none is on record.
+    /// Debits the sender, raises its sequence and credits the outputs. Returns the key
+    /// that must have signed; `None` if no key is on record.
     fn apply(&mut self, transaction: &SignedTransaction) -> Result<Option<PublicKey>, LedgerError> {
         let body = &transaction.body;
         let sender = self.account(body.sender);

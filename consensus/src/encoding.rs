@@ -6,7 +6,7 @@ use thiserror::Error;
 use crate::amount::{Amount, AmountOutOfRangeError};
 use crate::key::PublicKeyError;
 
-/// Why bytes are not the encoding of a value (protocol §1).
+/// Some bytes are not the encoding of a value (protocol §1).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// The input ended inside a field.
@@ -30,9 +30,8 @@ pub enum DecodeError {
     BadValue {
         /// Name of the field.
         field: &'static str,
-        /// The value found.
         found: u64,
-        /// What may stand there.
+        /// The values that are allowed.
         expected: &'static str,
     },
     /// A length exceeds its limit.
@@ -40,17 +39,14 @@ pub enum DecodeError {
     OverLimit {
         /// Name of the length.
         field: &'static str,
-        /// The length found.
         found: usize,
-        /// The limit.
         max: usize,
     },
-    /// An amount exceeds all money there can be.
+    /// An amount exceeds [`Amount::MAX_MONEY`].
     #[error("{field}: {error}")]
     AmountOutOfRange {
         /// Name of the field.
         field: &'static str,
-        /// The amount found.
         error: AmountOutOfRangeError,
     },
     /// A public key does not have the form of protocol §2.
@@ -204,9 +200,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a 32-bit count of items of at least `item_bytes` bytes each. No
-    /// count is believed that the rest of the input could not hold, so that it
-    /// may be allocated.
+    /// Reads a 32-bit count of items of at least `item_bytes` bytes each. It refuses
+    /// a count that the rest of the input can't hold, so that the caller may allocate
+    /// that many items.
     pub(crate) fn count(
         &mut self,
         field: &'static str,
@@ -220,7 +216,7 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// Ends the reading.
+    /// Checks that the whole input was read.
     ///
     /// # Errors
     /// [`DecodeError::TrailingBytes`] if anything is left.
@@ -232,8 +228,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Joins parts into an array: the fixed-size encodings are built with it.
-/// Missing bytes stay zero, surplus ones are dropped; callers pass exactly `N`.
+/// Joins parts into an array, for encodings of fixed size. Callers pass exactly `N`
+/// bytes: missing bytes would stay zero, surplus bytes would be dropped.
 pub(crate) fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut out = [0u8; N];
     let bytes = parts.iter().flat_map(|part| part.iter());

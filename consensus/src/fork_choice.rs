@@ -1,27 +1,28 @@
-//! Which of several fully valid chains is the best (protocol §8).
+//! Compares fully valid chains: which one is better (protocol §8).
 
 use std::cmp::Ordering;
 
 use crate::height::Height;
 use crate::target::Work;
 
-/// What the rule looks at, for one chain.
+/// One chain, as far as fork choice depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Height of the highest final block that the chain contains. While a node
-    /// has not reached the last one, those before it tell the right chain.
+    /// Height of the highest final block that the chain contains. A node that has not
+    /// reached the last final block yet still prefers the chain with the most of the
+    /// way to it.
     pub final_height: Height,
     /// Whether the chain contains the highest approved checkpoint.
     pub contains_approved: bool,
     /// Work of the chain.
     pub chain_work: Work,
-    /// Rank of arrival of its last block at this node: lower was earlier.
+    /// When the chain's last block arrived at this node: a lower number is earlier.
     pub arrival: u64,
 }
 
-/// Orders two chains: the greater one is better. In order of weight: contains
-/// more of what is final, contains the highest approved checkpoint, most work,
-/// first seen (protocol §8).
+/// Orders two chains. The greater one is better: it contains the higher final block; if
+/// that is equal, the highest approved checkpoint; then more work; then it was seen
+/// first (protocol §8).
 #[must_use]
 pub fn compare(a: &Candidate, b: &Candidate) -> Ordering {
     a.final_height

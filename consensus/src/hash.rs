@@ -6,7 +6,7 @@ use std::str::FromStr;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-/// SHA-256.
+/// SHA-256 of some bytes.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
@@ -30,7 +30,7 @@ pub fn tagged(tag: &str, bytes: &[u8]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Text that is not a hash.
+/// A text is not a hash.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a hash is 64 hexadecimal digits, found {found:?}")]
 pub struct ParseHashError {
@@ -46,7 +46,7 @@ fn parse(text: &str) -> Result<[u8; 32], ParseHashError> {
     Ok(bytes)
 }
 
-/// A hash shown as plain lower-case hex: roots, address payloads.
+/// A hash that is shown as plain lower-case hex, such as a root.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Hash256(pub [u8; 32]);
 
@@ -95,8 +95,8 @@ impl FromStr for Txid {
     }
 }
 
-/// Identifies a block: SHA-256d of its header, in header byte order. Shown as
-/// byte-reversed hex, so that work shows as leading zeros (protocol §1).
+/// Identifies a block: SHA-256d of its header, in header byte order. It is shown as
+/// byte-reversed hex, so that work appears as leading zeros (protocol §1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BlockHash(pub [u8; 32]);
 

@@ -7,16 +7,16 @@ use std::fmt;
 pub struct Height(pub u64);
 
 impl Height {
-    /// The genesis block's.
+    /// The height of the genesis block.
     pub const GENESIS: Self = Self(0);
 
-    /// The next block's.
+    /// The height of a child.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The height `blocks` further down, unless that is below the genesis.
+    /// The height `blocks` further down; `None` below the genesis.
     #[must_use]
     pub fn checked_sub(self, blocks: u64) -> Option<Self> {
         self.0.checked_sub(blocks).map(Self)

@@ -5,17 +5,17 @@ use std::fmt;
 use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, RsaPublicKeyComponents};
 use thiserror::Error;
 
-/// Bytes of a modulus, and of a signature.
+/// Bytes of a modulus.
 pub const MODULUS_LEN: usize = 256;
 /// Bytes of a signature.
 pub const SIGNATURE_LEN: usize = 256;
 /// The public exponent 65537, big-endian: the only one allowed (protocol §2).
 const EXPONENT: [u8; 3] = [0x01, 0x00, 0x01];
 
-/// Bytes that are not a public key of protocol §2.
+/// Some bytes are not a public key of protocol §2.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PublicKeyError {
-    /// Not 256 bytes.
+    /// The modulus does not have 256 bytes.
     #[error("a public key is a modulus of 256 bytes, found {found}")]
     BadLength {
         /// The number of bytes found.
@@ -35,7 +35,7 @@ pub enum PublicKeyError {
 pub struct PublicKey(Box<[u8; MODULUS_LEN]>);
 
 impl PublicKey {
-    /// Takes a big-endian modulus.
+    /// Checks the form of a big-endian modulus.
     ///
     /// # Errors
     /// [`PublicKeyError`] if its form is not that of protocol §2.
@@ -91,13 +91,13 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// What a signature is for (protocol §2): keeps a payment from being taken for
-/// an approval, and either from being replayed on another chain.
+/// What a signature is for (protocol §2). The domain keeps an approval from passing
+/// for a payment; the genesis hash keeps either from being replayed on another chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigningDomain {
-    /// A transaction body.
+    /// The sender signs a transaction body.
     Transaction,
-    /// A validator's approval of a checkpoint.
+    /// A validator signs an approval of a checkpoint.
     Approval,
 }
 

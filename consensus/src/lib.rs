@@ -1,17 +1,18 @@
 //! Every consensus rule of Pithead, as pure functions.
 //!
-//! Nothing here reads a clock, a disk, a socket or a random number, and nothing
-//! logs: time and context come in as arguments, verdicts go out as values. Each
-//! check cites the section of `docs/protocol.md` that it enforces.
+//! This crate reads no clock, disk, socket or random number, and it logs nothing.
+//! Time and context come in as arguments; verdicts go out as values. Each check
+//! quotes the sentence of `docs/protocol.md` that it enforces.
 //!
-//! Where to start reading: [`block`] and [`transaction`] for what is on the
-//! wire, [`check`] for the rules that need no context, [`connect`] for those
-//! that do, [`difficulty`] and [`subsidy`] for the two schedules, [`approval`]
-//! for checkpoints and what makes them final.
+//! Where to start reading:
+//! - [`block`] and [`transaction`]: the encodings;
+//! - [`check`]: the rules that need no context;
+//! - [`connect`]: the rules that need the accounts;
+//! - [`difficulty`] and [`subsidy`]: the two schedules;
+//! - [`approval`]: validators, checkpoints and finality.
 
 #![forbid(unsafe_code)]
 #![deny(
-    missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,

@@ -26,9 +26,9 @@ pub fn node_hash(left: &Hash256, right: &Hash256) -> Hash256 {
 
 /// Root of the tree over leaf hashes; the empty tree's is SHA-256 of nothing.
 ///
-/// RFC 6962 splits at the largest power of two below the size. Pairing
-/// neighbours level by level and carrying an odd last node up unchanged builds
-/// that very tree.
+/// RFC 6962 splits at the largest power of two below the size. This function pairs
+/// neighbours level by level and carries an odd last node up unchanged. Both ways
+/// build the same tree.
 #[must_use]
 pub fn root(leaves: &[Hash256]) -> Hash256 {
     let mut level = leaves.to_vec();
@@ -58,8 +58,8 @@ pub fn audit_path(leaves: &[Hash256], position: usize) -> Option<Vec<Hash256>> {
     Some(path)
 }
 
-/// Root that a leaf and its audit path lead to in a tree of `size` leaves;
-/// `None` if the path has the wrong length for that place.
+/// The root that a leaf and its audit path lead to, in a tree of `size` leaves. It is
+/// `None` if the path has the wrong length for that position.
 #[must_use]
 pub fn root_of_path(
     leaf: Hash256,

@@ -10,26 +10,26 @@ use crate::key::{MODULUS_LEN, PublicKey};
 /// Bytes of an account's value in the state tree: `balance ‖ sequence`.
 pub const ACCOUNT_VALUE_BYTES: usize = 16;
 
-/// An account. One that never appeared equals the default.
+/// An account. An address that never appeared has the default account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Account {
-    /// What it can spend.
+    /// The money that it can spend.
     pub balance: Amount,
     /// How many transactions it has sent.
     pub sequence: u64,
-    /// Its key, on record since its first transaction; outside the state root,
-    /// since the address commits to it.
+    /// The key, on record since the account's first transaction. It is not part of
+    /// the state root, because the address commits to it.
     pub key: Option<PublicKey>,
 }
 
 impl Account {
-    /// Whether it is as if it had never appeared.
+    /// Whether it equals the account of an address that never appeared.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         self.balance == Amount::ZERO && self.sequence == 0
     }
 
-    /// Its value in the state tree: `balance ‖ sequence` (protocol §5).
+    /// The account's value in the state tree: `balance ‖ sequence` (protocol §5).
     #[must_use]
     pub fn tree_value(&self) -> [u8; ACCOUNT_VALUE_BYTES] {
         concat(&[
@@ -52,7 +52,8 @@ impl Decode for Account {
     fn decode_from(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let balance = reader.amount("balance")?;
         let sequence = reader.u64("sequence")?;
-        // # Consensus: §5 "key on record … implied by sequence > 0".
+        // # Consensus: §5 "An account's key is on record if and only if its
+        // sequence is above 0".
         let key = if sequence > 0 {
             Some(PublicKey::from_modulus(
                 &reader.array::<MODULUS_LEN>("public key")?,
@@ -68,7 +69,7 @@ impl Decode for Account {
     }
 }
 
-/// The accounts that a block touches, loaded beforehand; any other counts as
+/// The accounts that a block touches, loaded beforehand. Any other account counts as
 /// unused.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Accounts(pub BTreeMap<Address, Account>);
@@ -84,9 +85,7 @@ impl Accounts {
 /// An account before and after a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountChange {
-    /// Before.
     pub before: Account,
-    /// After.
     pub after: Account,
 }
 
@@ -111,7 +110,7 @@ impl StateChange {
         }
     }
 
-    /// Applies it to accounts that stand before it.
+    /// Applies the change to the accounts as they were before the block.
     pub fn apply(&self, accounts: &mut Accounts) {
         for (address, change) in &self.0 {
             put(accounts, *address, change.after.clone());
@@ -119,21 +118,19 @@ impl StateChange {
     }
 }
 
-/// What an account was before a block.
+/// An account as it was before a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UndoEntry {
-    /// Whose.
     pub address: Address,
-    /// Its balance.
     pub balance: Amount,
-    /// Its sequence; at 0 no key is on record.
+    /// The sequence. At 0 no key is on record.
     pub sequence: u64,
 }
 
 /// Undoes a block exactly (protocol §5).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UndoRecord {
-    /// The accounts that the block changed, as they were.
+    /// The accounts that the block changed, as they were before it.
     pub entries: Vec<UndoEntry>,
 }
 
@@ -141,8 +138,8 @@ pub struct UndoRecord {
 const UNDO_ENTRY_BYTES: usize = 32 + ACCOUNT_VALUE_BYTES;
 
 impl UndoRecord {
-    /// The account as it was, from what it is now: a key stays on record only
-    /// if the account had sent something before the block.
+    /// The account as it was, made from the account as it is now. The key stays on
+    /// record only if the account had sent a transaction before the block.
     #[must_use]
     pub fn restored(entry: &UndoEntry, now: Account) -> Account {
         Account {
@@ -152,7 +149,7 @@ impl UndoRecord {
         }
     }
 
-    /// Disconnects the block from accounts that stand right after it.
+    /// Disconnects the block from the accounts as they are right after it.
     pub fn disconnect(&self, accounts: &mut Accounts) {
         for entry in &self.entries {
             let now = accounts.get(&entry.address);

@@ -1,10 +1,10 @@
 //! The state tree: a sparse Merkle tree keyed by SHA-256(address) with the
 //! value `balance ‖ sequence` (protocol §5).
 //!
-//! The tree is versioned: each update writes new nodes and names those that it
-//! supersedes, so an older version stays readable until its nodes are pruned,
-//! and a reorganisation goes back by dropping the newer ones. Hashing and node
-//! layout are the `jmt` crate's; nodes are opaque bytes to whoever stores them.
+//! The tree is versioned. Each update writes new nodes and names the nodes that they
+//! supersede. An older version stays readable until its nodes are pruned, and a
+//! reorganisation goes back by dropping the newer versions. The `jmt` crate defines
+//! the hashing and the layout of nodes; storage sees opaque bytes.
 
 use borsh::BorshDeserialize as _;
 use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
@@ -21,13 +21,13 @@ pub const EMPTY_ROOT: Hash256 = Hash256(*b"SPARSE_MERKLE_PLACEHOLDER_HASH__");
 /// Number of an update: 0 holds the allocations, each later one is one higher.
 pub type TreeVersion = u64;
 
-/// Why the tree could not be read: storage failed or its nodes are damaged.
-/// Never a verdict about a block (protocol §11, internal).
+/// The tree could not be read: storage failed, or nodes are damaged. This is never a
+/// verdict about a block (protocol §11, internal).
 #[derive(Debug, Error)]
 #[error("the state tree can't be read: {0}")]
 pub struct StateTreeError(String);
 
-/// Where the nodes are kept.
+/// The place where nodes are kept.
 pub trait NodeSource {
     /// The node stored under a key; `None` if there is none.
     ///
@@ -39,7 +39,7 @@ pub trait NodeSource {
 /// A new version of the tree, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeUpdate {
-    /// Its root: the next block's commitment carries it.
+    /// The root of this version. The next block's commitment carries it.
     pub root: Hash256,
     /// New nodes by key. Keys start with the version, big-endian.
     pub nodes: Vec<(Vec<u8>, Vec<u8>)>,
@@ -49,10 +49,10 @@ pub struct TreeUpdate {
 
 /// Computes version `version` of the tree from the one below it.
 ///
-/// `changes` are the accounts that changed; an account is never removed, since
-/// going back is done by dropping versions.
+/// `changes` are the accounts that changed. No account is ever removed, because a
+/// reorganisation drops whole versions instead.
 ///
-/// Version 0 starts from nothing; any other needs the root of the one below.
+/// Version 0 starts from nothing. Any other version needs the root of the one below.
 /// Without changes the root is copied to the new version.
 ///
 /// # Errors
@@ -67,8 +67,8 @@ pub fn update<'a>(
         .map(|(address, account)| (key_hash(address), Some(account.tree_value().to_vec())));
     let reader = Nodes(source);
     let tree = Sha256Jmt::new(&reader);
-    // The tree underneath would take a missing root for an empty tree and give
-    // a wrong root instead of a storage error.
+    // The `jmt` crate takes a missing root for an empty tree. It would return a
+    // wrong root instead of a storage error.
     if let Some(below) = version.checked_sub(1) {
         tree.get_root_hash(below)
             .map_err(|error| StateTreeError(format!("{error:#}")))?;
@@ -124,7 +124,7 @@ impl<S: NodeSource> TreeReader for Nodes<'_, S> {
         _max_version: u64,
         _key_hash: KeyHash,
     ) -> Result<Option<OwnedValue>, anyhow::Error> {
-        // Updates read nodes only; the values are the account table's.
+        // Updates read nodes only. The values are in the account table.
         Err(anyhow::Error::msg("values are not kept in the tree"))
     }
 

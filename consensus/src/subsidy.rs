@@ -18,14 +18,14 @@ pub fn year(unix_secs: u32) -> i32 {
     OffsetDateTime::from_unix_timestamp(i64::from(unix_secs)).map_or(FIRST_YEAR, |date| date.year())
 }
 
-/// What a block may newly issue, by its parent's time: never by the wall clock
-/// nor by its own time (protocol §6).
+/// The money that a block issues. Its parent's time decides, not the wall clock nor
+/// its own time (protocol §6).
 #[must_use]
 pub fn subsidy(parent_time: u32) -> Amount {
     subsidy_of_year(year(parent_time))
 }
 
-/// What a block whose parent is of this calendar year may newly issue.
+/// The money that a block issues if its parent's time is in this calendar year.
 #[must_use]
 pub fn subsidy_of_year(year: i32) -> Amount {
     let years = year.saturating_sub(FIRST_YEAR).max(0);

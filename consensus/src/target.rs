@@ -7,17 +7,17 @@ use thiserror::Error;
 
 use crate::hash::BlockHash;
 
-/// A 256-bit number that a block hash, read as a little-endian integer, must
-/// not exceed. Never zero.
+/// A 256-bit number, never zero. A block hash, read as a little-endian number, must
+/// not exceed it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(U256);
 
-/// The compact form of a target, as it stands in a header (`bits`): an exponent
-/// byte and a 23-bit mantissa.
+/// The compact form of a target, as a header holds it in `bits`: an exponent byte
+/// and a 23-bit mantissa.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CompactTarget(pub u32);
 
-/// Expected number of hashes: of a block, or of a whole chain.
+/// The expected number of hashes behind a block or a whole chain.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Work(U256);
 
@@ -26,30 +26,16 @@ pub struct Work(U256);
 pub enum CompactTargetError {
     /// The sign bit is set on a mantissa that is not zero.
     #[error("compact target {bits:#010x} is negative")]
-    Negative {
-        /// The compact target.
-        bits: u32,
-    },
-    /// It stands for zero.
+    Negative { bits: u32 },
+    /// The number is zero.
     #[error("compact target {bits:#010x} is zero")]
-    Zero {
-        /// The compact target.
-        bits: u32,
-    },
-    /// It does not fit 256 bits.
+    Zero { bits: u32 },
+    /// The number does not fit 256 bits.
     #[error("compact target {bits:#010x} overflows 256 bits")]
-    Overflow {
-        /// The compact target.
-        bits: u32,
-    },
-    /// Another compact target stands for the same number.
+    Overflow { bits: u32 },
+    /// The number has another compact form, which is the canonical one.
     #[error("compact target {bits:#010x} is not canonical: {canonical:#010x} is")]
-    NotCanonical {
-        /// The compact target.
-        bits: u32,
-        /// The canonical one.
-        canonical: u32,
-    },
+    NotCanonical { bits: u32, canonical: u32 },
 }
 
 impl CompactTarget {
@@ -65,13 +51,14 @@ impl CompactTarget {
         let value = U256::from(mantissa);
         let shifted = if exponent <= 3 {
             let shift = 3u32.saturating_sub(exponent).saturating_mul(8);
-            // Bits shifted out here make the form non-canonical: caught below.
+            // Bits that are shifted out here make the form non-canonical. The check
+            // below catches that.
             Some(value.wrapping_shr(usize::try_from(shift).unwrap_or(usize::MAX)))
         } else {
             let shift = exponent.saturating_sub(3).saturating_mul(8);
             value.checked_shl(usize::try_from(shift).unwrap_or(usize::MAX))
         };
-        // The sign of zero does not count: what is left decides.
+        // A negative zero counts as zero.
         let is_zero = mantissa == 0 || shifted == Some(U256::ZERO);
         if !is_zero && bits & 0x0080_0000 != 0 {
             return Err(CompactTargetError::Negative { bits });
@@ -94,16 +81,16 @@ impl CompactTarget {
 }
 
 impl Target {
-    /// 2^256 − 1: every hash meets it.
+    /// 2^256 − 1, which every hash meets.
     pub const MAX: Self = Self(U256::MAX);
 
-    /// A target, unless `number` is zero.
+    /// The target with this number; `None` if the number is zero.
     #[must_use]
     pub fn new(number: U256) -> Option<Self> {
         (number != U256::ZERO).then_some(Self(number))
     }
 
-    /// The number.
+    /// The target as a number.
     #[must_use]
     pub fn number(self) -> U256 {
         self.0
@@ -121,7 +108,7 @@ impl Target {
         self.0.to_le_bytes()
     }
 
-    /// The compact form; it keeps the 15 to 23 leading bits and drops the rest.
+    /// The compact form. It keeps the 15 to 23 leading bits and drops the rest.
     #[must_use]
     pub fn to_compact(self) -> CompactTarget {
         let bytes = self.0.bit_len().div_ceil(8);
@@ -132,7 +119,7 @@ impl Target {
             let shift = bytes.saturating_sub(3).saturating_mul(8);
             self.0.wrapping_shr(shift)
         };
-        // At most 24 bits are left; both conversions hold.
+        // At most 24 bits are left, so both conversions hold.
         let mantissa = mantissa.saturating_to::<u32>();
         let exponent = u32::try_from(bytes).unwrap_or(33);
         let (mantissa, exponent) = if mantissa & 0x0080_0000 == 0 {
@@ -160,16 +147,16 @@ impl Target {
 }
 
 impl Work {
-    /// No work: the genesis block's.
+    /// No work, as of the genesis block.
     pub const ZERO: Self = Self(U256::ZERO);
 
-    /// The sum; chains can't reach 2^256, where it would stay.
+    /// The sum. It would stop at 2^256 − 1, which no chain can reach.
     #[must_use]
     pub fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// The difference, zero at the least.
+    /// The difference, or zero if it would be negative.
     #[must_use]
     pub fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -187,7 +174,7 @@ impl Work {
         self.0.to_be_bytes()
     }
 
-    /// The target whose work this is, as near as integers allow.
+    /// The target that has this work, as near as integers allow.
     #[must_use]
     pub fn to_target(self) -> Target {
         let numerator = U512::from(1u8).wrapping_shl(256);
@@ -198,7 +185,7 @@ impl Work {
         Target::new(quotient.saturating_to::<U256>()).unwrap_or(Target(U256::from(1u8)))
     }
 
-    /// Approximation for display.
+    /// An approximation, for display.
     #[must_use]
     pub fn to_f64(self) -> f64 {
         f64::from(self.0)
@@ -206,7 +193,7 @@ impl Work {
 }
 
 impl fmt::Display for Target {
-    /// Big-endian hex: compares by eye with a block hash.
+    /// Big-endian hex, which the eye can compare with a block hash.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0.to_be_bytes::<32>()))
     }

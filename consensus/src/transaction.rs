@@ -26,33 +26,30 @@ pub const OUTPUT_BYTES: usize = 32 + 8;
 /// One payment within a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Output {
-    /// Who is paid.
     pub recipient: Address,
-    /// How much; at least one grain.
+    /// At least one grain.
     pub amount: Amount,
 }
 
 /// What the sender signs: a transfer (protocol §3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TransactionBody {
-    /// Who pays.
     pub sender: Address,
     /// The sender's transaction counter.
     pub sequence: u64,
-    /// Paid to the block's reward address.
+    /// The miner of the block earns it.
     pub fee: Amount,
     /// The payments, 1 to 255.
     pub outputs: Vec<Output>,
-    /// Free data, at most 1,024 bytes.
+    /// Any data, at most 1,024 bytes.
     pub data: Vec<u8>,
 }
 
 /// A transfer with its signature and, the first time, the sender's key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SignedTransaction {
-    /// What is signed.
     pub body: TransactionBody,
-    /// The sender's key: present if and only if the sequence is 0.
+    /// The sender's key, present if and only if the sequence is 0.
     pub key: Option<PublicKey>,
     /// Signature of [`TransactionBody::signing_message`].
     pub signature: Signature,
@@ -65,13 +62,13 @@ impl TransactionBody {
         SigningDomain::Transaction.message(genesis_hash, &self.encode())
     }
 
-    /// SHA-256 of the signed message: it leaves out the randomised signature.
+    /// SHA-256 of the signed message, without the randomised signature.
     #[must_use]
     pub fn txid(&self, genesis_hash: &BlockHash) -> Txid {
         Txid(sha256(&self.signing_message(genesis_hash)))
     }
 
-    /// Sum of the outputs and the fee; `None` above all money there can be.
+    /// Sum of the outputs and the fee; `None` above [`Amount::MAX_MONEY`].
     #[must_use]
     pub fn total(&self) -> Option<Amount> {
         let amounts = self.outputs.iter().map(|output| output.amount);
@@ -92,14 +89,14 @@ impl TransactionBody {
 }
 
 impl SignedTransaction {
-    /// Identifies the transaction on the chain with this genesis.
+    /// The txid of the transaction on the chain with this genesis.
     #[must_use]
     pub fn txid(&self, genesis_hash: &BlockHash) -> Txid {
         self.body.txid(genesis_hash)
     }
 
-    /// Its leaf in the transactions root: unlike the txid it covers the
-    /// signature (protocol §4).
+    /// The transaction's leaf in the transactions root. Unlike the txid it covers
+    /// the signature (protocol §4).
     #[must_use]
     pub fn leaf_hash(&self) -> Hash256 {
         merkle::leaf_hash(&self.encode())
@@ -126,8 +123,8 @@ impl Encode for TransactionBody {
         out.extend_from_slice(&self.sender.0);
         out.extend_from_slice(&self.sequence.to_le_bytes());
         out.extend_from_slice(&self.fee.grains().to_le_bytes());
-        // Bodies beyond the limits can be built but not decoded: their counts
-        // saturate instead of wrapping round to something else.
+        // A body beyond the limits can be built, but not decoded: its counts saturate
+        // instead of wrapping round to a valid value.
         let outputs = u16::try_from(self.outputs.len()).unwrap_or(u16::MAX);
         out.extend_from_slice(&outputs.to_le_bytes());
         for output in &self.outputs {
@@ -148,7 +145,7 @@ impl Decode for TransactionBody {
         let sequence = reader.u64("sequence")?;
         let fee = reader.amount("fee")?;
         let count = within("output count", reader.u16("output count")?, MAX_OUTPUTS)?;
-        // No more room is made than what is left of the input can fill.
+        // Reserves no more room than the rest of the input can fill.
         let room = reader.left().checked_div(OUTPUT_BYTES).unwrap_or(0);
         let mut outputs = Vec::with_capacity(count.min(room));
         for _ in 0..count {
@@ -208,7 +205,7 @@ impl Decode for SignedTransaction {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        // # Consensus: §3 "encoded size ≤ 16,384 bytes".
+        // # Consensus: §3 "signed transaction at most 16,384 bytes".
         if bytes.len() > MAX_TRANSACTION_BYTES {
             return Err(DecodeError::OverLimit {
                 field: "transaction size",

@@ -1,5 +1,5 @@
-//! Logs: for people or as JSON lines, on standard error, with a filter that
-//! can be changed while the node runs.
+//! The log: for people or as JSON lines, on standard error, with a filter that can be changed while
+//! the node runs.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -11,11 +11,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt as log_fmt, reload};
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines for people, with colours on a terminal.
     #[default]
     Human,
     /// One JSON object a line.
@@ -28,18 +28,17 @@ pub enum LogError {
     /// The filter is malformed.
     #[error("log filter {filter:?}: {reason}")]
     BadFilter {
-        /// The filter.
+        /// The beginning of the filter.
         filter: String,
-        /// What is wrong with it.
         reason: String,
     },
-    /// Logging was set up before, or is gone.
+    /// The process logs already, or its log was closed.
     #[error("logging: {0}")]
     Setup(String),
 }
 
-/// The crates that the program consists of, besides its own. A filter that names
-/// `pithead_node` means them too: a user knows the program, not its parts.
+/// The crates of the program besides `pithead_node`. A filter that names `pithead_node` means them,
+/// too: a user knows the program, not its parts.
 const PARTS: [&str; 4] = [
     "pithead_core",
     "pithead_engine",
@@ -47,7 +46,7 @@ const PARTS: [&str; 4] = [
     "pithead_rpc",
 ];
 
-/// What is told of the gossip library, unless the filter says so itself.
+/// Keeps the warnings of the gossip library out of the log, unless the filter names libp2p.
 const GOSSIP_ERRORS: &str = "libp2p_gossipsub=error";
 
 type SetFilter = dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync;
@@ -112,8 +111,9 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
     parse(filter).map(drop)
 }
 
-/// The filter with a copy of each directive on `pithead_node` for every other crate of the
-/// program. A crate that the filter names itself keeps the level that it names.
+/// The filter with a copy of each directive on `pithead_node` for every other crate of the program.
+/// A crate that the filter names itself keeps its own level. Example: `info,pithead_node=debug`
+/// becomes `info,pithead_node=debug,pithead_core=debug,` and so on.
 fn with_parts(filter: &str) -> String {
     let mut directives: Vec<String> = filter.split(',').map(str::to_owned).collect();
     for directive in filter.split(',') {
@@ -136,8 +136,8 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
             filter: filter.chars().take(200).collect(),
             reason: error.to_string(),
         })?;
-    // It warns of every message that is told again, which is what asking peers for
-    // approvals leads to.
+    // The gossip library warns of every message that comes again. That is normal here: when a node
+    // asks its peers for approvals, it gets some of them again.
     match (filter.contains("libp2p"), GOSSIP_ERRORS.parse()) {
         (false, Ok(directive)) => Ok(parsed.add_directive(directive)),
         _ => Ok(parsed),

@@ -1,58 +1,57 @@
-//! Hundreds of Pithead nodes in one process, under a virtual clock and a seeded
-//! network.
+//! A simulation of hundreds of Pithead nodes in one process, under a virtual clock and on
+//! a seeded network.
 //!
-//! The nodes are the real core ([`pithead_core::node::Node`]) on the real store in
-//! memory; what is simulated is what is around them: sockets, clocks, disks that
-//! lose their last write, miners, peers that lie. The same [`Settings`] run the
-//! same way to the last event, on any machine.
+//! The nodes are the real node core ([`pithead_core::node::Node`]) on the real store in
+//! memory. What surrounds a node is simulated: sockets, clocks, disks that lose their last
+//! write, miners, and peers that lie. A run follows from its [`SimSettings`] alone, down to
+//! the last event and on any machine.
 //!
-//! Where to start reading: `world` takes what is going to happen from its `schedule`
-//! and `shell` hands it to the nodes; `network` moves messages; `checks` says what must
-//! hold, `finality` what must hold of votes; `ledger` and `rules` are what the
-//! simulation knows by itself; `deceit`, `liars` and `false_witness` are who lies.
+//! Where to start reading: `world` holds the state of a run, `setup` makes it and `run`
+//! drives it. `shell` stands between a node's core and the rest. `weather` is what happens
+//! to the nodes, `liars` is how some of them lie, `checks` is what must hold nevertheless,
+//! and `model` is what the simulation compares the nodes with.
+
+mod rng;
+mod scenario;
+mod settings;
+mod violation;
+
+mod model;
+
+mod events;
+mod genesis;
+mod nodes;
+mod world;
 
 mod checks;
-mod deceit;
-mod dice;
-mod digest;
-mod false_witness;
-mod faults;
-mod finality;
-mod geography;
-mod keys;
-mod ledger;
 mod liars;
-mod measure;
-mod member;
-mod mining;
-mod network;
-mod network_genesis;
-mod plot;
-mod record;
-mod report;
-mod rules;
-mod schedule;
-mod settings;
 mod shell;
-mod store;
-mod wallets;
-mod world;
+mod weather;
+
+mod report;
+mod run;
+mod setup;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use plot::svg;
-pub use report::{Moment, Percentiles, Report, TrafficReport};
-pub use settings::{Deceit, Plant, Scenario, Settings};
-pub use world::{RunError, Simulation, Violation};
+pub use model::monitor::TimelinePoint;
+pub use report::plot::svg;
+pub use report::summary::{Percentiles, Report, TrafficReport};
+pub use scenario::Scenario;
+pub use settings::{Deceit, InjectedFault, SimSettings};
+pub use violation::{RunError, Violation};
+
+use world::Simulation;
 
 /// Runs a network to its end.
 ///
 /// # Errors
-/// [`RunError::Violation`]: the first fault that was found, a panic of a node
-/// included; otherwise the settings make no network.
-pub fn run(settings: Settings) -> Result<Report, RunError> {
+/// [`RunError::Violation`] with the first fault that the run has found; a panic of a node
+/// is one, too. [`RunError::Settings`] and [`RunError::Genesis`] if the settings make no
+/// network.
+pub fn run(settings: SimSettings) -> Result<Report, RunError> {
     let mut simulation = Simulation::new(settings)?;
-    // Nothing is used after a panic but the clock.
+    // After a panic only the clock is read, so it does not matter what state it left.
     match catch_unwind(AssertUnwindSafe(|| simulation.run())) {
         Ok(outcome) => Ok(outcome?),
         Err(panic) => {

@@ -1,4 +1,7 @@
-//! `pithead-sim`: runs a simulated network and prints what came of it.
+//! The command `pithead-sim`: runs a simulated network and prints its results.
+//!
+//! It turns the command line into settings and a report into text; all else is in the
+//! library. Start reading at [`main`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,95 +9,96 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use pithead_sim::{Deceit, Plant, RunError, Scenario, Settings, run, svg};
+use pithead_sim::{Deceit, InjectedFault, Report, RunError, Scenario, SimSettings, run, svg};
 
-/// Runs hundreds of Pithead nodes under a virtual clock and a seeded network,
-/// checks what must hold, and prints figures.
+/// Runs hundreds of Pithead nodes under a virtual clock and on a seeded network, checks
+/// what must hold, and prints the results.
 #[derive(Debug, Parser)]
 #[command(name = "pithead-sim", version)]
-struct Arguments {
-    /// How many nodes.
+struct SimArguments {
+    /// Number of nodes.
     #[arg(long, default_value_t = 200)]
     nodes: usize,
-    /// Virtual hours.
+    /// Length of the run in virtual hours.
     #[arg(long, default_value_t = 6.0)]
     hours: f64,
-    /// Virtual seconds, instead of hours.
+    /// Length of the run in virtual seconds, instead of --hours.
     #[arg(long, conflicts_with = "hours")]
     secs: Option<u64>,
-    /// The run's seed; drawn from the clock if it is not given.
+    /// Seed of the run; without it, the current time is the seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// What happens to the nodes.
+    /// Kind of trouble that the nodes meet.
     #[arg(long, value_enum, default_value_t = Scenario::Calm)]
     scenario: Scenario,
-    /// Seconds between blocks; the main network's by default.
+    /// Target time between two blocks; by default that of the main network.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     interval: u32,
-    /// Connections that each node makes.
+    /// Number of outbound connections that each node keeps up.
     #[arg(long, default_value_t = 4)]
     dials: usize,
-    /// Nodes that mine; an eighth of all, at most 25, by default.
+    /// Number of nodes that mine; by default an eighth of all, but at least 2 and at most
+    /// 25.
     #[arg(long)]
     miners: Option<usize>,
     /// Payments an hour in the whole network.
     #[arg(long, default_value_t = 60.0)]
     payments: f64,
-    /// Blocks below which no two nodes may disagree.
+    /// Depth at which the chains of all honest nodes must agree.
     #[arg(long, default_value_t = 12, value_name = "BLOCKS")]
     agreed_depth: u64,
-    /// Validators: the first nodes, 25 at most.
+    /// Number of validators, at most 25; they run on the first nodes.
     #[arg(long, default_value_t = 0)]
     validators: usize,
-    /// The first of them vote for every checkpoint of every branch.
+    /// Number of validators that lie, the first ones: they vote on every branch.
     #[arg(long, default_value_t = 0)]
     equivocators: usize,
-    /// How they lie; by default each as the seed has it.
+    /// Way in which the lying validators lie; by default drawn for each of them.
     #[arg(long, value_enum)]
     deceit: Option<Deceit>,
-    /// Draws their number for each seed instead, up to that of --equivocators.
+    /// Takes the number of lying validators from the seed, at most --equivocators.
     #[arg(long)]
     draw_equivocators: bool,
-    /// The last of them do not vote for a while.
+    /// Number of validators that do not vote for a while, the last ones.
     #[arg(long, default_value_t = 0)]
     silent: usize,
-    /// From when on those do not vote, virtual seconds.
+    /// When the silent validators stop voting, in virtual seconds.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     silent_from: u64,
-    /// When they come back; half of the time by default.
+    /// When the silent validators vote again; by default after half of the run.
     #[arg(long, value_name = "SECONDS")]
     silent_until: Option<u64>,
-    /// Instead of two short splits, where there are any, one that may last for half of
-    /// the time.
+    /// In scenarios with splits: one long split, up to half of the run, instead of two
+    /// short ones.
     #[arg(long)]
     long_splits: bool,
-    /// Every how many blocks there is a checkpoint.
+    /// Number of blocks from one checkpoint to the next.
     #[arg(long, default_value_t = 10, value_name = "BLOCKS")]
     checkpoint_interval: u32,
-    /// Runs so many seeds, from --seed on, and prints one line for all of them.
+    /// Number of runs, with consecutive seeds; prints one line for all of them.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Writes a plot.
+    /// Writes a plot of the run to this file, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Prints JSON instead of a table.
+    /// Prints the results as JSON instead of a table.
     #[arg(long)]
     json: bool,
-    /// Plants a fault, which the simulation has to find.
+    /// Injects a fault, which the simulation has to find.
     #[arg(long, value_enum, hide = true)]
-    plant: Option<Plant>,
+    plant: Option<InjectedFault>,
 }
 
-impl Arguments {
-    fn settings(&self, seed: u64) -> Settings {
+impl SimArguments {
+    fn settings(&self, seed: u64) -> SimSettings {
         let secs = self.secs.unwrap_or((self.hours * 3_600.0) as u64);
         let equivocators = if self.draw_equivocators {
             usize::try_from(seed).unwrap_or_default() % (self.equivocators + 1)
         } else {
             self.equivocators
         };
-        let defaults = Settings::new(seed, self.nodes, secs, self.scenario);
-        Settings {
+        let defaults = SimSettings::new(seed, self.nodes, secs, self.scenario);
+        SimSettings {
             interval_secs: self.interval,
             dials: self.dials,
             miners: self.miners.unwrap_or(defaults.miners),
@@ -110,29 +114,42 @@ impl Arguments {
             ),
             long_splits: self.long_splits,
             checkpoint_interval: self.checkpoint_interval,
-            plant: self.plant,
+            fault: self.plant,
             ..defaults
         }
     }
 }
 
 fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+    let arguments = SimArguments::parse();
     let clock = SystemTime::now().duration_since(UNIX_EPOCH);
     let drawn = clock.map_or(0, |since| since.as_micros() as u64);
     let seed = arguments.seed.unwrap_or(drawn);
     if arguments.seeds > 1 {
-        return run_many(&arguments, seed);
+        run_many(&arguments, seed)
+    } else {
+        run_one(&arguments, seed)
     }
-    let started = Instant::now();
-    eprintln!("{}", arguments.settings(seed).command());
-    let report = match run(arguments.settings(seed)) {
-        Ok(report) => report,
+}
+
+/// Runs one network. Its command is printed before, so that even a run that hangs can be
+/// repeated. Returns `None` after a violation, which is printed.
+fn run_and_print_violation(settings: SimSettings) -> Result<Option<Report>> {
+    eprintln!("{}", settings.command());
+    match run(settings) {
+        Ok(report) => Ok(Some(report)),
         Err(RunError::Violation(violation)) => {
             eprintln!("FOUND: {violation}");
-            return Ok(ExitCode::FAILURE);
+            Ok(None)
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn run_one(arguments: &SimArguments, seed: u64) -> Result<ExitCode> {
+    let started = Instant::now();
+    let Some(report) = run_and_print_violation(arguments.settings(seed))? else {
+        return Ok(ExitCode::FAILURE);
     };
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -142,35 +159,26 @@ fn main() -> Result<ExitCode> {
     eprintln!("{:.1} s", started.elapsed().as_secs_f64());
     if let Some(path) = &arguments.svg {
         std::fs::write(path, svg(&report))
-            .with_context(|| format!("writing {}", path.display()))?;
+            .with_context(|| format!("writing the plot to {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs many seeds; the first fault ends it.
-fn run_many(arguments: &Arguments, first: u64) -> Result<ExitCode> {
+/// Runs many seeds, up to the first violation.
+fn run_many(arguments: &SimArguments, first: u64) -> Result<ExitCode> {
     let started = Instant::now();
     let (mut blocks, mut final_blocks, mut conflicts) = (0, 0, 0);
     let (mut lies, mut pairs, mut crashes) = (0, 0, 0);
     for seed in first..first.saturating_add(arguments.seeds) {
-        let settings = arguments.settings(seed);
-        // Before the run: it may never end.
-        eprintln!("{}", settings.command());
-        match run(settings) {
-            Ok(report) => {
-                blocks += report.blocks_found;
-                conflicts += u64::from(report.finality_conflicts > 0);
-                lies += report.double_votes;
-                pairs += report.contradictions;
-                crashes += report.crashes;
-                final_blocks += report.final_height;
-            }
-            Err(RunError::Violation(violation)) => {
-                eprintln!("FOUND: {violation}");
-                return Ok(ExitCode::FAILURE);
-            }
-            Err(error) => return Err(error.into()),
-        }
+        let Some(report) = run_and_print_violation(arguments.settings(seed))? else {
+            return Ok(ExitCode::FAILURE);
+        };
+        blocks += report.blocks_found;
+        conflicts += u64::from(report.finality_conflicts > 0);
+        lies += report.double_votes;
+        pairs += report.contradictions;
+        crashes += report.crashes;
+        final_blocks += report.final_height;
     }
     println!(
         "{} runs, {blocks} blocks, {final_blocks} final, {crashes} crashes, {lies} votes by liars, {pairs} pairs of them that break a rule: \

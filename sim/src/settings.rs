@@ -1,50 +1,61 @@
-//! What a run is made of: its size, its seed and its weather.
+//! The settings of a run: everything that, together with the code, decides what
+//! happens in it.
+//!
+//! Settings know nothing of nodes or of the network. Start reading at [`SimSettings`].
 
 use serde::Serialize;
 
-/// Everything that decides a run: the same settings run the same way.
+use crate::scenario::Scenario;
+
+/// Everything that decides a run. The same settings give the same run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Settings {
-    /// Where all chance comes from.
+pub struct SimSettings {
+    /// The seed of every random choice.
     pub seed: u64,
-    /// How many nodes.
+    /// How many nodes the network has.
     pub nodes: usize,
-    /// Virtual seconds of mining; some minutes of settling follow.
+    /// Virtual seconds with mining. Some minutes follow in which the network settles.
     pub secs: u64,
-    /// What happens to them.
+    /// The kind of trouble that the nodes meet.
     pub scenario: Scenario,
-    /// Intended seconds between blocks.
+    /// Target seconds between two blocks.
     pub interval_secs: u32,
-    /// Connections that each node makes; it takes as many again on average.
+    /// Outbound connections that each node keeps up. On average it accepts as many
+    /// inbound ones.
     pub dials: usize,
-    /// Nodes that mine.
+    /// How many nodes mine.
     pub miners: usize,
     /// Payments an hour in the whole network.
     pub payments_per_hour: f64,
-    /// Blocks below which no two nodes may disagree, once healed.
+    /// How many blocks deep the best chains of all honest nodes must agree, while the
+    /// network is whole.
     pub agreed_depth: u64,
-    /// The first nodes are so many validators, 25 at most; 0: no finality.
+    /// How many validators there are, at most 25. They run on the first nodes. With 0
+    /// the network has no finality.
     pub validators: usize,
-    /// The first of them vote for every checkpoint of every branch.
+    /// How many validators lie: the first ones. They vote for checkpoints on every
+    /// branch.
     pub equivocators: usize,
-    /// How those lie; each as the seed has it if `None`.
+    /// How the lying validators lie; `None` draws it for each of them from the seed.
     pub deceit: Option<Deceit>,
-    /// The last of them do not vote for a while.
+    /// How many validators do not vote for a while: the last ones.
     pub silent: usize,
-    /// From when until when those do not vote, virtual seconds.
+    /// The span in which those do not vote, virtual seconds from the start.
     pub silence_secs: (u64, u64),
-    /// Where there are splits: one that may last for half of the run, into two or
-    /// three parts, perhaps deaf in one direction only.
+    /// Whether a run with splits has one long split instead of two short ones. It lasts
+    /// up to half of the run, makes two or three parts, and sometimes lets messages
+    /// through in one direction.
     pub long_splits: bool,
-    /// Every how many blocks there is a checkpoint.
+    /// Blocks from one checkpoint to the next.
     pub checkpoint_interval: u32,
-    /// A fault to be found.
-    pub plant: Option<Plant>,
+    /// A fault that is injected on purpose, for the simulation to find.
+    #[serde(rename = "plant")]
+    pub fault: Option<InjectedFault>,
 }
 
-impl Settings {
-    /// A run with the defaults for the rest; blocks come as on the main
-    /// network, one every ten seconds.
+impl SimSettings {
+    /// A run without validators, with a block every ten seconds as on the main network,
+    /// and with defaults for all the rest.
     #[must_use]
     pub fn new(seed: u64, nodes: usize, secs: u64, scenario: Scenario) -> Self {
         Self {
@@ -64,21 +75,22 @@ impl Settings {
             silence_secs: (0, secs / 2),
             long_splits: false,
             checkpoint_interval: 10,
-            plant: None,
+            fault: None,
         }
     }
 
-    /// The command that runs the same again.
+    /// The shell command that repeats this run.
     #[must_use]
     pub fn command(&self) -> String {
+        let in_node = self.fault.is_some_and(InjectedFault::is_in_node);
+        let features = if in_node {
+            " --features fault-injection"
+        } else {
+            ""
+        };
         let mut command = format!(
-            "cargo run -p pithead-sim --release{} -- --seed {} --nodes {} --secs {} --scenario {} \
+            "cargo run -p pithead-sim --release{features} -- --seed {} --nodes {} --secs {} --scenario {} \
              --interval {} --dials {} --miners {} --payments {} --agreed-depth {}",
-            if self.plant.is_some_and(Plant::is_in_node) {
-                " --features fault-injection"
-            } else {
-                ""
-            },
             self.seed,
             self.nodes,
             self.secs,
@@ -102,161 +114,83 @@ impl Settings {
             );
         }
         if let Some(deceit) = self.deceit {
-            command += &format!(" --deceit {}", name(&deceit));
+            command += &format!(" --deceit {}", argument_name(&deceit));
         }
         if self.long_splits {
             command += " --long-splits";
         }
-        if let Some(plant) = self.plant {
-            command += &format!(" --plant {}", name(&plant));
+        if let Some(fault) = self.fault {
+            command += &format!(" --plant {}", argument_name(&fault));
         }
         command
     }
 
-    /// Approvals that make a certificate: four fifths, as 20 of 25.
+    /// How many approvals make a certificate: four fifths of the validators, rounded
+    /// up, which is 20 of 25.
     #[must_use]
     pub fn quorum(&self) -> usize {
         (self.validators * 4).div_ceil(5)
     }
+
+    /// How many validators any two quorums have in common: with 25 validators, 15.
+    /// Certificates can conflict only if at least this many validators lie.
+    #[must_use]
+    pub(crate) fn quorum_overlap(&self) -> usize {
+        (2 * self.quorum()).saturating_sub(self.validators)
+    }
 }
 
-/// What happens to the nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scenario {
-    /// Distance and rates only.
-    Calm,
-    /// Clocks far apart, loss, crashes, slow peers, peers that come and go,
-    /// peers that lie.
-    Rough,
-    /// As calm, and twice the network is split in two and heals.
-    Partition,
-    /// All of that.
-    Storm,
+/// The name of a value on the command line.
+fn argument_name(value: &impl clap::ValueEnum) -> String {
+    let possible = value.to_possible_value();
+    possible.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// How a validator lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deceit {
-    /// It votes for every checkpoint of every branch, and tells all.
+    /// It votes for every checkpoint of every branch, and shows each vote to all nodes.
     EveryBranch,
-    /// The same, but tells of a branch only those who are on it.
+    /// It votes for every branch, but shows a vote only to the nodes on that branch.
     TwoFaces,
-    /// Some of its votes go from the genesis, around all that it voted before.
+    /// It gives some votes the genesis as source, so that they surround its earlier
+    /// votes.
     Surround,
-    /// Its votes go from checkpoints far below.
+    /// It gives its votes sources far below the latest approved checkpoint.
     StaleSource,
-    /// It votes for every branch, and lets its votes out much later.
+    /// It votes for every branch, and publishes each vote only after a long wait.
     HoldBack,
 }
 
-/// A fault planted on purpose: the simulation has to find it.
+/// A fault that a run injects on purpose, to show that the simulation finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Plant {
-    /// The node does not compare a block's state root (needs the feature
-    /// `fault-injection`).
+pub enum InjectedFault {
+    /// The node does not compare a block's state root. It needs a build with the
+    /// feature `fault-injection`.
     SkipStateRoot,
-    /// Gossip is forwarded before its verdict.
+    /// The node forwards gossip before its own verdict on it.
     ForwardUnjudged,
-    /// A crash leaves half of the last commit behind.
+    /// A crash leaves half of the last commit on disk.
     TornCommit,
-    /// A reorganisation does not bring old balances back.
+    /// A reorganisation does not restore the earlier balances.
     KeepUndone,
-    /// A vote leaves before it is on record (§9 without rule 4).
+    /// A validator sends a vote before it has recorded it, against rule 4 of §9.
     SignFirst,
-    /// Votes are not durable: a crash loses the last ones (§9 without rule 4).
+    /// A validator's record is not durable: a crash loses its last votes, against
+    /// rule 4 of §9.
     ForgetVotes,
-    /// A validator may surround its earlier votes (§9 without rule 2; needs the
-    /// feature `fault-injection`).
+    /// A validator may cast a vote that surrounds an earlier one, against rule 2 of §9.
+    /// It needs a build with the feature `fault-injection`.
     AllowSurround,
 }
 
-impl Plant {
-    /// Whether the fault sits in the node itself, which takes a build of its own.
+impl InjectedFault {
+    /// Whether the fault is in the node's own code, and so needs a build with the
+    /// feature `fault-injection`.
     #[must_use]
     pub fn is_in_node(self) -> bool {
         matches!(self, Self::SkipStateRoot | Self::AllowSurround)
-    }
-}
-
-/// The name of a value on the command line.
-fn name(value: &impl clap::ValueEnum) -> String {
-    let possible = value.to_possible_value();
-    possible.map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-/// The numbers of a scenario.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Weather {
-    /// Probability that a gossip message gets lost.
-    pub(crate) gossip_loss: f64,
-    /// Probability that a request or its answer gets lost.
-    pub(crate) request_loss: f64,
-    /// How far clocks are off at most, seconds.
-    pub(crate) skew_secs_max: i64,
-    /// Mean seconds between two crashes of one node; infinite: none.
-    pub(crate) crash_secs: f64,
-    /// Mean seconds after which a node drops a connection of its own.
-    pub(crate) churn_secs: f64,
-    /// Part of the nodes that answer late.
-    pub(crate) slow_part: f64,
-    /// Part of the nodes that lie.
-    pub(crate) liar_part: f64,
-    /// Part of the approvals that come late.
-    pub(crate) late_approvals: f64,
-    /// How often the network is split.
-    pub(crate) partitions: u32,
-}
-
-impl Scenario {
-    pub(crate) fn weather(self, max_future_secs: u32) -> Weather {
-        let calm = Weather {
-            gossip_loss: 0.0,
-            request_loss: 0.0,
-            skew_secs_max: 1,
-            crash_secs: f64::INFINITY,
-            churn_secs: f64::INFINITY,
-            slow_part: 0.0,
-            liar_part: 0.0,
-            late_approvals: 0.0,
-            partitions: 0,
-        };
-        let rough = Weather {
-            gossip_loss: 0.02,
-            request_loss: 0.002,
-            // Two clocks are apart by what the rules allow a block to be ahead.
-            skew_secs_max: i64::from(max_future_secs / 2),
-            crash_secs: 5_400.0,
-            churn_secs: 1_800.0,
-            slow_part: 0.05,
-            liar_part: 0.05,
-            late_approvals: 0.02,
-            partitions: 0,
-        };
-        match self {
-            Self::Calm => calm,
-            Self::Rough => rough,
-            Self::Partition => Weather {
-                partitions: 2,
-                ..calm
-            },
-            Self::Storm => Weather {
-                partitions: 2,
-                ..rough
-            },
-        }
-    }
-
-    /// Its name on the command line.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Calm => "calm",
-            Self::Rough => "rough",
-            Self::Partition => "partition",
-            Self::Storm => "storm",
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Headers, commitments and blocks.
+//! Headers, commitments, approvals and blocks, as the wire shows them.
 
 use pithead_consensus::{
     Amount, BlockCommitment, BlockHeader, Encode as _, Height, SignedApproval, Target, Work,
@@ -7,22 +7,22 @@ use pithead_consensus::{
 use super::{Chain, timestamp};
 use crate::v1;
 
-/// What a node knows about a block besides its header and commitment.
+/// The facts about a block that its header and commitment do not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockSummary {
-    /// Number of its transactions.
+    /// Number of transactions.
     pub transaction_count: u32,
-    /// Newly issued by it.
+    /// Money that the block issues.
     pub subsidy: Amount,
-    /// Sum of its fees.
+    /// Sum of the transactions' fees.
     pub fees: Amount,
     /// Encoded size, bytes.
     pub size: u32,
-    /// Whether it is on the best chain.
+    /// Whether the block is on the best chain.
     pub best_chain: bool,
-    /// Blocks from it to the tip, both counted; 0 off the best chain.
+    /// Blocks from this one to the tip, both counted; 0 off the best chain.
     pub confirmations: u64,
-    /// Height of the block whose reward it pays out.
+    /// Height of the block whose reward this block pays out.
     pub matured_reward_height: Option<u64>,
 }
 

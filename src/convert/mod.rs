@@ -1,8 +1,8 @@
-//! Between wire messages and consensus types.
+//! Converts between wire messages and consensus types.
 //!
-//! The wire shows hashes, addresses and times as people read them. Reading an
-//! address needs the network's prefix and naming a transaction needs the
-//! genesis hash, so conversions go through a [`Chain`] where they need either.
+//! The wire shows hashes, addresses and times as people read them. An address can be
+//! read only with the network's prefix, and a txid depends on the genesis hash. A
+//! conversion that needs either is a method of [`Chain`].
 
 mod block;
 mod transaction;
@@ -13,18 +13,18 @@ use thiserror::Error;
 pub use block::{BlockSummary, header, work_f64};
 pub use transaction::amount;
 
-/// A field of a message that can't be read.
+/// A field of a message can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{field}: {reason}")]
 pub struct ConversionError {
     /// Path of the field, such as `outputs[2].recipient`.
     pub field: String,
-    /// What is wrong with it and what is expected.
+    /// The fault, and what is expected instead.
     pub reason: String,
 }
 
 impl ConversionError {
-    /// Names the field and what is wrong with it.
+    /// An error for the field with this path.
     pub fn new(field: impl Into<String>, reason: impl ToString) -> Self {
         Self {
             field: field.into(),
@@ -33,12 +33,12 @@ impl ConversionError {
     }
 }
 
-/// The chain that messages are about.
+/// The network that messages are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Prefix of its addresses.
+    /// Prefix of the network's addresses.
     pub prefix: AddressPrefix,
-    /// Its genesis: part of every signed message.
+    /// Hash of the genesis block, which is part of every signed message.
     pub genesis_hash: BlockHash,
 }
 

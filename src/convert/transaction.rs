@@ -1,4 +1,4 @@
-//! Transactions.
+//! Transactions and amounts, to and from the wire.
 
 use pithead_consensus::{Amount, Encode as _, Output, SignedTransaction, Txid};
 
@@ -6,7 +6,7 @@ use super::{Chain, ConversionError};
 use crate::v1;
 
 impl Chain {
-    /// A transaction as the wire shows it; `txid` is its own, already known.
+    /// A transaction as the wire shows it. The caller knows its `txid` already.
     #[must_use]
     pub fn transaction(&self, transaction: &SignedTransaction, txid: &Txid) -> v1::Transaction {
         let body = &transaction.body;
@@ -59,7 +59,7 @@ impl Chain {
 /// Reads an amount of grains.
 ///
 /// # Errors
-/// [`ConversionError`] above all money there can be.
+/// [`ConversionError`] above [`Amount::MAX_MONEY`].
 pub fn amount(field: &str, grains: u64) -> Result<Amount, ConversionError> {
     Amount::from_grains(grains).map_err(|error| ConversionError::new(field, error))
 }

@@ -13,14 +13,14 @@ use pithead_consensus::{
 
 /// The committed keys. They are public: only tests may use them.
 const PEMS: [&str; 8] = [
-    include_str!("../../consensus/tests/fixtures/test-only-key-0.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-1.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-2.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-3.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-4.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-5.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-6.pem"),
-    include_str!("../../consensus/tests/fixtures/test-only-key-7.pem"),
+    include_str!("../keys/test-only-key-0.pem"),
+    include_str!("../keys/test-only-key-1.pem"),
+    include_str!("../keys/test-only-key-2.pem"),
+    include_str!("../keys/test-only-key-3.pem"),
+    include_str!("../keys/test-only-key-4.pem"),
+    include_str!("../keys/test-only-key-5.pem"),
+    include_str!("../keys/test-only-key-6.pem"),
+    include_str!("../keys/test-only-key-7.pem"),
 ];
 
 /// How many test keys there are.

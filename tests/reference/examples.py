@@ -13,7 +13,7 @@ import pithead_reference as ref
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DOCUMENT = ROOT / "docs" / "protocol.md"
-KEYS = [ref.Key(ROOT / "consensus" / "tests" / "fixtures" / f"test-only-key-{i}.pem")
+KEYS = [ref.Key(ROOT / "testkit" / "keys" / f"test-only-key-{i}.pem")
         for i in range(2)]
 NETWORK = ref.NETWORKS["dev"]
 # Found by counting up from 0; block_hash() asserts that it meets the target.
@@ -143,7 +143,16 @@ def state_root():
     )
 
 
-EXAMPLES = [genesis, address, txid, block_hash, state_root]
+def next_bits():
+    """The target after a parent that came after so many seconds: early, in time,
+    half-lives late, and beyond the cap."""
+    return rows(*[
+        (f"{seconds} s", f"{ref.expected_bits(NETWORK, NETWORK['bits'], seconds, 0):#x}")
+        for seconds in (0, 1, 2, 62, 122, 10_000)
+    ])
+
+
+EXAMPLES = [genesis, address, txid, block_hash, state_root, next_bits]
 
 
 def main():

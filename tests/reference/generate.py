@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes vectors.json from the reference implementation.
 
-    generate.py          writes the file anew
+    generate.py          writes the file
     generate.py --check  fails if the committed file differs
 
 Nothing in it is random: every choice comes from a fixed seed, and signatures
@@ -16,7 +16,7 @@ import sys
 import pithead_reference as ref
 
 HERE = pathlib.Path(__file__).resolve().parent
-FIXTURES = HERE.parent.parent / "consensus" / "tests" / "fixtures"
+FIXTURES = HERE.parent.parent / "testkit" / "keys"
 OUTPUT = HERE / "vectors.json"
 KEYS = [ref.Key(FIXTURES / f"test-only-key-{i}.pem") for i in range(8)]
 

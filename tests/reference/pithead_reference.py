@@ -1,8 +1,8 @@
 """The protocol in plain Python, written from docs/protocol.md alone.
 
-An independent second opinion: it shares no code with the Rust crates and uses
-nothing but the standard library. Clear before fast; generate.py makes test
-vectors with it.
+It is an independent second opinion: it shares no code with the Rust crates and uses
+only the standard library. It is written to be clear, not fast. generate.py makes
+test vectors with it.
 """
 
 import base64

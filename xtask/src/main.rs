@@ -1,12 +1,14 @@
-//! What stands behind `cargo devnet`: an alias can't run two commands, so it
-//! runs this, which builds the three programs in release mode and then becomes
-//! `pithead devnet`. Standard library only, so that it builds in a second.
+//! The program behind `cargo devnet`. An alias of cargo can't run two commands, so
+//! it runs this one, which builds the three programs in release mode and then
+//! becomes `pithead devnet`. It uses the standard library only, so that it builds
+//! in a second.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 /// The packages whose programs a devnet is made of.
-const PACKAGES: [&str; 3] = ["pithead-node", "pithead-miner", "pithead-client"];
+const PACKAGES: [&str; 3] = ["pithead-node", "pithead-miner", "pithead-cli"];
 /// The program that runs the devnet.
 const PITHEAD: &str = "pithead";
 const USAGE: &str = "usage: cargo devnet [OPTIONS]\n       \
@@ -28,9 +30,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn devnet(arguments: &[std::ffi::OsString]) -> Result<ExitCode, String> {
+fn devnet(arguments: &[OsString]) -> Result<ExitCode, String> {
     let folder = release_folder()?;
-    build(&folder)?;
+    build(&workspace()?, &folder)?;
     let program = folder.join(format!("{PITHEAD}{}", std::env::consts::EXE_SUFFIX));
     if !program.is_file() {
         return Err(format!(
@@ -43,7 +45,7 @@ fn devnet(arguments: &[std::ffi::OsString]) -> Result<ExitCode, String> {
     become_command(command)
 }
 
-/// The folder of release builds: the one that this very program was built to.
+/// The folder of release builds, which is the one that this program is in.
 fn release_folder() -> Result<PathBuf, String> {
     let own = std::env::current_exe()
         .map_err(|error| format!("the path of this program can't be found out: {error}"))?;
@@ -52,19 +54,46 @@ fn release_folder() -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{} is in no folder", own.display()))
 }
 
-/// Builds the programs next to this one.
-fn build(folder: &Path) -> Result<(), String> {
-    // Cargo names itself to what it runs; by hand, the one in the path will do.
+/// The root folder of the workspace, looked for when this program runs: several
+/// clones may share one build folder, and this program with it.
+///
+/// `cargo run` names the folder of this package in `CARGO_MANIFEST_DIR`. Without
+/// it the current folder has to be inside the clone.
+fn workspace() -> Result<PathBuf, String> {
+    let current = std::env::current_dir()
+        .map_err(|error| format!("the current folder can't be found out: {error}"))?;
+    let named = std::env::var_os("CARGO_MANIFEST_DIR");
+    find_workspace(named.as_deref(), &current).ok_or_else(|| {
+        format!(
+            "{} is in no clone of Pithead: change to the folder of the clone and run `cargo devnet` there",
+            current.display()
+        )
+    })
+}
+
+/// Walks up from the folder that cargo names, else from the current one.
+fn find_workspace(named: Option<&OsStr>, current: &Path) -> Option<PathBuf> {
+    let starts = named.map(Path::new).into_iter().chain([current]);
+    starts
+        .flat_map(Path::ancestors)
+        .find(|folder| {
+            folder.join("Cargo.toml").is_file() && folder.join("xtask/Cargo.toml").is_file()
+        })
+        .map(Path::to_path_buf)
+}
+
+/// Builds the programs of the workspace next to this one.
+fn build(workspace: &Path, folder: &Path) -> Result<(), String> {
+    // Cargo tells its own path to the programs that it runs.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(&cargo);
     command.args(["build", "--release"]);
     for package in PACKAGES {
         command.args(["--package", package]);
     }
-    // Wherever cargo was called from, the workspace is that of this program,
-    // and the programs belong beside it.
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    command.arg("--manifest-path").arg(manifest);
+    command
+        .arg("--manifest-path")
+        .arg(workspace.join("Cargo.toml"));
     if let Some(target) = folder.parent() {
         command.arg("--target-dir").arg(target);
     }

@@ -1,4 +1,5 @@
-//! Why a payment can't be made, with the figures that say what to change.
+//! The reasons for which a payment can't be made, with the figures that the user
+//! needs to change it.
 
 use pithead_api::v1;
 use pithead_consensus::Amount;
@@ -11,33 +12,33 @@ use crate::key::KeyError;
 /// Why a payment can't be made.
 #[derive(Debug, Error)]
 pub enum TransferError {
-    /// Nobody to pay.
+    /// The payment has no recipient.
     #[error("a payment needs at least one recipient")]
     NoOutputs,
-    /// Too many to pay.
+    /// The payment has too many recipients.
     #[error("a transaction pays at most {MAX_OUTPUTS} recipients, not {found}: split it")]
     TooManyOutputs {
-        /// How many.
+        /// Number of recipients.
         found: usize,
     },
-    /// A payment of nothing.
+    /// One of the amounts is zero.
     #[error("the amount for recipient {} is zero: pay at least 0.00000001 PIT", index + 1)]
     ZeroAmount {
-        /// Which output, from 0.
+        /// Position of the recipient, counted from 0.
         index: usize,
     },
-    /// Too much data.
+    /// The attached data is too long.
     #[error("a transaction carries at most {MAX_DATA_BYTES} bytes of data, not {found}")]
     TooMuchData {
-        /// How many bytes.
+        /// Length of the data in bytes.
         found: usize,
     },
-    /// Too many bytes in all.
+    /// The transaction is too long.
     #[error(
         "the transaction would take {found} bytes, more than {MAX_TRANSACTION_BYTES}: split it"
     )]
     TooLarge {
-        /// How many bytes.
+        /// Length of the transaction in bytes.
         found: usize,
     },
     /// The amounts and the fee are more than there can ever be.
@@ -46,48 +47,48 @@ pub enum TransferError {
         Amount::MAX_MONEY
     )]
     TooMuchMoney,
-    /// The node's estimate is out of proportion.
+    /// The node's estimate of the fee is out of proportion.
     #[error("the node asks for {found} grains a byte, a fee out of all proportion")]
     EstimateTooHigh {
-        /// The estimated fee rate.
+        /// The estimated fee rate, in grains a byte.
         found: u64,
     },
-    /// The account can't pay.
+    /// The account can't pay the amounts and the fee.
     #[error("{0}")]
     InsufficientBalance(Box<Shortfall>),
     /// The node refused the transaction.
     #[error("{}", rejection_text(.0))]
     Rejected(Box<v1::TransactionRejection>),
-    /// Signing failed.
+    /// The transaction could not be signed.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The key is not the sender's.
+    /// The key belongs to another account than the sender's.
     #[error("the key does not belong to the sender")]
     WrongKey,
-    /// The node could not be asked.
+    /// The node gave no useful answer.
     #[error(transparent)]
     Client(#[from] ClientError),
 }
 
-/// An account that can't pay: what it has, what it would need.
+/// The money that an account has and the money that a payment needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortfall {
-    /// What the account can spend now.
+    /// Amount that the account can spend now.
     pub available: Amount,
-    /// Of its balance, what its own pending transactions take.
+    /// Part of its balance that its own pending transactions take.
     pub reserved: Amount,
-    /// Its rewards that are not paid out yet.
+    /// Mining rewards that are not paid out yet.
     pub immature: Amount,
-    /// What is on its way to it, not mined yet.
+    /// Amount that pending transactions bring to the account.
     pub incoming: Amount,
-    /// Sum of the payments.
+    /// Sum of the payments, without the fee.
     pub amounts: Amount,
-    /// The fee.
+    /// Fee of the payment.
     pub fee: Amount,
 }
 
 impl Shortfall {
-    /// What the payment takes: amounts and fee.
+    /// Amounts and fee of the payment together.
     #[must_use]
     pub fn needed(&self) -> Amount {
         self.amounts
@@ -95,7 +96,7 @@ impl Shortfall {
             .unwrap_or(Amount::MAX_MONEY)
     }
 
-    /// What is missing.
+    /// The money that the account lacks; zero if it can pay.
     #[must_use]
     pub fn missing(&self) -> Amount {
         self.needed()
@@ -119,7 +120,7 @@ impl std::fmt::Display for Shortfall {
 }
 
 impl TransferError {
-    /// What to do about it, if there is something to say.
+    /// What the user can do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -1,5 +1,5 @@
-//! Certificates: a quorum of approvals of one link (protocol §9). Nodes keep
-//! one for each approved checkpoint, outside the block, and serve it to peers.
+//! Certificates: a quorum of approvals of one link (protocol §9). A node keeps one for
+//! each approved checkpoint, outside the block, and serves it to peers.
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,23 @@ pub const CERTIFICATE_VERSION: u8 = 1;
 const ENTRY_BYTES: usize = 32 + SIGNATURE_LEN;
 
 /// The approvals of one link: `version u8 = 1 ‖ link 80 ‖ count u32 ‖
-/// (validator 32 ‖ signature 256)…`, ascending by validator when built here.
+/// (validator 32 ‖ signature 256)…`. They ascend by validator if this code built it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     link: Link,
     approvals: Vec<(Address, Signature)>,
 }
 
-/// Who signed, with which key, and the signature.
+/// A validator, its key and its signature.
 type Signer<'a> = (Address, (&'a PublicKey, &'a Signature));
 
-/// A certificate that approves nothing.
+/// A certificate breaks a rule and approves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CertificateError {
-    /// §9: without validators the rule is off.
+    /// §9: without validators there are no certificates.
     #[error("this network has no validators: nothing can be approved")]
     NoValidators,
-    /// §9: one (source, target).
+    /// §9: all approvals are of one link.
     #[error(
         "the approvals are not all of one link: {} to {} is another", found.source.hash, found.target.hash
     )]
@@ -41,18 +41,14 @@ pub enum CertificateError {
         /// A link other than the first approval's.
         found: Link,
     },
-    /// §9: distinct approvals.
+    /// §9: no validator appears twice.
     #[error("validator {validator:?} appears twice")]
-    DuplicateValidator {
-        /// Who.
-        validator: Address,
-    },
-    /// §9: the quorum.
+    DuplicateValidator { validator: Address },
+    /// §9: the approvals make a quorum.
     #[error("{found} approvals, {needed} make a certificate")]
     TooFewApprovals {
         /// Distinct approvals found.
         found: usize,
-        /// The network's quorum.
         needed: usize,
     },
     /// One of the approvals breaks a rule.
@@ -61,8 +57,8 @@ pub enum CertificateError {
 }
 
 impl Certificate {
-    /// Gathers approvals into a certificate and checks it. No approvals at all
-    /// make none.
+    /// Gathers approvals into a certificate and checks all of it. An empty list makes
+    /// no certificate.
     ///
     /// # Errors
     /// [`CertificateError`], one variant a rule.
@@ -75,8 +71,8 @@ impl Certificate {
         Ok(certificate)
     }
 
-    /// Gathers approvals that these validators verified when they came: all is
-    /// checked but the signatures.
+    /// Gathers approvals that the same validators have verified before. Everything is
+    /// checked except for the signatures.
     ///
     /// # Errors
     /// [`CertificateError`], one variant a rule.
@@ -101,7 +97,7 @@ impl Certificate {
             });
         };
         let link = first.approval.link;
-        // # Consensus: §9 "approvals with one (source, target)".
+        // # Consensus: §9 "a quorum of distinct approvals of one link".
         if let Some(other) = approvals.clone().find(|each| each.approval.link != link) {
             return Err(CertificateError::MixedLinks {
                 found: other.approval.link,
@@ -114,9 +110,9 @@ impl Certificate {
         Ok(Self { link, approvals })
     }
 
-    /// Checks all that a certificate shows by itself: membership, duplicates
-    /// and the quorum before any signature, the signatures in parallel. Whether
-    /// its source is approved is for [`super::finality`].
+    /// Checks a certificate by itself: first membership, duplicates and the quorum, then
+    /// the signatures, in parallel. Whether its source is approved, is decided by
+    /// [`super::finality`].
     ///
     /// # Errors
     /// [`CertificateError`], one variant a rule.
@@ -141,17 +137,19 @@ impl Certificate {
         }
     }
 
-    /// Who signed, with key and signature: checks all but the signatures.
+    /// The validators that signed, with keys and signatures. Checks everything except
+    /// for the signatures.
     fn signers<'a>(
         &'a self,
         validators: &'a Validators,
     ) -> Result<Vec<Signer<'a>>, CertificateError> {
-        // # Consensus: §9 "No validators: the rule is off".
+        // # Consensus: §9 "Without validators the quorum must be 0, the rule is off".
         if validators.is_empty() {
             return Err(CertificateError::NoValidators);
         }
         validators.check_link(&self.link)?;
-        // # Consensus: §9 "verify membership and duplicates before any signature".
+        // # Consensus: §9 "Membership and duplicates are checked before any
+        // signature".
         let mut signers: BTreeMap<Address, (&PublicKey, &Signature)> = BTreeMap::new();
         for (validator, signature) in &self.approvals {
             let key = validators.member(validator)?;
@@ -161,7 +159,7 @@ impl Certificate {
                 });
             }
         }
-        // # Consensus: §9 "quorum distinct approvals".
+        // # Consensus: §9 "a quorum of distinct approvals".
         let needed = validators.quorum();
         if signers.len() < needed {
             return Err(CertificateError::TooFewApprovals {
@@ -172,19 +170,19 @@ impl Certificate {
         Ok(signers.into_iter().collect())
     }
 
-    /// What it approves, and from where.
+    /// The link that the certificate approves.
     #[must_use]
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// How many approvals it holds.
+    /// The number of its approvals.
     #[must_use]
     pub fn count(&self) -> usize {
         self.approvals.len()
     }
 
-    /// Its approvals, each by itself.
+    /// The approvals, each with its signature.
     pub fn approvals(&self) -> impl Iterator<Item = SignedApproval> {
         self.approvals
             .iter()

@@ -1,5 +1,5 @@
-//! Proof that a validator broke the vote rules (protocol §9): two of its signed
-//! approvals that can't stand side by side.
+//! Proof that a validator broke rule 1 or 2 (protocol §9): two of its signed approvals
+//! that no validator may sign both.
 
 use thiserror::Error;
 
@@ -8,32 +8,34 @@ use super::{ApprovalError, SignedApproval, Validators};
 use crate::address::Address;
 use crate::encoding::{Decode, DecodeError, Encode, Reader};
 
-/// Two signed approvals of one validator that break rule 1 or 2. Kept and
-/// served; [`Validators`] says whether its signatures hold.
+/// Two signed approvals of one validator that break rule 1 or 2. [`Self::check`] says
+/// whether the signatures hold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Evidence {
     first: SignedApproval,
     second: SignedApproval,
 }
 
-/// Evidence that proves nothing.
+/// Evidence proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EvidenceError {
-    /// One of the approvals was not made by a validator of this network.
+    /// One of the approvals is invalid on this network.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
-    /// The approvals break no rule together.
+    /// A validator may sign both approvals.
     #[error("the two approvals of {validator:?} break neither rule 1 nor rule 2")]
     NoOffence {
-        /// Whose they are said to be.
+        /// The validator that the approvals name.
         validator: Address,
     },
 }
 
 impl Evidence {
-    /// The evidence that two approvals make, in whichever order they came, and
-    /// the rule they break. `None` if they are two validators', break no rule,
-    /// or are two signatures on one message: PSS is randomised (protocol §9).
+    /// The evidence that two approvals make, in either order, and the rule that they
+    /// break. It is `None`
+    /// - if the approvals are of two validators;
+    /// - if they break no rule;
+    /// - if they are two signatures on one message, because PSS is randomised.
     #[must_use]
     pub fn of(a: &SignedApproval, b: &SignedApproval) -> Option<(Self, Offence)> {
         if a.approval.validator != b.approval.validator {
@@ -49,13 +51,13 @@ impl Evidence {
         Some((evidence, offence))
     }
 
-    /// Whose offence.
+    /// The validator that broke the rule.
     #[must_use]
     pub fn validator(&self) -> Address {
         self.first.approval.validator
     }
 
-    /// The two approvals.
+    /// The two approvals, in the order of the encoding.
     #[must_use]
     pub fn approvals(&self) -> (&SignedApproval, &SignedApproval) {
         (&self.first, &self.second)

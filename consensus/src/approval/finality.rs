@@ -1,6 +1,6 @@
-//! Which checkpoints are approved and which are final, from the links of
-//! checked certificates (protocol §9). Fork choice asks here for the last final
-//! block and the highest approved checkpoint.
+//! Which checkpoints are approved and which are final (protocol §9). [`Finality`] takes
+//! the links of checked certificates and knows neither signatures nor the chain. Fork
+//! choice asks it for the last final block and the highest approved checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,66 +10,60 @@ use super::vote::offence;
 use super::{Checkpoint, Link};
 use crate::height::Height;
 
-/// A certificate can't count yet (protocol §11: not yet): never punished.
+/// A certificate can't count yet (protocol §11: not yet). No peer is penalised for it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FinalityError {
-    /// §9: the source must be approved.
+    /// §9: the source is not approved.
     #[error("source {} at height {} is not approved", source_checkpoint.hash, source_checkpoint.height)]
-    SourceNotApproved {
-        /// The certificate's source.
-        source_checkpoint: Checkpoint,
-    },
+    SourceNotApproved { source_checkpoint: Checkpoint },
 }
 
-/// What a certificate brought about.
+/// The effect of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing: its link was known.
+    /// No effect: its link was known.
     Known,
     /// Its target is approved.
     Approved,
     /// Its target is approved and its source final.
     Final,
-    /// It conflicts with an earlier one: keep both, stop finalising, alarm.
-    Conflict {
-        /// The earlier link.
-        earlier: Link,
-    },
+    /// It conflicts with an earlier one. The node keeps both and stops finalising.
+    Conflict { earlier: Link },
 }
 
-/// The approved checkpoints of a node, and what follows from them.
+/// The approved checkpoints that a node knows, and the final ones among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finality {
     interval: u32,
     genesis: Checkpoint,
-    /// Links of the certificates by target height.
+    /// Links of the certificates, by target height.
     links: BTreeMap<Height, Link>,
     last_final: Checkpoint,
-    /// Heights below the last final block whose approved checkpoint is not on the
-    /// way to it: few, since who approves one seldom turns to another.
+    /// Heights below the last final block whose approved checkpoint is not its
+    /// ancestor. They are few: validators seldom approve one branch and then leave it.
     off_path: BTreeSet<Height>,
     conflict: Option<(Link, Link)>,
 }
 
-/// The checkpoint that a certificate makes final: its source, if its target is
-/// the next checkpoint after it. `None` for a link that skips a checkpoint.
+/// The checkpoint that a certificate makes final. That is its source, if the target is
+/// the next checkpoint after it; `None` for a link that skips a checkpoint.
 #[must_use]
 pub fn finalised_by(interval: u32, link: &Link) -> Option<Checkpoint> {
     // # Consensus: §9 "final once the next checkpoint after it is approved with
-    // it as source".
+    // it as the source".
     let next = link.source.height.0.checked_add(u64::from(interval))?;
     (link.target.height.0 == next).then_some(link.source)
 }
 
-/// Whether two certificates conflict: quorums that overlap in honest validators
-/// can't have signed both links, so rule 1 or 2 was broken by many.
+/// Whether two certificates conflict: no validator may sign both links. Any two quorums
+/// overlap, so if both certificates exist, many validators broke rule 1 or 2.
 #[must_use]
 pub fn certificates_conflict(a: &Link, b: &Link) -> bool {
     offence(a, b).is_some()
 }
 
 impl Finality {
-    /// At the start: the genesis is approved and final.
+    /// The state at the start: the genesis is approved and final.
     #[must_use]
     pub fn new(checkpoint_interval: u32, genesis: Checkpoint) -> Self {
         Self {
@@ -82,13 +76,13 @@ impl Finality {
         }
     }
 
-    /// The last final block: never reorganised away.
+    /// The last final block, which is never reorganised away.
     #[must_use]
     pub fn last_final(&self) -> Checkpoint {
         self.last_final
     }
 
-    /// The highest approved checkpoint: the source of a validator's next vote.
+    /// The highest approved checkpoint, which is the source of a validator's next vote.
     #[must_use]
     pub fn highest_approved(&self) -> Checkpoint {
         self.links
@@ -99,7 +93,7 @@ impl Finality {
     /// Whether a checkpoint is approved.
     #[must_use]
     pub fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        // # Consensus: §9 "Genesis is approved and final".
+        // # Consensus: §9 "The genesis is approved and final".
         *checkpoint == self.genesis
             || self
                 .links
@@ -107,7 +101,7 @@ impl Finality {
                 .is_some_and(|link| link.target == *checkpoint)
     }
 
-    /// The two links that conflict, once there are such.
+    /// The two links that conflict, if a conflict is known.
     #[must_use]
     pub fn conflict(&self) -> Option<(Link, Link)> {
         self.conflict
@@ -126,9 +120,8 @@ impl Finality {
             .chain(std::iter::once(self.genesis))
     }
 
-    /// The highest final checkpoint at or below a height that is known from
-    /// certificates: the last final block, or one on the way to it. What a final
-    /// block descends from is final.
+    /// The highest final checkpoint at or below a height that certificates name: the last
+    /// final block or an ancestor of it. The ancestors of a final block are final.
     #[must_use]
     pub fn final_at(&self, height: Height) -> Checkpoint {
         self.links
@@ -138,12 +131,13 @@ impl Finality {
             .map_or(self.genesis, |(_, link)| link.target)
     }
 
-    /// Earlier links that conflict with this one, nearest target first. Links
-    /// surround each other only where the target of one lies between the ends of
-    /// the other or above, so that in a chain of any length few are looked at.
+    /// Earlier links that conflict with this one, nearest target first. It looks only at
+    /// links with a target above this one's source, which are few in a chain of any
+    /// length: two links surround each other only if one's target lies above the other's
+    /// source.
     pub fn conflicting<'a>(&'a self, link: &'a Link) -> impl Iterator<Item = &'a Link> + 'a {
-        // Above this one's target only what starts below its source surrounds
-        // it; what lies between its ends is surrounded by it.
+        // A link with a higher target surrounds this one if its source is lower. A link
+        // between the ends of this one is surrounded by it.
         self.links
             .range(link.source.height..)
             .rev()
@@ -151,9 +145,9 @@ impl Finality {
             .filter(|earlier| certificates_conflict(earlier, link))
     }
 
-    /// What [`Self::accept`] would make of a link, once it has accepted those of
-    /// `before`: so that certificates can be made durable before anyone sees
-    /// what follows from them.
+    /// The outcome of [`Self::accept`] for a link, if it had accepted those of `before`
+    /// first. With it a node can make certificates durable before it shows anyone what
+    /// follows from them.
     ///
     /// # Errors
     /// As [`Self::accept`].
@@ -166,7 +160,8 @@ impl Finality {
         if known(&link.target.height) == Some(link) {
             return Ok(Outcome::Known);
         }
-        // # Consensus: §9 "source approved".
+        // # Consensus: §9 "If its source is not approved yet, the certificate is
+        // not yet valid".
         let approved = link.source == self.genesis
             || known(&link.source.height).is_some_and(|found| found.target == link.source);
         if !approved {
@@ -174,8 +169,8 @@ impl Finality {
                 source_checkpoint: link.source,
             });
         }
-        // # Consensus: §9 "Two conflicting certificates: keep both as evidence,
-        // stop finalising, raise an alarm, follow proof of work".
+        // # Consensus: §9 "Two conflicting certificates are kept as evidence: the
+        // node stops finalising, raises an alarm and goes on by proof of work".
         let mut staged = before.range(link.source.height..).map(|(_, found)| found);
         let earlier = self
             .conflicting(link)
@@ -194,12 +189,12 @@ impl Finality {
 
     /// Takes in the link of a certificate that has been checked.
     ///
-    /// After a conflict nothing more is approved or finalised: the chain follows
-    /// proof of work from there (protocol §9).
+    /// After a conflict nothing more becomes approved or final. The chain goes on by
+    /// proof of work (protocol §9).
     ///
     /// # Errors
-    /// [`FinalityError::SourceNotApproved`]: its source's certificate must come
-    /// first.
+    /// [`FinalityError::SourceNotApproved`] if the certificate of its source has not
+    /// come yet.
     pub fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
         let outcome = self.check(&BTreeMap::new(), &link)?;
         match outcome {
@@ -210,7 +205,8 @@ impl Finality {
             Outcome::Approved => {
                 self.links.insert(link.target.height, link);
                 if link.target.height < self.last_final.height {
-                    // Late, and no ancestor: that one's link would be known.
+                    // It came late, and its target is no ancestor of the last final
+                    // block: the links to all of those are known.
                     self.off_path.insert(link.target.height);
                 }
             }
@@ -222,9 +218,9 @@ impl Finality {
         Ok(outcome)
     }
 
-    /// Moves the last final block up, and notes which approved checkpoints on
-    /// the way are not its ancestors. It descends from the one before: without a
-    /// conflict every way up passes through it.
+    /// Moves the last final block up, and notes which approved checkpoints that it passes
+    /// are not its ancestors. The new one descends from the one before: without a
+    /// conflict, every chain of links up passes through it.
     fn finalise(&mut self, last: Checkpoint) {
         let mut on_path = BTreeSet::new();
         let mut at = last;

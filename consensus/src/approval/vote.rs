@@ -1,7 +1,8 @@
-//! The rules that a validator keeps before it signs (protocol §9, rules 1 to 3).
+//! The rules that a validator keeps before it signs (protocol §9, rules 1 to 3). Start
+//! with [`check_vote`].
 //!
-//! Rule 4, that the vote is on disk before the signature leaves the process, is
-//! the node's: [`VoteRecord`] is what it must have written by then.
+//! Rule 4 is the node's task: it must have written the [`VoteRecord`] to disk before
+//! the signature leaves the process.
 
 use std::collections::BTreeMap;
 
@@ -20,19 +21,19 @@ pub enum Offence {
     SurroundVote,
 }
 
-/// Why a validator must not sign a vote.
+/// A validator must not sign a vote.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum VoteError {
-    /// The vote would be invalid in itself.
+    /// The approval would be invalid by itself.
     #[error(transparent)]
     Form(#[from] ApprovalError),
-    /// Rule 1.
+    /// Rule 1: an earlier vote has the same target height.
     #[error("target height {} was voted for before, with another vote", earlier.target.height)]
     TargetHeightTwice {
         /// The vote of the record.
         earlier: Link,
     },
-    /// Rule 2.
+    /// Rule 2: the vote would surround an earlier one.
     #[error(
         "it would surround an earlier vote, {} to {}", earlier.source.height, earlier.target.height
     )]
@@ -40,7 +41,7 @@ pub enum VoteError {
         /// The vote of the record.
         earlier: Link,
     },
-    /// Rule 2.
+    /// Rule 2: an earlier vote would surround this one.
     #[error(
         "an earlier vote, {} to {}, would surround it", earlier.source.height, earlier.target.height
     )]
@@ -48,7 +49,7 @@ pub enum VoteError {
         /// The vote of the record.
         earlier: Link,
     },
-    /// Rules 1 and 2, against votes that are no longer kept one by one.
+    /// Rules 1 and 2, for earlier votes of which only a floor is kept.
     #[error(
         "votes up to height {} are on record as a floor only: a vote needs a higher target, and a source at {} or above",
         floor.target, floor.source
@@ -57,19 +58,16 @@ pub enum VoteError {
         /// The floor of the record.
         floor: VoteFloor,
     },
-    /// Rule 3: only fully validated checkpoints of the best chain.
+    /// Rule 3: the target is a checkpoint of the fully validated best chain.
     #[error("checkpoint {} at height {} is not on the best chain", target.hash, target.height)]
-    TargetNotOnBestChain {
-        /// The checkpoint.
-        target: Checkpoint,
-    },
-    /// Rule 3: the target descends from the last final block.
+    TargetNotOnBestChain { target: Checkpoint },
+    /// Rule 3: the target is above the last final block, which is on the best chain.
     #[error("the target does not descend from the last final block {}", last_final.hash)]
     TargetNotAboveFinal {
         /// The last final block.
         last_final: Checkpoint,
     },
-    /// Rule 3: the source is the highest approved checkpoint.
+    /// Rule 3: the source is the highest approved checkpoint that the validator knows.
     #[error(
         "source {} at height {}, but {} at height {} is the highest approved checkpoint",
         found.hash, found.height, expected.hash, expected.height
@@ -77,10 +75,10 @@ pub enum VoteError {
     WrongSource {
         /// The source of the vote.
         found: Checkpoint,
-        /// The highest approved checkpoint known.
+        /// The highest approved checkpoint that the validator knows.
         expected: Checkpoint,
     },
-    /// Rule 3: a vote is a link along one chain.
+    /// Rule 3: the source lies on the best chain, too.
     #[error("source {} at height {} is not an ancestor of the target", source_checkpoint.hash, source_checkpoint.height)]
     SourceNotAncestor {
         /// The source of the vote.
@@ -88,10 +86,10 @@ pub enum VoteError {
     },
 }
 
-/// What rule 3 needs to know about the chain.
+/// The state of the chain, as far as rule 3 depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VoteContext {
-    /// Every how many blocks there is a checkpoint.
+    /// Blocks from one checkpoint to the next.
     pub checkpoint_interval: u32,
     /// The last final block.
     pub last_final: Checkpoint,
@@ -99,41 +97,49 @@ pub struct VoteContext {
     pub highest_approved: Checkpoint,
 }
 
-/// What is left of votes that a record no longer keeps one by one: their highest
-/// source and their highest target. Whoever votes only with such a source or a
-/// higher one, and above that target, contradicts none of them.
+/// The rest of votes that a record no longer keeps one by one: their highest source and
+/// their highest target. A new vote contradicts none of them if its source is at or
+/// above the former and its target is above the latter.
+///
+/// Consider a floor with source 20 and target 40:
+///
+/// | Vote | |
+/// |---|---|
+/// | 20 → 50 | allowed |
+/// | 30 → 40 | refused: the target is not above 40 |
+/// | 10 → 50 | refused: the source is below 20 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VoteFloor {
-    /// No source below this.
+    /// The lowest source that is allowed.
     pub source: Height,
-    /// No target at or below this.
+    /// Targets must be above this.
     pub target: Height,
 }
 
 /// The votes that a validator has cast, by target height.
 ///
-/// No two of them break rule 1 or 2, so their sources rise with their targets (of
-/// two votes, the one with the higher target and the lower source would surround
-/// the other). That is why a new vote need be held only against its neighbours.
+/// No two of them break rule 1 or 2. Their sources therefore rise with their targets: a
+/// vote with a higher target and a lower source would surround the other. So it is
+/// enough to compare a new vote with its two neighbours.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VoteRecord {
-    /// Of the votes below all others.
+    /// Covers the votes below all others.
     floor: Option<VoteFloor>,
     votes: BTreeMap<Height, Link>,
 }
 
-/// Which rule two votes of one validator break; `None` if they may stand side
-/// by side. Casting one vote twice is no offence: signatures are randomised.
+/// The rule that two votes of one validator break; `None` if a validator may sign both.
+/// The same vote twice is no offence, because signatures are randomised.
 #[must_use]
 pub fn offence(a: &Link, b: &Link) -> Option<Offence> {
     if a == b {
         None
     } else if a.target.height == b.target.height {
-        // # Consensus: §9 (1) "never signs two approvals with one target height".
+        // # Consensus: §9 "never signs two approvals with one target height".
         Some(Offence::DoubleVote)
     } else if surrounds(a, b) || surrounds(b, a) {
-        // # Consensus: §9 (2) "never signs one that surrounds, or is surrounded
-        // by, an earlier one".
+        // # Consensus: §9 "never signs one that surrounds an earlier one or is
+        // surrounded by it".
         Some(Offence::SurroundVote)
     } else {
         None
@@ -156,12 +162,12 @@ impl VoteFloor {
         }
     }
 
-    /// Whether the floor stands in the way of a vote.
+    /// Whether the floor forbids a vote.
     fn bars(&self, link: &Link) -> bool {
         link.target.height <= self.target || link.source.height < self.source
     }
 
-    /// The floor that covers what either covers.
+    /// The floor that covers the votes of both.
     fn and(self, other: Self) -> Self {
         Self {
             source: self.source.max(other.source),
@@ -171,7 +177,7 @@ impl VoteFloor {
 }
 
 impl VoteRecord {
-    /// A record of votes that are not known but for a floor.
+    /// A record that begins with a floor, without any single vote.
     #[must_use]
     pub fn above(floor: VoteFloor) -> Self {
         Self {
@@ -180,9 +186,9 @@ impl VoteRecord {
         }
     }
 
-    /// Checks a vote against rules 1 and 2. A vote of the record may be signed
-    /// again: that is how a validator goes on after stopping between writing
-    /// the record and sending the signature.
+    /// Checks a vote against rules 1 and 2. A vote of the record may be signed again: a
+    /// validator does so if it stopped after it wrote the record and before it sent the
+    /// signature.
     ///
     /// # Errors
     /// [`VoteError::TargetHeightTwice`], [`VoteError::SurroundsEarlier`],
@@ -199,8 +205,8 @@ impl VoteRecord {
                 Err(VoteError::TargetHeightTwice { earlier: *earlier })
             };
         }
-        // Sources rise with targets: of the votes below, the nearest has the
-        // highest source; of those above, the nearest has the lowest.
+        // Sources rise with targets. Of the votes below, the nearest has the highest
+        // source; of the votes above, the nearest has the lowest.
         let below = self.votes.range(..target).next_back();
         if let Some((_, earlier)) = below.filter(|(_, earlier)| surrounds(link, earlier)) {
             return Err(VoteError::SurroundsEarlier { earlier: *earlier });
@@ -212,7 +218,7 @@ impl VoteRecord {
         Ok(())
     }
 
-    /// Checks a vote and puts it on record: what must be durable before the
+    /// Checks a vote and puts it on record. The record must be durable before the
     /// signature leaves the process (rule 4).
     ///
     /// # Errors
@@ -223,8 +229,8 @@ impl VoteRecord {
         Ok(())
     }
 
-    /// Takes in what another record of the same validator holds. What a floor
-    /// covers becomes part of the floor.
+    /// Takes in another record of the same validator. Votes that a floor covers become
+    /// part of the floor.
     ///
     /// # Errors
     /// Those of [`VoteRecord::check`], if two votes contradict each other; the
@@ -244,7 +250,7 @@ impl VoteRecord {
         Ok(())
     }
 
-    /// Rules out votes below a floor, and lets go of those it covers.
+    /// Raises the floor, and drops the single votes that it covers.
     pub fn raise_floor(&mut self, floor: VoteFloor) {
         let mut floor = self.floor.map_or(floor, |own| own.and(floor));
         while let Some(first) = self.votes.first_entry() {
@@ -256,7 +262,7 @@ impl VoteRecord {
         self.floor = Some(floor);
     }
 
-    /// Keeps so many votes with the highest targets; the floor covers the others.
+    /// Keeps `count` votes, those with the highest targets. The floor covers the others.
     pub fn keep_highest(&mut self, count: usize) {
         while self.votes.len() > count {
             let Some((_, lowest)) = self.votes.pop_first() else {
@@ -273,7 +279,7 @@ impl VoteRecord {
         self.votes.get(&target)
     }
 
-    /// Whether a vote is on record: as it is, or covered by the floor.
+    /// Whether a vote is on record, by itself or under the floor.
     #[must_use]
     pub fn accounts_for(&self, link: &Link) -> bool {
         let covered = |floor: VoteFloor| link.target.height <= floor.target;
@@ -285,19 +291,19 @@ impl VoteRecord {
         self.votes.values()
     }
 
-    /// How many votes are kept one by one.
+    /// The number of votes that are kept one by one.
     #[must_use]
     pub fn len(&self) -> usize {
         self.votes.len()
     }
 
-    /// Whether nothing is on record.
+    /// Whether there is neither a vote nor a floor.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.votes.is_empty() && self.floor.is_none()
     }
 
-    /// What is left of the votes below those that are kept.
+    /// The floor under the votes that are kept one by one.
     #[must_use]
     pub fn floor(&self) -> Option<VoteFloor> {
         self.floor
@@ -319,8 +325,8 @@ impl VoteRecord {
 
 /// Checks a vote against rules 1 to 3.
 ///
-/// `best_chain` gives the hash of the fully validated best chain at a height,
-/// `None` above its tip.
+/// `best_chain` returns the hash of the fully validated best chain at a height; `None`
+/// above its tip.
 ///
 /// # Errors
 /// [`VoteError`], one variant a rule.
@@ -335,28 +341,29 @@ pub fn check_vote(
         |checkpoint: &Checkpoint| best_chain(checkpoint.height) == Some(checkpoint.hash);
     check_link(context.checkpoint_interval, link)?;
     record.check(link)?;
-    // # Consensus: §9 (3) "only fully validated best-chain checkpoints".
+    // # Consensus: §9 "approves only checkpoints of its fully validated best chain".
     if !on_best_chain(&link.target) {
         return Err(VoteError::TargetNotOnBestChain {
             target: link.target,
         });
     }
-    // # Consensus: §9 (3) "that descend from its last final block".
+    // # Consensus: §9 "above its last final block".
     if link.target.height <= context.last_final.height || !on_best_chain(&context.last_final) {
         return Err(VoteError::TargetNotAboveFinal {
             last_final: context.last_final,
         });
     }
-    // # Consensus: §9 (3) "with the highest approved checkpoint that it knows as
-    // source".
+    // # Consensus: §9 "with the highest approved checkpoint that it knows as
+    // the source".
     if link.source != context.highest_approved {
         return Err(VoteError::WrongSource {
             found: link.source,
             expected: context.highest_approved,
         });
     }
-    // Fork choice keeps the best chain on the highest approved checkpoint unless
-    // the last final block forbids it; a vote across two branches says nothing.
+    // # Consensus: §9 "The source lies on that chain, too". Fork choice keeps the
+    // best chain on the highest approved checkpoint, unless the last final block
+    // forbids it.
     if !on_best_chain(&link.source) {
         return Err(VoteError::SourceNotAncestor {
             source_checkpoint: link.source,

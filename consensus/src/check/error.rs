@@ -1,5 +1,5 @@
-//! What checking finds, one variant a rule: invalid for ever, or not yet
-//! (protocol §11).
+//! The errors of checking and connecting, one variant for each rule. [`NotYet`] may
+//! pass later; the others are invalid for ever (protocol §11).
 
 use thiserror::Error;
 
@@ -11,120 +11,92 @@ use crate::target::{CompactTarget, CompactTargetError, Target};
 /// A header breaks a rule for ever (protocol §11: invalid).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum HeaderError {
-    /// §4: the fixed version bits.
+    /// §4: the version's fixed bits must read 0x20000000.
     #[error("version {found:#010x}: its fixed bits must read 0x20000000")]
-    BadVersion {
-        /// The version found.
-        found: u32,
-    },
-    /// §7: the compact form.
+    BadVersion { found: u32 },
+    /// §7: `bits` must be canonical.
     #[error(transparent)]
     BadBits(#[from] CompactTargetError),
-    /// §7: the limit.
+    /// §7: the target must not exceed the limit.
     #[error("target {found} is easier than the network's limit {limit}")]
-    TargetAboveLimit {
-        /// The target found.
-        found: Target,
-        /// The limit.
-        limit: Target,
-    },
-    /// §1: the proof of work.
+    TargetAboveLimit { found: Target, limit: Target },
+    /// §7: the block hash must not exceed the target.
     #[error("block hash {hash} exceeds the target {target}")]
-    HighHash {
-        /// The block's hash.
-        hash: BlockHash,
-        /// Its target.
-        target: Target,
-    },
-    /// §7: not before the parent.
+    HighHash { hash: BlockHash, target: Target },
+    /// §7: a block's time is not before its parent's.
     #[error("time {found} is before the parent's, {parent}")]
     TimeBeforeParent {
         /// The block's time, Unix seconds.
         found: u32,
-        /// The parent's.
         parent: u32,
     },
-    /// §7: the difficulty rule.
+    /// §7: `bits` must equal the expected value.
     #[error("bits {found}, expected {expected}")]
     WrongBits {
         /// The compact target found.
         found: CompactTarget,
-        /// What the rule demands.
+        /// The compact target that the rule demands.
         expected: CompactTarget,
     },
 }
 
-/// A block can't be judged now, but perhaps later (protocol §11: not yet):
-/// never cached as invalid, never punished.
+/// A block can't be checked now, but perhaps later (protocol §11: not yet). Nodes
+/// never remember it as invalid and never penalise a peer for it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NotYet {
-    /// §7: ahead of the clock.
+    /// §7: the block's time is ahead of the clock.
     #[error("time {found} is more than {max_future_secs} s ahead of the clock, {now}")]
     TimeTooFarAhead {
         /// The block's time, Unix seconds.
         found: u32,
         /// The clock, Unix seconds.
         now: u64,
-        /// How far ahead is allowed.
+        /// How far ahead of the clock a time may be, seconds.
         max_future_secs: u32,
     },
-    /// The parent is not known.
+    /// §11: the parent is not known.
     #[error("parent {parent} is not known")]
-    MissingParent {
-        /// The parent's hash.
-        parent: BlockHash,
-    },
+    MissingParent { parent: BlockHash },
 }
 
 /// A transaction breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TransactionError {
-    /// §3: 1 to 255 outputs.
+    /// §3: a transaction has 1 to 255 outputs.
     #[error("it has no outputs: at least one payment is needed")]
     NoOutputs,
-    /// §3: each amount at least 1.
+    /// §3: each output pays at least 1 grain.
     #[error("output {index} pays nothing: at least 1 grain is needed")]
     ZeroOutput {
-        /// Which output, from 0.
+        /// The output's position, from 0.
         index: usize,
     },
-    /// §3: amounts + fee ≤ MAX_MONEY.
+    /// §3: amounts + fee ≤ `MAX_MONEY`.
     #[error("its amounts and fee exceed all the money there can be")]
     TotalOutOfRange,
-    /// §3: the key goes with sequence 0.
+    /// §3: a transaction with sequence 0 carries the key.
     #[error("sequence is 0, so the public key must be sent along")]
     KeyMissing,
-    /// §3: and with no other.
+    /// §3: a transaction with any other sequence leaves the key out.
     #[error("sequence is {sequence}, so the public key is on record and must be left out")]
-    KeySuperfluous {
-        /// The sequence.
-        sequence: u64,
-    },
-    /// §3: sender = address(key).
+    KeySuperfluous { sequence: u64 },
+    /// §3: the key's address is the sender.
     #[error("the public key belongs to another address than the sender's")]
     KeyNotSenders {
-        /// The sender.
         sender: Address,
-        /// The key's address.
         key_address: Address,
     },
-    /// §3: sequence equals the account's.
+    /// §3: the sequence is the account's.
     #[error("sequence is {found}, the account's is {expected}")]
-    WrongSequence {
-        /// The transaction's.
-        found: u64,
-        /// The account's.
-        expected: u64,
-    },
-    /// §3: balance ≥ amounts + fee.
+    WrongSequence { found: u64, expected: u64 },
+    /// §3: the balance covers amounts + fee.
     #[error("it spends {needed} PIT with its fee, the account has {balance} PIT")]
     InsufficientBalance {
         /// Amounts and fee.
         needed: Amount,
-        /// The account's balance.
         balance: Amount,
     },
-    /// §3: the signature.
+    /// §3: the signature verifies under the key given or on record.
     #[error(
         "the signature does not verify: wrong key, altered content, or signed for another chain"
     )]
@@ -134,29 +106,27 @@ pub enum TransactionError {
 /// A block breaks a rule for ever (protocol §11: invalid).
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BlockError {
-    /// Its header does.
+    /// The block's header breaks a rule.
     #[error(transparent)]
     Header(#[from] HeaderError),
-    /// §4: merkle_root = sha256d(commitment).
+    /// §4: the header's `merkle_root` equals `sha256d(commitment)`.
     #[error("the header commits to {expected}, the commitment given hashes to {found}")]
     CommitmentMismatch {
-        /// Hash of the commitment that came with it.
+        /// Hash of the commitment that came with the header.
         found: Hash256,
-        /// The header's.
         expected: Hash256,
     },
-    /// §4: the transactions root.
+    /// §4: the commitment's `transactions_root` is that of the transactions.
     #[error("the commitment names transactions root {expected}, those given have {found}")]
     TransactionsRootMismatch {
-        /// Root of the transactions that came with it.
+        /// Root of the transactions that came with the commitment.
         found: Hash256,
-        /// The commitment's.
         expected: Hash256,
     },
-    /// §4: the size.
+    /// §4: the encoded block has at most `max_block_bytes`.
     #[error("it takes {found} bytes, at most {max} allowed")]
     TooLarge {
-        /// Its encoded size, bytes.
+        /// The encoded size, bytes.
         found: usize,
         /// The limit, bytes.
         max: u32,
@@ -164,30 +134,25 @@ pub enum BlockError {
     /// A transaction breaks a rule.
     #[error("transaction {index}: {error}")]
     Transaction {
-        /// Its place in the block, from 0.
+        /// The transaction's position in the block, from 0.
         index: usize,
-        /// The rule.
         error: TransactionError,
     },
-    /// §4: the state root.
+    /// §4: the commitment's `state_root` is that of the state before the block.
     #[error("the commitment names state root {found}, the state has {expected}")]
     StateRootMismatch {
-        /// The commitment's.
         found: Hash256,
-        /// That of the state after the parent.
+        /// Root of the state after the parent.
         expected: Hash256,
     },
     /// §1: no balance exceeds MAX_MONEY.
     #[error("a balance would exceed all the money there can be")]
-    BalanceOutOfRange {
-        /// Whose.
-        address: Address,
-    },
+    BalanceOutOfRange { address: Address },
 }
 
 impl BlockError {
-    /// Whether the header itself is thereby proven bad. A body that does not
-    /// match its header says nothing about the header (protocol §4).
+    /// Whether the error proves that the header commits to an invalid block. A body
+    /// that does not match its header says nothing about the header (protocol §4).
     #[must_use]
     pub fn condemns_header(&self) -> bool {
         !matches!(

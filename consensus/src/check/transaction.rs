@@ -1,5 +1,5 @@
-//! What a transaction shows by itself (protocol §3), and the proof that it was checked. Knows no
-//! account and no key on record. Start reading at [`check_transaction`].
+//! The rules that a transaction must keep by itself (protocol §3), and the proof that it was
+//! checked. Knows no account and no key on record. Start reading at [`check_transaction`].
 
 use super::error::TransactionError;
 use crate::address::Address;
@@ -10,13 +10,14 @@ use crate::hash::{Hash256, Txid};
 use crate::merkle;
 use crate::transaction::SignedTransaction;
 
-/// Checks what a transaction shows by itself (protocol §3).
+/// Checks a transaction by itself (protocol §3).
 ///
 /// # Errors
 /// [`TransactionError`], one variant a rule.
 pub fn check_transaction(transaction: &SignedTransaction) -> Result<(), TransactionError> {
     let body = &transaction.body;
-    // # Consensus: §3 "1 to 255 outputs, each amount ≥ 1". More than 255 do not decode.
+    // # Consensus: §3 "1 to 255 outputs, each at least 1 grain".
+    // The decoder refuses more than 255.
     if body.outputs.is_empty() {
         return Err(TransactionError::NoOutputs);
     }
@@ -31,8 +32,8 @@ pub fn check_transaction(transaction: &SignedTransaction) -> Result<(), Transact
     if body.total().is_none() {
         return Err(TransactionError::TotalOutOfRange);
     }
-    // # Consensus: §3 "The key is present if and only if sequence == 0 …
-    // sender = address(key) is checked at that point".
+    // # Consensus: §3 "the key is there if and only if the sequence is 0".
+    // # Consensus: §3 "with a key: its address is the sender".
     match (&transaction.key, body.sequence) {
         (None, 0) => Err(TransactionError::KeyMissing),
         (Some(_), sequence @ 1..) => Err(TransactionError::KeySuperfluous { sequence }),

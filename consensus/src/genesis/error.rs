@@ -1,36 +1,29 @@
-//! Why a genesis file is refused.
+//! The faults that a genesis file can have.
 
 use thiserror::Error;
 
 use crate::address::ParseAddressError;
 use crate::target::{CompactTarget, CompactTargetError};
 
-/// Why a genesis file is refused.
+/// A genesis file is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GenesisError {
-    /// Not TOML, or unknown or missing keys.
+    /// The file is not TOML, or a key is unknown or missing.
     #[error("the genesis file can't be read: {0}")]
     BadToml(String),
     /// The name is empty, too long or not printable ASCII.
     #[error("name {found:?} is not 1 to 32 printable ASCII characters")]
-    BadName {
-        /// The name found.
-        found: String,
-    },
+    BadName { found: String },
     /// The address prefix or an address is malformed.
     #[error("{field}: {error}")]
     BadAddress {
-        /// Which field.
         field: String,
-        /// What is wrong with it.
         error: ParseAddressError,
     },
     /// A compact target is malformed.
     #[error("{field}: {error}")]
     BadTarget {
-        /// Which field.
         field: &'static str,
-        /// What is wrong with it.
         error: CompactTargetError,
     },
     /// The first target is easier than the limit.
@@ -38,35 +31,22 @@ pub enum GenesisError {
     TargetAboveLimit {
         /// The first compact target.
         bits: CompactTarget,
-        /// The limit.
         limit: CompactTarget,
     },
     /// A number is out of its range.
     #[error("{field} is {found}, expected {min} to {max}")]
     OutOfRange {
-        /// Which field.
         field: &'static str,
-        /// The number found.
         found: u64,
-        /// Least allowed.
         min: u64,
-        /// Most allowed.
         max: u64,
     },
     /// An allocated amount is malformed or zero.
     #[error("allocation of {address}: {reason}")]
-    BadAllocation {
-        /// Whose.
-        address: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    BadAllocation { address: String, reason: String },
     /// An address is allocated to twice.
     #[error("{address} has two allocations; add them up")]
-    DuplicateAllocation {
-        /// Whose.
-        address: String,
-    },
+    DuplicateAllocation { address: String },
     /// The allocations exceed all money there can be.
     #[error("the allocations add up to {found} grains, more than there can ever be")]
     TooMuchAllocated {
@@ -75,12 +55,7 @@ pub enum GenesisError {
     },
     /// A validator's key is malformed.
     #[error("public key of validator {address}: {reason}")]
-    BadValidatorKey {
-        /// Whose.
-        address: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    BadValidatorKey { address: String, reason: String },
     /// A validator's address is not that of its key.
     #[error("validator {found} has the key of {expected}")]
     ValidatorAddressMismatch {
@@ -91,16 +66,12 @@ pub enum GenesisError {
     },
     /// A validator is listed twice.
     #[error("validator {address} is listed twice")]
-    DuplicateValidator {
-        /// Whose.
-        address: String,
-    },
+    DuplicateValidator { address: String },
     /// Two conflicting certificates could exist without enough provable faults.
     #[error(
         "approval_quorum {quorum} of {validators} validators is unsafe: 3 × {quorum} must exceed 2 × {validators}, and {quorum} must not exceed {validators}; the least safe quorum is {least}"
     )]
     UnsafeQuorum {
-        /// The quorum found.
         quorum: u32,
         /// The number of validators.
         validators: usize,
@@ -109,8 +80,5 @@ pub enum GenesisError {
     },
     /// A quorum without validators.
     #[error("approval_quorum is {quorum}, but there are no validators: set it to 0")]
-    QuorumWithoutValidators {
-        /// The quorum found.
-        quorum: u32,
-    },
+    QuorumWithoutValidators { quorum: u32 },
 }

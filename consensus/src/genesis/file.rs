@@ -16,9 +16,9 @@ use crate::target::{CompactTarget, Target};
 
 /// Longest name of a network, bytes.
 const NAME_BYTES_MAX: usize = 32;
-/// Smallest block limit that a genesis may set: holds one largest transaction.
+/// Smallest block limit that a genesis may set: a largest transaction fits.
 const BLOCK_BYTES_MIN: u32 = 32_768;
-/// Largest block limit that a genesis may set: a block must fit one message.
+/// Largest block limit that a genesis may set: a block fits one API message.
 const BLOCK_BYTES_MAX: u32 = 3_500_000;
 /// Longest wait for a reward that a genesis may set, blocks.
 const REWARD_MATURITY_MAX: u32 = 1_000;
@@ -56,7 +56,7 @@ pub struct GenesisFile {
     /// See [`ConsensusParams::approval_quorum`]; 0 without validators.
     #[serde(default)]
     pub approval_quorum: u32,
-    /// First accounts.
+    /// The accounts that have money from the start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allocations: Vec<AllocationEntry>,
     /// Validators.
@@ -64,7 +64,7 @@ pub struct GenesisFile {
     pub validators: Vec<ValidatorEntry>,
 }
 
-/// A first account in a genesis file.
+/// An account that has money from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AllocationEntry {
@@ -78,9 +78,9 @@ pub struct AllocationEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidatorEntry {
-    /// Its address in text form: must be that of the key.
+    /// The address in text form. It must be that of the key.
     pub address: String,
-    /// Its modulus, 512 hexadecimal digits.
+    /// The modulus, 512 hexadecimal digits.
     pub public_key: String,
 }
 
@@ -291,7 +291,8 @@ impl GenesisFile {
                 })
             };
         }
-        // # Consensus: §9 "refused unless 3·quorum > 2·n".
+        // # Consensus: §9 "A genesis with n validators is refused unless
+        // 3 · quorum > 2 · n and quorum ≤ n".
         if quorum.saturating_mul(3) <= count.saturating_mul(2) || quorum > count {
             return Err(GenesisError::UnsafeQuorum {
                 quorum: self.approval_quorum,
@@ -306,8 +307,8 @@ impl GenesisFile {
         Ok(())
     }
 
-    /// Everything that the network agrees on, in a fixed order; allocations
-    /// ascend by address. `docs/protocol.md` §10 lists the fields.
+    /// Every parameter, in a fixed order; allocations ascend by address.
+    /// `docs/protocol.md` §10 lists the fields.
     fn canonical_encoding(
         &self,
         allocations: &BTreeMap<Address, Amount>,

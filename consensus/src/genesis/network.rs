@@ -5,11 +5,11 @@ use super::{Genesis, GenesisError, GenesisFile};
 /// The built-in networks (protocol §10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Network {
-    /// The network whose money is meant to be worth something.
+    /// The public network.
     Main,
-    /// For trying things out with others.
+    /// A network for trials with other people.
     Test,
-    /// For a developer's own machine.
+    /// A network for one developer's machine.
     Dev,
 }
 
@@ -75,7 +75,7 @@ impl Network {
     /// The network's genesis.
     ///
     /// # Errors
-    /// None for the built-in networks; a test holds them to it.
+    /// Built-in networks have no errors; a test checks that.
     pub fn genesis(self) -> Result<Genesis, GenesisError> {
         self.genesis_file().check()
     }

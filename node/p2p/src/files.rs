@@ -1,5 +1,5 @@
-//! Small files that are rewritten whole and may be lost: the peer book and the
-//! bans. A damaged one is set aside with a warning, never a reason not to start.
+//! Small TOML files that are rewritten whole and may be lost: the address book and the bans. A
+//! damaged file is set aside with a warning, and the node starts without it.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-/// Longest file that is read: several times what the limits allow.
+/// The longest file that is read: several times what the limits of its contents allow.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Reads a TOML file; the default if there is none, or if it is damaged.
+/// Reads a TOML file. Returns the default if there is none, or if it is damaged.
 pub(super) fn read_or_default<T: DeserializeOwned + Default>(path: &Path) -> T {
     let text = match read(path) {
         Ok(text) => text,
@@ -47,11 +47,11 @@ fn set_aside(path: &Path, reason: &str) {
         "a file of the network is damaged: set aside, starting without it"
     );
     if let Err(error) = fs::rename(path, &aside) {
-        warn!(file = %path.display(), %error, "it can't be set aside");
+        warn!(file = %path.display(), %error, "the damaged file can't be set aside");
     }
 }
 
-/// Writes a value as TOML: the file is the old one or the new one, never a part.
+/// Writes a value as TOML. After a crash the file is the old one or the new one, never a part.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let text = toml::to_string(value).map_err(io::Error::other)?;
     let temporary = path.with_extension("new");

@@ -1,4 +1,4 @@
-//! What the rest of the node may ask of the network: its handle.
+//! The handle of the network: what the rest of the node can ask of it.
 
 use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
@@ -6,44 +6,20 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::policy::address::PeerAddress;
 use crate::policy::bans::Subject;
+use crate::policy::peers::PeerReport;
 
 /// This node as its peers see it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalNode {
-    /// Where it listens, without `/p2p/ID`.
+    /// The addresses that the node listens on, without `/p2p/ID`.
     pub listen_addresses: Vec<Multiaddr>,
-    /// Where it can be reached from outside, as far as known.
+    /// The addresses at which it can be reached from outside, as far as known.
     pub external_addresses: Vec<Multiaddr>,
-    /// Peers that it works with.
+    /// Admitted peers.
     pub peer_count: usize,
 }
 
-/// A connected peer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PeerReport {
-    /// Who.
-    pub peer: PeerId,
-    /// Where it is connected.
-    pub address: Multiaddr,
-    /// Program and version, as it says.
-    pub agent: String,
-    /// Whether it connected to us.
-    pub inbound: bool,
-    /// Height that it announced last; 0 if it has not.
-    pub height: u64,
-    /// Round trip, if measured yet.
-    pub latency: Option<std::time::Duration>,
-    /// Its standing in gossip.
-    pub score: f64,
-    /// Since when, Unix seconds.
-    pub connected_at: u64,
-    /// Bytes of messages sent to it.
-    pub bytes_sent: u64,
-    /// Bytes of messages received from it.
-    pub bytes_received: u64,
-}
-
-/// The network is gone: the node is stopping.
+/// The network no longer answers, because the node is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the network is stopping")]
 pub struct NetworkStopped;
@@ -51,31 +27,24 @@ pub struct NetworkStopped;
 /// Why a peer could not be added.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddPeerError {
-    /// The network is gone.
+    /// The node is stopping.
     #[error(transparent)]
     Stopped(#[from] NetworkStopped),
-    /// Too many peers were added by hand.
+    /// Too many peers are added by hand already.
     #[error("{max} peers were added by hand already: remove one first")]
-    Full {
-        /// How many may be.
-        max: usize,
-    },
-    /// Too many are being connected to.
-    #[error("{max} peers are being added at this moment: try again once they are, or are not")]
-    Busy {
-        /// How many may be.
-        max: usize,
-    },
-    /// It can't be connected to, or is of no use. It is tried again from time
-    /// to time.
+    Full { max: usize },
+    /// Too many operators wait for a peer at this moment.
+    #[error("{max} peers are being added at this moment: try again in a few seconds")]
+    Busy { max: usize },
+    /// The peer can't be connected to, or is of no use. It is tried again from time to time.
     #[error("{0}")]
     Failed(String),
 }
 
 pub(super) type Reply<T> = oneshot::Sender<T>;
 
-/// What the handle asks of the shell.
-pub(super) enum Command {
+/// A command of the handle to the shell.
+pub(super) enum NetworkCommand {
     Peers(Reply<Vec<PeerReport>>),
     Add(PeerAddress, Reply<Result<PeerId, AddPeerError>>),
     Remove(PeerId, Reply<bool>),
@@ -89,12 +58,12 @@ pub(super) enum Command {
 #[derive(Clone)]
 pub struct Handle {
     pub(super) peer_id: PeerId,
-    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<NetworkCommand>,
     pub(super) local: watch::Receiver<LocalNode>,
 }
 
 impl Handle {
-    /// This node's identity.
+    /// This node's identity among peers.
     #[must_use]
     pub fn peer_id(&self) -> PeerId {
         self.peer_id
@@ -109,59 +78,64 @@ impl Handle {
     /// The connected peers, in the order of their identities.
     ///
     /// # Errors
-    /// [`NetworkStopped`].
+    /// [`NetworkStopped`] if the node is stopping.
     pub async fn peers(&self) -> Result<Vec<PeerReport>, NetworkStopped> {
-        self.ask(Command::Peers).await
+        self.ask(NetworkCommand::Peers).await
     }
 
-    /// Connects to a peer and keeps the connection up for as long as the node
-    /// runs.
+    /// Connects to a peer, and keeps the connection up as long as the node runs.
     ///
     /// # Errors
-    /// [`AddPeerError`]; a peer that could not be reached is tried again.
+    /// [`AddPeerError`] says why the peer is not connected yet.
     pub async fn add_peer(&self, address: PeerAddress) -> Result<PeerId, AddPeerError> {
-        self.ask(|reply| Command::Add(address, reply)).await?
+        self.ask(|reply| NetworkCommand::Add(address, reply))
+            .await?
     }
 
-    /// Disconnects a peer and forgets it; whether it was known.
+    /// Disconnects a peer and forgets it. Returns whether it was known.
     ///
     /// # Errors
-    /// [`NetworkStopped`].
+    /// [`NetworkStopped`] if the node is stopping.
     pub async fn remove_peer(&self, peer: PeerId) -> Result<bool, NetworkStopped> {
-        self.ask(|reply| Command::Remove(peer, reply)).await
+        self.ask(|reply| NetworkCommand::Remove(peer, reply)).await
     }
 
-    /// Bans for so many seconds, and disconnects.
+    /// Bans a peer or a host for `secs` seconds, and disconnects it.
     ///
     /// # Errors
-    /// [`NetworkStopped`].
+    /// [`NetworkStopped`] if the node is stopping.
     pub async fn ban(&self, subject: Subject, secs: u64) -> Result<(), NetworkStopped> {
-        self.ask(|reply| Command::Ban(subject, secs, reply)).await
+        self.ask(|reply| NetworkCommand::Ban(subject, secs, reply))
+            .await
     }
 
-    /// Ends a ban; whether there was one.
+    /// Ends a ban. Returns whether there was one.
     ///
     /// # Errors
-    /// [`NetworkStopped`].
+    /// [`NetworkStopped`] if the node is stopping.
     pub async fn unban(&self, subject: Subject) -> Result<bool, NetworkStopped> {
-        self.ask(|reply| Command::Unban(subject, reply)).await
+        self.ask(|reply| NetworkCommand::Unban(subject, reply))
+            .await
     }
 
-    /// The bans and when they end, Unix seconds, by name.
+    /// The bans and when each ends, Unix seconds, sorted by their subjects.
     ///
     /// # Errors
-    /// [`NetworkStopped`].
+    /// [`NetworkStopped`] if the node is stopping.
     pub async fn bans(&self) -> Result<Vec<(String, u64)>, NetworkStopped> {
-        self.ask(Command::Bans).await
+        self.ask(NetworkCommand::Bans).await
     }
 
-    /// Tells the network to end; it writes its files first.
+    /// Tells the network to end. It writes its files first.
     pub async fn stop(&self) {
-        // One that has ended already needs no telling.
-        let _ = self.commands.send(Command::Stop).await;
+        // It fails only if the network has ended already.
+        let _ = self.commands.send(NetworkCommand::Stop).await;
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, NetworkStopped> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> NetworkCommand,
+    ) -> Result<T, NetworkStopped> {
         let (reply, answer) = oneshot::channel();
         let sent = self.commands.send(command(reply)).await;
         sent.map_err(|_| NetworkStopped)?;

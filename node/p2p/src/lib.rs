@@ -1,12 +1,13 @@
-//! The network: a libp2p swarm around the core. It knows sockets, identities and
-//! addresses, and no rule of the chain: what peers tell goes to the core as
-//! `Event::Peer`, what the core wants of them comes back as effects, and what they
-//! ask is answered from snapshots by `pithead_core::sync::serve`.
+//! The network: a libp2p swarm around the core of a node. It knows sockets, identities and
+//! addresses, and no rule of the chain.
 //!
-//! Start reading at [`start`], then `swarm`: the loop that everything else hangs
-//! on. `behaviour` says which protocols run, `gate` who may connect, `dialer` whom
-//! to connect to, `peers` who is there, `gossip` and `serving` carry messages,
-//! `discovery` finds nodes.
+//! - Messages of peers go to the core as `Event::Peer`.
+//! - What the core wants of peers comes back as effects.
+//! - Requests of peers are answered from snapshots, by `pithead_core::sync::serve`.
+//!
+//! Start reading at [`start`], then `shell`: the loop that passes events on. `policy` decides,
+//! without sockets; `wire` is the swarm and what it sends; `handle` is what the rest of the node
+//! uses.
 
 mod files;
 mod handle;
@@ -28,96 +29,89 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::info;
 
-pub use handle::{AddPeerError, Handle, LocalNode, NetworkStopped, PeerReport};
+pub use handle::{AddPeerError, Handle, LocalNode, NetworkStopped};
 pub use policy::address::PeerAddress;
 pub use policy::bans::Subject;
+pub use policy::peers::PeerReport;
 pub use wire::behaviour::BuildError;
 pub use wire::identity::IdentityError;
 
 use pithead_core::sync::response_bytes_max;
-use pithead_engine::{Clock, Engine};
-use policy::address_book::Book;
+use pithead_engine::{Clock, Engine, NetworkSide};
+use policy::address_book::AddressBook;
 use policy::bans::Bans;
-use policy::dial_scope::Reach;
+use policy::dial_scope::DialScope;
 use policy::dialer::Dialer;
 use policy::gate::{Gate, GateLimits};
-use shell::{Parts, Shell};
+use shell::{Shell, ShellParts};
 use wire::behaviour::{Behaviour, BehaviourEvent};
-use wire::protocol_names::Names;
+use wire::protocol_names::ProtocolNames;
 
-/// Peers in all, if nothing else is said: 10 that we connect to and 64 that
-/// connect to us (protocol §12).
+/// Peers in all, by default: 10 outbound and 64 inbound ones (protocol §12).
 pub const PEERS_MAX_DEFAULT: usize = OUTBOUND_MAX + 64;
-/// Peers that a node connects to by itself (protocol §12).
+/// Outbound peers (protocol §12).
 const OUTBOUND_MAX: usize = 10;
 /// Inbound peers from one host (protocol §12).
 const PER_HOST_MAX: usize = 2;
 /// Inbound peers from one site (protocol §12).
 const PER_SITE_MAX: usize = 8;
-/// Questions to the network that may wait.
+/// Commands of the operator that may wait.
 const COMMANDS_MAX: usize = 64;
-/// The system has so long to say where the node listens.
+/// How long the system may take to tell the addresses that the node listens on.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How the network runs.
+/// The settings of the network.
 #[derive(Debug, Clone)]
-pub struct Options {
-    /// Where identity, known peers and bans are kept.
+pub struct NetworkOptions {
+    /// The folder of the identity, the address book and the bans.
     pub data_dir: PathBuf,
-    /// Program and version, told to peers.
+    /// Program and version, as shown to peers.
     pub agent: String,
-    /// Where to listen.
+    /// Addresses to listen on.
     pub listen: Vec<Multiaddr>,
-    /// Where this node can be reached from outside, if that is known.
+    /// Addresses at which the node can be reached from outside, if the operator knows them.
     pub external: Vec<Multiaddr>,
-    /// Whom to ask for others while none is known.
+    /// Peers to connect to while no other is known.
     pub bootnodes: Vec<PeerAddress>,
-    /// Peers in all.
+    /// The most peers, inbound and outbound together.
     pub peers_max: usize,
-    /// Look for nodes on the local network.
+    /// Whether to look for nodes on the local network.
     pub mdns: bool,
-    /// Ask the router for an open port.
+    /// Whether to ask the router for an open port.
     pub upnp: bool,
-    /// Pass on connections for nodes that can't be reached.
+    /// Whether to relay connections for nodes that can't be reached.
     pub relay: bool,
 }
 
-/// Why the network does not start.
+/// Why the network can't start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// No identity.
+    /// The node's identity can't be had.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// No swarm.
+    /// The swarm can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// An address can't be listened on.
+    /// The node can't listen on an address.
     #[error("listening for peers on {address}: {reason}; choose another address with --listen")]
-    Listen {
-        /// The address.
-        address: Multiaddr,
-        /// Why not.
-        reason: String,
-    },
-    /// It has been started before.
-    #[error("the network runs already")]
-    RunsAlready,
+    Listen { address: Multiaddr, reason: String },
 }
 
-/// Starts the network: listens, and lets a task connect the core with its peers.
-/// The task ends when told to by the handle, or with the core.
+/// Starts the network: listens, and spawns a task that connects the core with its peers. The task
+/// ends when the handle tells it to, or with the core.
 ///
 /// # Errors
-/// [`StartError`] if the identity can't be had or an address not be listened on.
+/// [`StartError`] if the identity can't be had, or the node can't listen on an address.
 pub async fn start(
-    options: Options,
+    options: NetworkOptions,
     engine: &Engine,
+    core: NetworkSide,
     clock: Clock,
 ) -> Result<(Handle, JoinHandle<()>), StartError> {
     let key = wire::identity::load_or_create(&options.data_dir)?;
     let own = key.public().to_peer_id();
     let params = &engine.genesis().params;
-    let names = Names::of(&params.genesis_hash);
+    let names = ProtocolNames::of(&params.genesis_hash);
     let outbound = OUTBOUND_MAX.min(options.peers_max.div_ceil(2));
     let limits = GateLimits {
         peers_max: options.peers_max,
@@ -128,20 +122,19 @@ pub async fn start(
     };
     let bans = Bans::open(&options.data_dir, clock());
     let gate = Gate::new(limits, bans, std::sync::Arc::clone(&clock));
-    let protocols = wire::behaviour::Options {
+    let protocols = wire::behaviour::ProtocolOptions {
+        agent: options.agent,
         mdns: options.mdns,
         upnp: options.upnp,
         relay: options.relay,
         response_bytes_max: response_bytes_max(params.max_block_bytes),
     };
-    let reach = Reach::new(&options.listen);
-    let mut swarm =
-        wire::behaviour::build(key, &options.agent, &names, gate, reach.clone(), protocols)?;
+    let dial_scope = DialScope::new(&options.listen);
+    let mut swarm = wire::behaviour::build(key, &names, gate, dial_scope.clone(), protocols)?;
     let (listening, early) = listen(&mut swarm, &options.listen).await?;
     for address in &options.external {
         swarm.add_external_address(address.clone());
     }
-    let effects = engine.network_effects().ok_or(StartError::RunsAlready)?;
     let (commands_sender, commands) = mpsc::channel(COMMANDS_MAX);
     let (local_sender, local) = watch::channel(LocalNode {
         listen_addresses: listening.clone(),
@@ -151,17 +144,17 @@ pub async fn start(
     for address in &listening {
         info!("listening for peers on {address}/p2p/{own}");
     }
-    let book = Book::open(&options.data_dir, own);
-    let shell = Shell::new(Parts {
+    let book = AddressBook::open(&options.data_dir, own);
+    let shell = Shell::new(ShellParts {
         swarm,
         early,
-        reach: reach.clone(),
+        dial_scope: dial_scope.clone(),
         names,
-        dialer: Dialer::new(book, outbound, &options.bootnodes, reach),
+        dialer: Dialer::new(book, outbound, &options.bootnodes, dial_scope),
         engine: engine.clone(),
         clock,
         commands,
-        effects,
+        core,
         local: local_sender,
         answer_bytes_max: response_bytes_max(params.max_block_bytes),
     });
@@ -173,9 +166,9 @@ pub async fn start(
     Ok((handle, tokio::spawn(shell.run())))
 }
 
-/// Listens on each address and waits until the system has said where that is:
-/// ports may be left to it. What else happens meanwhile, such as the first peers
-/// that connect, is returned for the shell.
+/// Listens on each address, and waits until the system has told the true ones: with port 0, the
+/// system chooses. Returns these addresses, and other events that happen meanwhile, such as the
+/// first peers that connect.
 async fn listen(
     swarm: &mut Swarm<Behaviour>,
     addresses: &[Multiaddr],
@@ -185,7 +178,7 @@ async fn listen(
         reason,
     };
     let mut waiting = std::collections::HashMap::new();
-    // All before the first: its own sockets would be in the way of the last.
+    // All addresses are checked before the first listens: they may share a port.
     let unused: Vec<_> = addresses.iter().map(check_unused).collect();
     for (address, unused) in addresses.iter().zip(unused) {
         let listener = unused.map_err(|error| error.to_string()).and_then(|()| {
@@ -196,7 +189,7 @@ async fn listen(
             Ok(listener) => {
                 waiting.insert(listener, address);
             }
-            // A machine without IPv6, as the default addresses may find it.
+            // The default addresses include IPv6, which a machine may lack.
             Err(reason) if is_any_v6(address) && !waiting.is_empty() => {
                 info!(%address, %reason, "not listening");
             }
@@ -224,9 +217,9 @@ async fn listen(
                     return Err(refused(address, error.to_string()));
                 }
             }
-            // Bounded by the gate's limits and the time.
+            // These are bounded by the gate's limits and by the deadline.
             Ok(other) => early.push(other),
-            // An interface without an address may get one later.
+            // An interface without an address may still get one.
             Err(_) => break,
         }
     }
@@ -237,8 +230,8 @@ fn is_any_v6(address: &Multiaddr) -> bool {
     address.iter().next() == Some(Protocol::Ip6(Ipv6Addr::UNSPECIFIED))
 }
 
-/// Fails if another process listens on the port: the swarm would share it, and
-/// each would get some of the other's connections.
+/// Fails if another process listens on the port. The swarm would share the port with it, and each
+/// would get some of the other's connections.
 fn check_unused(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
     let ip = match parts.next() {

@@ -1,4 +1,4 @@
-//! AdminService: operating the node.
+//! AdminService: operating the node. `peers` holds its calls about peers and bans.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pithead_api::v1;
 use pithead_api::v1::admin_service_server::AdminService;
 use pithead_consensus::{Address, BlockHeader, Target};
+use pithead_core::chain::AcceptError;
+use pithead_core::node::BlockVerdict;
+use pithead_core::store::{StoreError, schema};
+use pithead_engine::Stopped;
 use tonic::{Request, Response, Status};
 
-use super::chain::bad_field;
-use super::reader::internal;
-use super::{Api, peers, status};
-use pithead_core::node::BlockVerdict;
-use pithead_core::store::schema;
-use pithead_engine::Stopped;
+use crate::api::{Api, bad_field, internal, stopped};
+use crate::{peers, status};
 
 /// Most blocks of one MineBlocks call.
 const MINE_BLOCKS_MAX: u32 = 1_000;
-/// Networks whose addresses start so are for development.
+/// Addresses start with this on development networks, and only there.
 const DEV_PREFIX: &str = "dpit";
-/// Nonces between two looks at whether another thread has found one.
+/// Nonces that a thread tries before it looks whether the search is over.
 const NONCES_PER_LOOK: u32 = 16_384;
 
-/// The service.
+/// Answers the calls of AdminService.
 #[derive(Clone)]
-pub(super) struct Admin(pub(super) Api);
+pub(crate) struct AdminHandler(pub(crate) Api);
 
 #[tonic::async_trait]
-impl AdminService for Admin {
+impl AdminService for AdminHandler {
     async fn add_peer(
         &self,
         request: Request<v1::AddPeerRequest>,
@@ -133,7 +133,7 @@ impl AdminService for Admin {
         let written = tokio::task::spawn_blocking(move || {
             let (bytes, snapshot) = store.backup(&path)?;
             let tip = schema::tip_entry(snapshot.as_ref())?;
-            Ok::<_, pithead_core::store::StoreError>((bytes, tip))
+            Ok::<_, StoreError>((bytes, tip))
         })
         .await
         .map_err(|_| status::internal("the backup ended early; the node's log says more"))?;
@@ -157,7 +157,7 @@ impl AdminService for Admin {
         (self.0.set_log_filter)(&filter).map_err(|error| {
             status::invalid(
                 "filter",
-                format!("{error}; write such as info,pithead_node=debug"),
+                format!("{error}; an example: info,pithead_node=debug"),
             )
         })?;
         tracing::info!(%filter, "log filter changed");
@@ -174,24 +174,24 @@ impl AdminService for Admin {
     }
 }
 
-/// Ends a search when the call that wants it does: the threads that search
-/// would otherwise go on, and keep the node from stopping.
-struct EndOnDrop(Arc<AtomicBool>);
+/// Ends a search when its call ends. Otherwise the searching threads would go on, and keep the
+/// node from stopping.
+struct EndSearchOnDrop(Arc<AtomicBool>);
 
-impl Drop for EndOnDrop {
+impl Drop for EndSearchOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-impl Admin {
-    /// Mines one block; `None` if another one was first.
+impl AdminHandler {
+    /// Mines one block on the tip; `None` if another block came first.
     async fn mine_one(&self, address: Address, salt: u64) -> Result<Option<String>, Status> {
         let mut tips = self.0.engine.tip();
         tips.borrow_and_update();
         let template = self.0.fresh_template().await?;
         let over = Arc::new(AtomicBool::new(false));
-        let _end = EndOnDrop(Arc::clone(&over));
+        let _end = EndSearchOnDrop(Arc::clone(&over));
         let searching = Arc::clone(&over);
         let mut search = tokio::task::spawn_blocking(move || {
             let mut extra = salt;
@@ -214,25 +214,25 @@ impl Admin {
                 let _ = search.await;
                 return Ok(None);
             }
-            () = self.0.until_stopping() => return Err(super::stopped(Stopped)),
+            () = self.0.until_stopping() => return Err(stopped(Stopped)),
         };
         let Some(block) = block else { return Ok(None) };
         let hash = block.header.hash();
         match self.0.engine.submit_block(block).await {
             Ok(Ok(BlockVerdict::NewTip)) => Ok(Some(hash.to_string())),
             Ok(Ok(BlockVerdict::Side)) => Ok(None),
-            Ok(Err(pithead_core::chain::AcceptError::Internal(error))) => Err(internal(error)),
+            Ok(Err(AcceptError::Internal(error))) => Err(internal(error)),
             Ok(Err(error)) => Err(status::failed_precondition(
                 "BLOCK_NOT_ACCEPTED",
                 format!("the mined block was not accepted: {error}"),
             )),
-            Err(stopped) => Err(super::stopped(stopped)),
+            Err(error) => Err(stopped(error)),
         }
     }
 }
 
-/// Searches all nonces of a header on every core; `None` if there is none, or
-/// once `done` is set.
+/// Searches all nonces of a header on every core; `None` if no nonce meets the target, or once
+/// `done` is set.
 fn search_nonce(header: BlockHeader, target: Target, done: &AtomicBool) -> Option<BlockHeader> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let stride = u32::MAX / u32::try_from(threads).unwrap_or(1);

@@ -2,57 +2,58 @@
 
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use lru::LruCache;
+use tonic::Status;
 use tonic::transport::server::TcpConnectInfo;
-use tower::{Layer, Service};
+use tower::Layer;
 
-use super::listener::counted_ip;
-use super::status;
+use crate::listener::counted_ip;
+use crate::middleware::{CheckedService, RequestCheck};
+use crate::status;
 
-/// Largest message that is read, but for methods that take a block.
+/// Largest request in bytes, except where a request holds a block.
 pub const DECODE_BYTES_MAX: usize = 64 * 1024;
-/// Largest message that is sent.
+/// Largest answer in bytes.
 pub const ENCODE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Largest header list.
+/// Largest list of headers in bytes.
 pub const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// How often an idle connection is asked whether it lives.
+/// Time between two pings of an idle connection.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it may take to answer.
+/// Time for the answer to a ping; a connection without an answer is closed.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Addresses whose rates are remembered; the least recent goes first.
+/// Addresses whose rates are remembered; the one that was quiet longest is forgotten first.
 const ADDRESSES_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
-
-/// Most requests at once that an address can be given: the limiter multiplies it
-/// by the nanoseconds between two requests, at most a minute, in 64 bits.
+/// Largest burst that a setting can ask for. The limiter multiplies the burst by the nanoseconds
+/// between two requests, at most a minute, in 64 bits: 10^6 · 6·10^10 still fits.
 const BURST_MAX: NonZeroU32 = NonZeroU32::new(1_000_000).expect("it is not zero");
 
-/// Requests a minute for each address. Loopback mining is exempt.
+/// Limits the requests a minute of each address. Mining from the node's own machine is exempt.
 #[derive(Clone)]
 pub struct RateLimitLayer {
-    limiter: Option<Arc<Limiter>>,
+    /// `None`: no limit.
+    limiter: Option<Arc<AddressLimiter>>,
 }
 
-struct Limiter {
+/// One rate limiter for each address.
+struct AddressLimiter {
     quota: Quota,
     by_ip: Mutex<LruCache<IpAddr, Arc<DefaultDirectRateLimiter>>>,
     clock: DefaultClock,
 }
 
 impl RateLimitLayer {
-    /// `per_minute` requests, `burst` of them at once; 0 a minute: no limit.
+    /// Allows `per_minute` requests, `burst` of them at once; with 0 a minute there is no limit.
     #[must_use]
     pub fn new(per_minute: u32, burst: u32) -> Self {
         let limiter = NonZeroU32::new(per_minute).map(|per_minute| {
             let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
             let burst = burst.min(BURST_MAX);
-            Arc::new(Limiter {
+            Arc::new(AddressLimiter {
                 quota: Quota::per_minute(per_minute).allow_burst(burst),
                 by_ip: Mutex::new(LruCache::new(ADDRESSES_MAX)),
                 clock: DefaultClock::default(),
@@ -62,8 +63,8 @@ impl RateLimitLayer {
     }
 }
 
-impl Limiter {
-    /// How long the address must wait; `None` if it may go on.
+impl AddressLimiter {
+    /// How long the address must wait before its request; `None` if it need not wait.
     fn wait(&self, ip: IpAddr) -> Option<Duration> {
         let limiter = {
             let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,70 +79,34 @@ impl Limiter {
     }
 }
 
+impl RequestCheck for RateLimitLayer {
+    fn check<B>(&self, request: &http::Request<B>) -> Result<(), Status> {
+        let (Some(limiter), Some(ip)) = (&self.limiter, remote_ip(request)) else {
+            return Ok(());
+        };
+        let path = request.uri().path();
+        // `ip` itself, not the address that it counts for: a /64 that holds ::1 is not loopback.
+        if path.starts_with("/pithead.v1.MiningService/") && ip.to_canonical().is_loopback() {
+            return Ok(());
+        }
+        let Some(wait) = limiter.wait(ip) else {
+            return Ok(());
+        };
+        // Rounded up: a caller that waits as long as it is told gets its answer.
+        let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
+        Err(status::retry_after(
+            "RATE_LIMITED",
+            format!("too many requests from your address: wait {seconds:.1} s"),
+            wait,
+        ))
+    }
+}
+
 impl<S> Layer<S> for RateLimitLayer {
-    type Service = RateLimited<S>;
+    type Service = CheckedService<S, Self>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RateLimited {
-            inner,
-            limiter: self.limiter.clone(),
-        }
-    }
-}
-
-/// A service behind a [`RateLimitLayer`].
-#[derive(Clone)]
-pub struct RateLimited<S> {
-    inner: S,
-    limiter: Option<Arc<Limiter>>,
-}
-
-/// A boxed response.
-pub(super) type Answer<E> =
-    Pin<Box<dyn std::future::Future<Output = Result<http::Response<tonic::body::Body>, E>> + Send>>;
-
-impl<S, B> Service<http::Request<B>> for RateLimited<S>
-where
-    S: Service<http::Request<B>, Response = http::Response<tonic::body::Body>>,
-    S::Future: Send + 'static,
-    S::Error: Send + 'static,
-{
-    type Response = http::Response<tonic::body::Body>;
-    type Error = S::Error;
-    type Future = Answer<S::Error>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let wait = self.limiter.as_ref().and_then(|limiter| {
-            let ip = remote_ip(&request)?;
-            let mining = request
-                .uri()
-                .path()
-                .starts_with("/pithead.v1.MiningService/");
-            // Not the counted address: a /64 that holds ::1 is not loopback.
-            if mining && ip.to_canonical().is_loopback() {
-                None
-            } else {
-                limiter.wait(ip)
-            }
-        });
-        match wait {
-            None => Box::pin(self.inner.call(request)),
-            Some(wait) => {
-                // Rounded up: who waits as long as told is let in.
-                let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
-                let answer = status::retry_after(
-                    "RATE_LIMITED",
-                    format!("too many requests from your address: wait {seconds:.1} s"),
-                    wait,
-                )
-                .into_http();
-                Box::pin(async move { Ok(answer) })
-            }
-        }
+        CheckedService::new(inner, self.clone())
     }
 }
 

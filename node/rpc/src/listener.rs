@@ -1,6 +1,8 @@
-//! Accepting connections: how many, from whom, and that each opens with the
-//! HTTP/2 preface in time. The HTTP library has no deadline for that of its
-//! own, so a silent socket would be held for ever.
+//! Accepts connections: within limits, and only those that begin with the HTTP/2 preface in time.
+//! The HTTP library has no deadline for the preface, so it would hold a silent connection for
+//! ever.
+//!
+//! Start at [`incoming`].
 
 use std::collections::HashMap;
 use std::io;
@@ -16,30 +18,29 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// What every HTTP/2 connection opens with (RFC 9113 §3.4).
+/// The first bytes of every HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// What an HTTP/1 client is told (RFC 9110 §15.5.22). Its end is the end of the
-/// connection.
+/// The answer to an HTTP/1 client (RFC 9110 §15.5.22). It ends where the connection does.
 const HTTP1_ANSWER: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\n\
     upgrade: h2c\r\nconnection: upgrade, close\r\n\
     content-type: text/plain; charset=utf-8\r\n\r\n\
     This is the gRPC port of a Pithead node: it speaks HTTP/2 only.\n\
     Try: grpcurl -plaintext HOST:PORT list\n";
-/// How much of an HTTP/1 request is read and thrown away after the answer.
+/// Bytes of an HTTP/1 request that are read and thrown away after the answer.
 const DISCARD_BYTES_MAX: usize = 64 * 1024;
 /// Accepted connections waiting for the server to take them.
 const HANDOVER_MAX: usize = 64;
-/// Pause after the system refuses to accept, such as when it is out of files.
+/// Pause after the system refuses to accept a connection, as it does when it is out of files.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 
-/// How many connections, and how patient.
+/// How many connections may be open, and how long one may take to begin.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// In all (protocol §12: 1,024).
+    /// Connections in all (protocol §12: 1,024).
     pub total_max: usize,
-    /// From one IP address, or one /64 of IPv6 (protocol §12: 32).
+    /// Connections from one IP address, or from one /64 of IPv6 (protocol §12: 32).
     pub per_ip_max: usize,
-    /// Until the whole preface has come (protocol §12: 10 s).
+    /// Time within which the whole preface must have come (protocol §12: 10 s).
     pub preface_timeout: Duration,
 }
 
@@ -53,8 +54,9 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Whom an address stands for when counting: IPv4-mapped addresses are IPv4,
-/// and a /64 of IPv6 is one subscriber (protocol §12).
+/// The address that connections from `ip` are counted under. An IPv4-mapped address counts as its
+/// IPv4 address, and all of a /64 of IPv6 as one address, because a /64 is what one subscriber gets
+/// (protocol §12).
 #[must_use]
 pub fn counted_ip(ip: IpAddr) -> IpAddr {
     match ip {
@@ -69,23 +71,29 @@ pub fn counted_ip(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Open connections by address.
+/// How many connections are open.
 #[derive(Debug, Default)]
-struct Counts {
+struct OpenConnections {
     total: usize,
+    /// By the address that they count under.
     by_ip: HashMap<IpAddr, usize>,
 }
 
-/// A place among the open connections; given back when dropped.
+/// The right to have one connection open; given back when dropped.
 #[derive(Debug)]
-struct Place {
-    counts: Arc<Mutex<Counts>>,
+struct ConnectionSlot {
+    open: Arc<Mutex<OpenConnections>>,
     ip: IpAddr,
 }
 
-impl Place {
-    fn take(counts: &Arc<Mutex<Counts>>, ip: IpAddr, limits: &ConnectionLimits) -> Option<Self> {
-        let mut open = counts.lock().unwrap_or_else(PoisonError::into_inner);
+impl ConnectionSlot {
+    /// `None` if as many connections are open as the limits allow.
+    fn take(
+        all: &Arc<Mutex<OpenConnections>>,
+        ip: IpAddr,
+        limits: &ConnectionLimits,
+    ) -> Option<Self> {
+        let mut open = all.lock().unwrap_or_else(PoisonError::into_inner);
         let here = open.by_ip.get(&ip).copied().unwrap_or(0);
         if open.total >= limits.total_max || here >= limits.per_ip_max {
             return None;
@@ -93,15 +101,15 @@ impl Place {
         open.total += 1;
         open.by_ip.insert(ip, here + 1);
         Some(Self {
-            counts: Arc::clone(counts),
+            open: Arc::clone(all),
             ip,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut open = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
         if let Some(here) = open.by_ip.get_mut(&self.ip) {
             *here -= 1;
@@ -112,16 +120,18 @@ impl Drop for Place {
     }
 }
 
-/// An accepted connection; the preface that was read is read again from it.
+/// An accepted connection whose preface was checked. The HTTP library reads the preface again from
+/// its beginning.
 #[derive(Debug)]
-pub struct Conn {
-    replay: usize,
+pub struct AcceptedConnection {
+    /// Bytes of the preface that the HTTP library has read.
+    replayed: usize,
     stream: TcpStream,
     remote: Option<SocketAddr>,
-    _place: Place,
+    _slot: ConnectionSlot,
 }
 
-impl Connected for Conn {
+impl Connected for AcceptedConnection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -132,23 +142,23 @@ impl Connected for Conn {
     }
 }
 
-impl AsyncRead for Conn {
+impl AsyncRead for AcceptedConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(left) = PREFACE.get(self.replay..).filter(|left| !left.is_empty()) {
+        if let Some(left) = PREFACE.get(self.replayed..).filter(|left| !left.is_empty()) {
             let count = left.len().min(buffer.remaining());
             buffer.put_slice(left.get(..count).unwrap_or_default());
-            self.replay += count;
+            self.replayed += count;
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Conn {
+impl AsyncWrite for AcceptedConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -178,12 +188,12 @@ impl AsyncWrite for Conn {
     }
 }
 
-/// The connections that `listener` accepts, each within the limits and with
-/// its preface checked. Ends when dropped.
+/// The connections that `listener` accepts within the limits, each with its preface checked.
+/// Accepting ends when the stream is dropped.
 pub fn incoming(
     listener: TcpListener,
     limits: ConnectionLimits,
-) -> ReceiverStream<io::Result<Conn>> {
+) -> ReceiverStream<io::Result<AcceptedConnection>> {
     let (sender, receiver) = mpsc::channel(HANDOVER_MAX);
     tokio::spawn(accept_all(listener, limits, sender));
     ReceiverStream::new(receiver)
@@ -192,9 +202,9 @@ pub fn incoming(
 async fn accept_all(
     listener: TcpListener,
     limits: ConnectionLimits,
-    sender: mpsc::Sender<io::Result<Conn>>,
+    sender: mpsc::Sender<io::Result<AcceptedConnection>>,
 ) {
-    let counts = Arc::new(Mutex::new(Counts::default()));
+    let open_connections = Arc::new(Mutex::new(OpenConnections::default()));
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -203,10 +213,10 @@ async fn accept_all(
         };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
-            // That connection is gone; the next one may be fine.
+            // This connection is gone; the next one may be fine.
             Err(error) if is_about_one_connection(&error) => continue,
             Err(error) => {
-                // Once: it goes on until files are closed.
+                // Logged once: the state lasts until files are closed.
                 if !failing {
                     tracing::warn!(%error, "accepting a connection failed");
                 }
@@ -218,13 +228,14 @@ async fn accept_all(
             }
         };
         failing = false;
-        let Some(place) = Place::take(&counts, counted_ip(remote.ip()), &limits) else {
+        let ip = counted_ip(remote.ip());
+        let Some(slot) = ConnectionSlot::take(&open_connections, ip, &limits) else {
             tracing::debug!(%remote, "connection refused: too many are open");
             continue;
         };
         let sender = sender.clone();
         tokio::spawn(async move {
-            let opened = tokio::time::timeout(limits.preface_timeout, open(stream, remote, place));
+            let opened = tokio::time::timeout(limits.preface_timeout, open(stream, remote, slot));
             match opened.await {
                 Ok(Ok(Some(connection))) => {
                     // The server may have stopped meanwhile.
@@ -238,7 +249,7 @@ async fn accept_all(
     }
 }
 
-/// Errors of `accept` that say nothing about the listener.
+/// Whether an error of `accept` is about the connection and not about the listener.
 fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -249,8 +260,12 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Reads the preface; `None` if something else came.
-async fn open(mut stream: TcpStream, remote: SocketAddr, place: Place) -> io::Result<Option<Conn>> {
+/// Reads the preface; `None` if other bytes came instead.
+async fn open(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    slot: ConnectionSlot,
+) -> io::Result<Option<AcceptedConnection>> {
     stream.set_nodelay(true)?;
     let mut seen = [0; PREFACE.len()];
     let mut count = 0;
@@ -261,24 +276,23 @@ async fn open(mut stream: TcpStream, remote: SocketAddr, place: Place) -> io::Re
         }
         count += read;
         if !PREFACE.starts_with(seen.get(..count).unwrap_or_default()) {
-            // A method's name; anything else would not understand the answer.
+            // A capital letter begins an HTTP/1 method. No other client understands the answer.
             if seen.first().is_some_and(u8::is_ascii_uppercase) {
                 refuse_http1(&mut stream).await?;
             }
             return Ok(None);
         }
     }
-    Ok(Some(Conn {
-        replay: 0,
+    Ok(Some(AcceptedConnection {
+        replayed: 0,
         stream,
         remote: Some(remote),
-        _place: place,
+        _slot: slot,
     }))
 }
 
-/// Tells an HTTP/1 client what this port is. The rest of its request is read
-/// first: closing with bytes unread resets the connection, and the answer could
-/// be lost with it.
+/// Tells an HTTP/1 client what this port is, then reads the rest of its request. Closing a
+/// connection with bytes unread resets it, and the answer could be lost with it.
 async fn refuse_http1(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(HTTP1_ANSWER).await?;
     stream.shutdown().await?;

@@ -1,15 +1,14 @@
-//! NetworkService: what node this is, who its peers are, and who the validators
-//! are.
+//! NetworkService: this node, its peers, and the validators of its network.
 
 use pithead_api::convert;
 use pithead_api::v1;
 use pithead_api::v1::network_service_server::NetworkService;
+use pithead_p2p::PeerReport;
 use tonic::{Request, Response, Status};
 
-use super::Api;
-use super::finality::{list_evidence, list_validators};
-use super::page::{page_size, slice};
-use pithead_p2p::PeerReport;
+use crate::api::{AGENT, Api, network_stopped};
+use crate::finality::{list_evidence, list_validators};
+use crate::page::{page_size, slice};
 
 /// Version of the protocol that this node follows.
 const PROTOCOL_VERSION: u32 = 1;
@@ -19,12 +18,12 @@ const PEERS_PAGE: usize = 100;
 /// Most peers of a page.
 const PEERS_PAGE_MAX: usize = 1_000;
 
-/// The service.
+/// Answers the calls of NetworkService.
 #[derive(Clone)]
-pub(super) struct Network(pub(super) Api);
+pub(crate) struct NetworkHandler(pub(crate) Api);
 
 #[tonic::async_trait]
-impl NetworkService for Network {
+impl NetworkService for NetworkHandler {
     async fn get_node_info(
         &self,
         _request: Request<v1::GetNodeInfoRequest>,
@@ -35,6 +34,7 @@ impl NetworkService for Network {
         let peers = self.0.network.as_ref();
         let peer_id = peers.map(|peers| peers.peer_id());
         let local = peers.map(|peers| peers.local()).unwrap_or_default();
+        // An address that others can dial ends with the identity of the node.
         let named = |addresses: &[libp2p::Multiaddr]| {
             let id = peer_id.map(libp2p::multiaddr::Protocol::P2p);
             let addresses = addresses.iter().cloned();
@@ -47,7 +47,7 @@ impl NetworkService for Network {
             peer_id: peer_id.map(|id| id.to_string()).unwrap_or_default(),
             listen_addresses: named(&local.listen_addresses),
             external_addresses: named(&local.external_addresses),
-            agent: super::AGENT.to_owned(),
+            agent: AGENT.to_owned(),
             network: genesis.name.clone(),
             genesis_hash: genesis.params.genesis_hash.to_string(),
             uptime: prost_types::Duration::try_from(uptime).ok(),
@@ -69,7 +69,7 @@ impl NetworkService for Network {
         let request = request.into_inner();
         let size = page_size(request.page_size, PEERS_PAGE, PEERS_PAGE_MAX);
         let peers = match &self.0.network {
-            Some(network) => network.peers().await.map_err(super::network_stopped)?,
+            Some(network) => network.peers().await.map_err(network_stopped)?,
             None => Vec::new(),
         };
         let (page, next_page_token) = slice(peers, size, &request.page_token)?;

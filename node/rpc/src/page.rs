@@ -1,24 +1,28 @@
-//! Pages: sizes within limits, and tokens that only this server reads.
+//! Pages of long answers: their sizes, and the tokens that lead from one page to the next. A
+//! token means something to this server only; a client sends it back as it came.
 
 use tonic::Status;
 
-use super::status;
+use crate::status;
 
-/// The size of a page: `asked`, `default` if that is 0, at most `max`.
-pub(super) fn page_size(asked: u32, default: usize, max: usize) -> usize {
+/// Bytes of transactions after which a page ends.
+pub(crate) const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// The size of a page: `asked`, but `default` if that is 0, and at most `max`.
+pub(crate) fn page_size(asked: u32, default: usize, max: usize) -> usize {
     match asked {
         0 => default,
         asked => (asked as usize).min(max),
     }
 }
 
-/// Makes a token of where the next page starts.
-pub(super) fn token(next: &[u8]) -> String {
+/// Makes a token of the bytes that say where the next page starts.
+pub(crate) fn token(next: &[u8]) -> String {
     hex::encode(next)
 }
 
 /// Reads a token of exactly `N` bytes; `None` for the first page.
-pub(super) fn read_token<const N: usize>(token: &str) -> Result<Option<[u8; N]>, Status> {
+pub(crate) fn read_token<const N: usize>(token: &str) -> Result<Option<[u8; N]>, Status> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -32,9 +36,9 @@ pub(super) fn read_token<const N: usize>(token: &str) -> Result<Option<[u8; N]>,
     Ok(Some(bytes))
 }
 
-/// One page of a short list, and the token of the next; `after` is the token that
-/// the caller sent.
-pub(super) fn slice<T>(all: Vec<T>, size: usize, after: &str) -> Result<(Vec<T>, String), Status> {
+/// One page of a short list, and the token of the next page; `after` is the token that the caller
+/// sent.
+pub(crate) fn slice<T>(all: Vec<T>, size: usize, after: &str) -> Result<(Vec<T>, String), Status> {
     let start = read_token::<4>(after)?.map_or(0, u32::from_be_bytes) as usize;
     let next = start.saturating_add(size);
     let next_page_token = match u32::try_from(next) {
@@ -45,4 +49,10 @@ pub(super) fn slice<T>(all: Vec<T>, size: usize, after: &str) -> Result<(Vec<T>,
         all.into_iter().skip(start).take(size).collect(),
         next_page_token,
     ))
+}
+
+/// Bytes that a transaction of an encoded `size` takes in an answer: its readable fields and its
+/// raw bytes together are about three times as long.
+pub(crate) const fn shown_size(size: usize) -> usize {
+    3 * size
 }

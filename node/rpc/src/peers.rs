@@ -1,14 +1,15 @@
-//! What AdminService does with peers.
+//! The calls of AdminService that are about peers and bans.
 
 use std::time::Duration;
 
 use libp2p::PeerId;
 use pithead_api::{convert, v1};
+use pithead_p2p::{AddPeerError, Handle, PeerAddress, Subject};
 use tonic::Status;
 
-use super::page::{page_size, slice};
-use super::{Api, network_stopped, status};
-use pithead_p2p::{AddPeerError, Handle, PeerAddress, Subject};
+use crate::api::{Api, network_stopped};
+use crate::page::{page_size, slice};
+use crate::status;
 
 /// How long a ban lasts if the caller does not say.
 const BAN_SECS: u64 = 86_400;
@@ -17,7 +18,7 @@ const BANS_PAGE: usize = 100;
 /// Most bans of a page.
 const BANS_PAGE_MAX: usize = 10_000;
 
-/// The network, if this node takes part in it.
+/// The running network; an error if the node runs without peers.
 fn network(api: &Api) -> Result<&Handle, Status> {
     api.network.as_ref().ok_or_else(|| {
         status::failed_precondition(
@@ -43,7 +44,8 @@ fn subject(text: &str) -> Result<Subject, Status> {
         })
 }
 
-pub(super) async fn add(
+/// Connects to a peer; the node keeps trying if the first attempt fails.
+pub(crate) async fn add(
     api: &Api,
     request: v1::AddPeerRequest,
 ) -> Result<v1::AddPeerResponse, Status> {
@@ -73,7 +75,8 @@ pub(super) async fn add(
     }
 }
 
-pub(super) async fn remove(
+/// Disconnects a peer and forgets it.
+pub(crate) async fn remove(
     api: &Api,
     request: v1::RemovePeerRequest,
 ) -> Result<v1::RemovePeerResponse, Status> {
@@ -89,7 +92,8 @@ pub(super) async fn remove(
     }
 }
 
-pub(super) async fn ban(
+/// Bans a peer or an address, for a day unless the caller says otherwise.
+pub(crate) async fn ban(
     api: &Api,
     request: v1::BanPeerRequest,
 ) -> Result<v1::BanPeerResponse, Status> {
@@ -107,7 +111,8 @@ pub(super) async fn ban(
     Ok(v1::BanPeerResponse {})
 }
 
-pub(super) async fn unban(
+/// Lifts a ban.
+pub(crate) async fn unban(
     api: &Api,
     request: v1::UnbanPeerRequest,
 ) -> Result<v1::UnbanPeerResponse, Status> {
@@ -123,7 +128,8 @@ pub(super) async fn unban(
     }
 }
 
-pub(super) async fn list_bans(
+/// Every ban with its end.
+pub(crate) async fn list_bans(
     api: &Api,
     request: v1::ListBansRequest,
 ) -> Result<v1::ListBansResponse, Status> {

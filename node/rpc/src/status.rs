@@ -1,5 +1,5 @@
-//! Statuses as the API promises them: each with `google.rpc.ErrorInfo`, and
-//! with field violations or a retry delay where they apply.
+//! Error statuses as the API promises them: each with `google.rpc.ErrorInfo`, and with field
+//! violations or a retry delay where they apply.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn with_reason(code: Code, reason: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(code, message, details)
 }
 
-/// A field of the request can't be used: INVALID_ARGUMENT with the violation.
+/// INVALID_ARGUMENT: a field of the request can't be used. The violation names the field.
 #[must_use]
 pub fn invalid(field: &str, description: impl Into<String>) -> Status {
     let description = description.into();
@@ -28,19 +28,19 @@ pub fn invalid(field: &str, description: impl Into<String>) -> Status {
     )
 }
 
-/// What was asked for does not exist.
+/// NOT_FOUND: the node has no block, transaction or peer of that name.
 #[must_use]
 pub fn not_found(reason: &str, message: impl Into<String>) -> Status {
     with_reason(Code::NotFound, reason, message)
 }
 
-/// The node can't answer now; the same call may succeed later.
+/// UNAVAILABLE: the node can't answer now; the same call may succeed later.
 #[must_use]
 pub fn unavailable(reason: &str, message: impl Into<String>) -> Status {
     with_reason(Code::Unavailable, reason, message)
 }
 
-/// The node is far behind the network: UNAVAILABLE, with how far.
+/// UNAVAILABLE: the node is far behind its peers. The details say how far.
 #[must_use]
 pub fn syncing(height: u64, best_header_height: u64) -> Status {
     let missing = if best_header_height > height {
@@ -61,43 +61,43 @@ pub fn syncing(height: u64, best_header_height: u64) -> Status {
     )
 }
 
-/// This version does not serve the method.
+/// UNIMPLEMENTED: this version does not serve the method.
 #[must_use]
 pub fn unimplemented(message: impl Into<String>) -> Status {
     with_reason(Code::Unimplemented, "NOT_SERVED_YET", message)
 }
 
-/// The system's state does not allow the call.
+/// FAILED_PRECONDITION: the state of the node does not allow the call.
 #[must_use]
 pub fn failed_precondition(reason: &str, message: impl Into<String>) -> Status {
     with_reason(Code::FailedPrecondition, reason, message)
 }
 
-/// Something broke inside the node.
+/// INTERNAL: the node failed, through no fault of the caller.
 #[must_use]
 pub fn internal(message: impl Into<String>) -> Status {
     with_reason(Code::Internal, "INTERNAL", message)
 }
 
-/// The caller showed a token, but not the right one.
+/// PERMISSION_DENIED: the caller showed a token, but not the right one.
 #[must_use]
 pub fn permission_denied(reason: &str, message: impl Into<String>) -> Status {
     with_reason(Code::PermissionDenied, reason, message)
 }
 
-/// The caller showed no token.
+/// UNAUTHENTICATED: the caller showed no token.
 #[must_use]
 pub fn unauthenticated(reason: &str, message: impl Into<String>) -> Status {
     with_reason(Code::Unauthenticated, reason, message)
 }
 
-/// The caller took too much.
+/// RESOURCE_EXHAUSTED: the caller exceeded a limit.
 #[must_use]
 pub fn resource_exhausted(reason: &str, message: impl Into<String>) -> Status {
     with_reason(Code::ResourceExhausted, reason, message)
 }
 
-/// The caller took too much, and may come back after `delay`.
+/// RESOURCE_EXHAUSTED: the caller exceeded a limit, and may call again after `delay`.
 #[must_use]
 pub fn retry_after(reason: &str, message: impl Into<String>, delay: Duration) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(delay));

@@ -1,4 +1,4 @@
-//! The work of a chain as a setting: big-endian hex, as `chain_work` is shown.
+//! The work of a chain as a setting: big-endian hex, as the API shows `chain_work`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,19 +7,18 @@ use pithead_consensus::Work;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Digits of a 256-bit number.
+/// Hex digits of a 256-bit number.
 const DIGITS: usize = 64;
 
-/// Work of a chain, in expected hashes.
+/// Work of a chain, in expected hashes, as text in hex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ChainWork(pub Work);
 
-/// A text that is no work.
+/// A text is no chain work.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{found:?} is no chain work: 1 to 64 hex digits expected, as chain_work is shown")]
 pub struct ChainWorkError {
-    /// The text.
     found: String,
 }
 

@@ -1,314 +1,246 @@
-//! The command line, and the settings that every source may give: what exists
-//! and what it is called. What the values mean is in [`super::Config`].
+//! The settings: the one list of them, from which everything that names settings is made.
+//!
+//! A setting in the table below becomes a flag, an environment variable and a key of the file (a
+//! field of [`GivenSettings`]), a field of [`Config`], a line of `pithead-node config`, and a name
+//! that misspelt keys are compared with. To add a setting, add it there.
+//!
+//! This file does not know the sources, nor which of them wins.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::builder::Resettable;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::Args;
 use libp2p::Multiaddr;
-use pithead_consensus::genesis;
+use pithead_consensus::Work;
+use pithead_p2p::PeerAddress;
+use pithead_p2p::policy::address::is_loopback;
 use serde::{Deserialize, Serialize};
 
-use super::ChainWork;
+use super::chain_work::ChainWork;
+use super::defaults::{NetworkName, default_data_dir, default_listen};
+use super::error::ConfigError;
 use crate::logging::LogFormat;
-use pithead_p2p::PeerAddress;
 
-/// The variable that names the file with settings.
-const CONFIG_VARIABLE: &str = "PITHEAD_NODE_CONFIG";
-
-/// Runs a Pithead node: validates, stores and serves the chain over gRPC.
-#[derive(Debug, Parser)]
-#[command(name = "pithead-node", version, about)]
-pub struct Cli {
-    /// What to do instead of running the node.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    /// TOML file with settings; keys are the long flags with _ for -.
-    #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE)]
-    pub config: Option<PathBuf>,
-    /// Replay the whole chain, compare it with what is stored, and exit.
-    #[arg(long)]
-    pub verify: bool,
-    /// Make an empty vote record, for a validator's key that never voted
-    /// anywhere. A key that did must not start without its record: it could vote
-    /// against itself, which everyone can prove.
-    #[arg(long)]
-    pub init_vote_record: bool,
-    /// Stop when standard input closes: for a parent process that must not
-    /// leave the node behind, however it ends itself.
-    #[arg(long)]
-    pub stop_on_stdin_close: bool,
-    /// The settings given as flags.
-    #[command(flatten)]
-    pub settings: Settings,
+/// A number among the settings that has bounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BoundedSetting {
+    pub(super) key: &'static str,
+    pub(super) value: u64,
+    pub(super) min: u64,
+    pub(super) max: u64,
 }
 
-impl Cli {
-    /// Reads this process's command line; ends the process if it is wrong. An
-    /// empty environment variable counts as not set, as it does for settings.
-    #[must_use]
-    pub fn from_command_line() -> Self {
-        let mut command = Self::command();
-        if std::env::var_os(CONFIG_VARIABLE).is_some_and(|value| value.is_empty()) {
-            command = command.mut_arg("config", |arg| arg.env(Resettable::Reset));
+/// Makes types and functions of a table of settings. A row is
+///
+/// ```text
+/// /// Help text of the flag [default: ...]
+/// #[arg(value_name = "WHAT")]
+/// name: Type = default, min..=max;
+/// ```
+///
+/// where `default` may use the settings above it and `?`. A row without a default is optional:
+/// its field of [`Config`] is an `Option`. Bounds are for numbers only.
+macro_rules! settings {
+    ($(
+        $(#[$attribute:meta])*
+        $name:ident: $type:ty $(= $default:expr $(, $min:literal..=$max:expr)?)?;
+    )*) => {
+        /// The settings that one source gives, or all sources together. Every flag is also an
+        /// environment variable, PITHEAD_NODE_ and its name in capitals, and a key of the file.
+        #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct GivenSettings {
+            $(
+                $(#[$attribute])*
+                #[arg(long, global = true)]
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub $name: Option<$type>,
+            )*
         }
-        let matches = command.get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
-    }
-}
 
-/// What to do instead of running the node.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum Command {
-    /// Print the effective configuration as TOML and exit.
-    Config,
-    /// Move a validator's vote record to another machine, or begin one anew, while no node is at it.
-    #[command(subcommand)]
-    Votes(Votes),
-}
-
-/// What to do with a vote record.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum Votes {
-    /// Write the record of this data directory to a new file. The validator votes
-    /// here no more, until a record that is as new is imported.
-    Export {
-        /// The file to make.
-        file: PathBuf,
-    },
-    /// Add the votes of an exported record to that of this data directory, which
-    /// never loses any. One that is damaged is kept aside and gives way, if the
-    /// exported record lacks none of its votes.
-    Import {
-        /// The exported record.
-        file: PathBuf,
-    },
-    /// Begin a record anew that is damaged or lost: the validator then votes only
-    /// above a height that its votes can't have reached, once the others have
-    /// approved a checkpoint there. Needs the node's settings, --validator-key among them.
-    Repair {
-        /// A height that the network has certainly not reached before now: that of
-        /// its present tip, as `pithead chain` shows it, or a higher one.
-        #[arg(long)]
-        above: u64,
-    },
-}
-
-/// A built-in network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum NetworkName {
-    /// The network whose money is meant to be worth something.
-    Main,
-    /// For trying things out with others.
-    Test,
-    /// For a developer's own machine.
-    Dev,
-}
-
-impl NetworkName {
-    /// The network of this name.
-    pub(super) fn network(self) -> genesis::Network {
-        match self {
-            Self::Main => genesis::Network::Main,
-            Self::Test => genesis::Network::Test,
-            Self::Dev => genesis::Network::Dev,
+        /// The effective configuration. Each field is the setting of its name.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct Config {
+            $(pub $name: settings!(@effective $type $(, $default)?),)*
         }
-    }
+
+        /// The names of the settings, in the order of the flags.
+        pub(super) const SETTING_NAMES: &[&str] = &[$(stringify!($name)),*];
+
+        impl GivenSettings {
+            /// Fills in the default of every setting that is not given.
+            pub(super) fn with_defaults(self) -> Result<Config, ConfigError> {
+                $(let $name = settings!(@or_default self.$name $(, $default)?);)*
+                Ok(Config { $($name),* })
+            }
+        }
+
+        impl Config {
+            /// All settings, as a source would give them.
+            pub(super) fn to_given(&self) -> GivenSettings {
+                GivenSettings {
+                    $($name: settings!(@given self.$name.clone() $(, $default)?),)*
+                }
+            }
+
+            /// The numbers that have bounds, in the order of the flags.
+            pub(super) fn bounded(&self) -> Vec<BoundedSetting> {
+                vec![$($($(
+                    BoundedSetting {
+                        key: stringify!($name),
+                        value: self.$name as u64,
+                        min: $min,
+                        max: $max,
+                    },
+                )?)?)*]
+            }
+        }
+    };
+
+    (@effective $type:ty) => { Option<$type> };
+    (@effective $type:ty, $default:expr) => { $type };
+
+    (@or_default $given:expr) => { $given };
+    (@or_default $given:expr, $default:expr) => {
+        match $given {
+            Some(value) => value,
+            None => $default,
+        }
+    };
+
+    (@given $value:expr) => { $value };
+    (@given $value:expr, $default:expr) => { Some($value) };
 }
 
-/// The settings that a source may give. Every flag is also an environment
-/// variable, PITHEAD_NODE_ and its name in capitals, and a key of the file.
-#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
+// The upper bounds are far beyond use. They keep a slip of the finger from turning a limit off, or
+// from overflowing what is computed from the setting.
+settings! {
     /// Built-in network to follow [default: main]
-    #[arg(long, global = true, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<NetworkName>,
+    #[arg(value_enum)]
+    network: NetworkName = NetworkName::Main;
     /// Genesis file of a network of your own, instead of --network
-    #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub genesis: Option<PathBuf>,
-    /// Where chain, state and tokens are kept [default: ~/.local/share/pithead/NETWORK]
-    #[arg(long, global = true, value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub data_dir: Option<PathBuf>,
+    #[arg(value_name = "FILE")]
+    genesis: PathBuf;
+    /// Folder of the chain, the state and the tokens [default: ~/.local/share/pithead/NETWORK]
+    #[arg(value_name = "DIR")]
+    data_dir: PathBuf = default_data_dir(network, genesis.as_deref())?;
     /// Address of the gRPC API; port 0 takes a free one [default: 127.0.0.1:7310]
-    #[arg(long, global = true, value_name = "IP:PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_listen: Option<SocketAddr>,
+    #[arg(value_name = "IP:PORT")]
+    // This machine only, because the API is plaintext.
+    rpc_listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7310);
     /// Allow --rpc-listen beyond loopback, in plaintext: anyone on the way can
     /// read and alter what is sent, tokens included
-    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_allow_insecure: Option<bool>,
-    /// Requests a minute from one IP address; 0: no limit [default: 1000]
-    #[arg(long, global = true, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_requests_per_minute: Option<u32>,
-    /// Requests at once from one IP address [default: 100]
-    #[arg(long, global = true, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_burst: Option<u32>,
-    /// Connections in all [default: 1024]
-    #[arg(long, global = true, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_max_connections: Option<usize>,
-    /// Connections from one IP address [default: 32]
-    #[arg(long, global = true, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_max_connections_per_ip: Option<usize>,
-    /// Concurrent requests and streams of one connection [default: 32]
-    #[arg(long, global = true, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_max_streams: Option<u32>,
-    /// Seconds that open requests may take once the node stops [default: 5]
-    #[arg(long, global = true, value_name = "SECS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpc_drain_secs: Option<u64>,
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    rpc_allow_insecure: bool = false;
+    /// Most requests a minute from one IP address; 0 for no limit [default: 1000]
+    #[arg(value_name = "N")]
+    // Protocol §12.
+    rpc_requests_per_minute: u32 = 1_000;
+    /// Most requests at once from one IP address [default: 100]
+    #[arg(value_name = "N")]
+    // Protocol §12.
+    rpc_burst: u32 = 100, 1..=1_000_000;
+    /// Most connections to the API [default: 1024]
+    #[arg(value_name = "N")]
+    // Protocol §12.
+    rpc_max_connections: usize = 1_024, 1..=1_000_000;
+    /// Most connections to the API from one IP address [default: 32]
+    #[arg(value_name = "N")]
+    // Protocol §12.
+    rpc_max_connections_per_ip: usize = 32, 1..=1_000_000;
+    /// Most concurrent requests and streams of one connection [default: 32]
+    #[arg(value_name = "N")]
+    // Protocol §12.
+    rpc_max_streams: u32 = 32, 1..=10_000;
+    /// Most seconds that open requests may take once the node stops [default: 5]
+    #[arg(value_name = "SECS")]
+    // Well within the 10 s and more that service managers wait before they kill.
+    rpc_drain_secs: u64 = 5, 0..=3_600;
     /// File with the token for mining [default: DATA_DIR/mine.token]
-    #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mine_token_file: Option<PathBuf>,
+    #[arg(value_name = "FILE")]
+    mine_token_file: PathBuf = data_dir.join("mine.token");
     /// File with the token for administration [default: DATA_DIR/admin.token]
-    #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub admin_token_file: Option<PathBuf>,
+    #[arg(value_name = "FILE")]
+    admin_token_file: PathBuf = data_dir.join("admin.token");
     /// Let anyone on this machine mine without a token
-    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mine_without_token: Option<bool>,
-    /// Where to listen for peers, a multiaddress; may be given several times;
-    /// port 0 takes a free one [default: TCP and QUIC port 7311 everywhere]
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub listen: Option<Vec<Multiaddr>>,
-    /// Peer to ask for others while none is known, a multiaddress or HOST:PORT;
-    /// may be given several times
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bootnode: Option<Vec<PeerAddress>>,
-    /// Where peers can reach this node, if it can't find out by itself; may be
-    /// given several times
-    #[arg(long, global = true, value_name = "ADDRESS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub external_address: Option<Vec<Multiaddr>>,
-    /// Peers in all [default: 74]
-    #[arg(long, global = true, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_peers: Option<usize>,
-    /// Have nothing to do with other nodes
-    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub offline: Option<bool>,
-    /// Look for nodes on the local network [default: unless --listen names this
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    mine_without_token: bool = false;
+    /// Address on which to listen for peers, a multiaddress; may be given several
+    /// times; port 0 takes a free one [default: TCP and QUIC port 7311 everywhere]
+    #[arg(value_name = "ADDRESS")]
+    listen: Vec<Multiaddr> = default_listen();
+    /// Peer to ask for other peers while the node knows none, a multiaddress or
+    /// HOST:PORT; may be given several times
+    #[arg(value_name = "ADDRESS")]
+    bootnode: Vec<PeerAddress> = Vec::new();
+    /// Address at which peers can reach this node, if the node can't find out by
+    /// itself; may be given several times
+    #[arg(value_name = "ADDRESS")]
+    external_address: Vec<Multiaddr> = Vec::new();
+    /// Most peers, inbound and outbound [default: 74]
+    #[arg(value_name = "N")]
+    // 10 outbound and 64 inbound (protocol §12).
+    max_peers: usize = pithead_p2p::PEERS_MAX_DEFAULT, 1..=10_000;
+    /// Run without peers
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    offline: bool = false;
+    /// Look for nodes on the local network [default: true, unless --listen names
+    /// this machine only]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    mdns: bool = !listen.iter().all(is_loopback);
+    /// Ask the router to open a port [default: true, unless --listen names this
     /// machine only]
-    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mdns: Option<bool>,
-    /// Ask the router to open a port [default: unless --listen names this machine
-    /// only]
-    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upnp: Option<bool>,
-    /// Pass on connections for nodes that can't be reached, within narrow limits
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    upnp: bool = !listen.iter().all(is_loopback);
+    /// Relay connections for nodes that can't be reached, within narrow limits
     /// [default: true]
-    #[arg(long, global = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub relay: Option<bool>,
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    relay: bool = true;
     /// Vote with this validator's key: a PKCS#8 PEM file that only its owner may
     /// read, as `pithead validator new` makes it
-    #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub validator_key: Option<PathBuf>,
+    #[arg(value_name = "FILE")]
+    validator_key: PathBuf;
     /// File whose first line opens an encrypted --validator-key
-    #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub validator_passphrase_file: Option<PathBuf>,
-    /// Work in hex that a chain must have before it is downloaded, and before
-    /// this node counts as caught up; take it from chain_work of a block that
-    /// you trust [default: 0]
-    #[arg(long, global = true, value_name = "HEX")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub minimum_chain_work: Option<ChainWork>,
-    /// Least fee rate that is accepted, grains a byte [default: 1]
-    #[arg(long, global = true, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_relay_fee_rate: Option<u64>,
-    /// Bytes that the mempool may hold [default: 67108864]
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mempool_bytes_max: Option<usize>,
+    #[arg(value_name = "FILE")]
+    validator_passphrase_file: PathBuf;
+    /// Work in hex that a chain must have before the node downloads it, and before
+    /// the node counts as caught up; take it from chain_work of a block that you
+    /// trust [default: 0]
+    #[arg(value_name = "HEX")]
+    // Any chain will do.
+    minimum_chain_work: ChainWork = ChainWork(Work::ZERO);
+    /// Lowest fee rate of a transaction that is accepted, grains a byte [default: 1]
+    #[arg(value_name = "N")]
+    // Protocol §12. At most a thousand PIT for the smallest transaction.
+    min_relay_fee_rate: u64 = 1, 0..=1_000_000_000;
+    /// Most bytes of pending transactions that the mempool holds [default: 67108864]
+    #[arg(value_name = "BYTES")]
+    // 64 MiB (protocol §12). At least a few of the largest transactions.
+    mempool_bytes_max: usize = 64 * 1024 * 1024, 100_000..=1 << 40;
     /// Seconds until a pending transaction expires [default: 259200]
-    #[arg(long, global = true, value_name = "SECS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mempool_expiry_secs: Option<u64>,
-    /// Bytes of the database's cache [default: 67108864]
-    #[arg(long, global = true, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store_cache_bytes: Option<usize>,
+    #[arg(value_name = "SECS")]
+    // 72 hours (protocol §12).
+    mempool_expiry_secs: u64 = 72 * 3_600, 1..=10 * 366 * 86_400;
+    /// Most bytes of the database's cache [default: 67108864]
+    #[arg(value_name = "BYTES")]
+    // 64 MiB; the database's own default is 1 GiB.
+    store_cache_bytes: usize = 64 * 1024 * 1024, 1_048_576..=1 << 40;
     /// Seconds after which miners get a new template in any case [default: 30]
-    #[arg(long, global = true, value_name = "SECS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub template_refresh_secs: Option<u64>,
+    #[arg(value_name = "SECS")]
+    // A miner's block is never much older than this.
+    template_refresh_secs: u64 = 30, 1..=86_400;
     /// Milliseconds between the shares of one miner that its share target aims
     /// at [default: 5000]
-    #[arg(long, global = true, value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub share_interval_ms: Option<u64>,
-    /// How log lines look [default: human]
-    #[arg(long, global = true, value_enum)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_format: Option<LogFormat>,
-    /// What is logged, such as info,pithead_node=debug [default: info]
-    #[arg(long, global = true, value_name = "FILTER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_filter: Option<String>,
+    #[arg(value_name = "MS")]
+    // Often enough to prove a hash rate within minutes, and next to no work for the node.
+    share_interval_ms: u64 = 5_000, 10..=3_600_000;
+    /// Form of the log lines [default: human]
+    #[arg(value_enum)]
+    log_format: LogFormat = LogFormat::Human;
+    /// Filter of the log, such as info,pithead_node=debug [default: info]
+    #[arg(value_name = "FILTER")]
+    log_filter: String = "info".to_owned();
     /// File to write the API's address to once it is served
-    #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ready_file: Option<PathBuf>,
+    #[arg(value_name = "FILE")]
+    ready_file: PathBuf;
 }
-
-/// The names of the settings, in the order of the flags.
-pub(super) const KEYS: [&str; 34] = [
-    "network",
-    "genesis",
-    "data_dir",
-    "rpc_listen",
-    "rpc_allow_insecure",
-    "rpc_requests_per_minute",
-    "rpc_burst",
-    "rpc_max_connections",
-    "rpc_max_connections_per_ip",
-    "rpc_max_streams",
-    "rpc_drain_secs",
-    "mine_token_file",
-    "admin_token_file",
-    "mine_without_token",
-    "listen",
-    "bootnode",
-    "external_address",
-    "max_peers",
-    "offline",
-    "mdns",
-    "upnp",
-    "relay",
-    "validator_key",
-    "validator_passphrase_file",
-    "minimum_chain_work",
-    "min_relay_fee_rate",
-    "mempool_bytes_max",
-    "mempool_expiry_secs",
-    "store_cache_bytes",
-    "template_refresh_secs",
-    "share_interval_ms",
-    "log_format",
-    "log_filter",
-    "ready_file",
-];
-
-/// Those that take several values.
-pub(super) const LIST_KEYS: [&str; 3] = ["listen", "bootnode", "external_address"];

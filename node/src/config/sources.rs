@@ -1,81 +1,32 @@
-//! The sources of settings as tables of the same keys: flags, environment and
-//! file. Each value is checked on its own here, so that an error can name the
-//! source it came from.
+//! The sources of settings as tables of the same keys: flags, environment and file.
+//!
+//! Each value is checked here on its own, so that an error can name the source that it came from.
+//! Whether the values fit each other is for `check` to say.
 
 use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::ConfigError;
-use super::settings::{KEYS, LIST_KEYS, Settings};
+use super::error::ConfigError;
+use super::origin::{ENV_PREFIX, SettingOrigin, SettingPlace};
+use super::settings::{GivenSettings, SETTING_NAMES};
 
-/// What the names of environment variables start with.
-const ENV_PREFIX: &str = "PITHEAD_NODE_";
-/// Suggestions for a key that does not exist.
+/// Most suggestions for a key that does not exist.
 const SUGGESTIONS_MAX: usize = 3;
-/// Characters of a stranger's text that a message repeats.
+/// Characters of an unknown key that a message repeats.
 const SHOWN_CHARS_MAX: usize = 80;
 
-/// Where a value came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A flag of the command line.
-    Flag,
-    /// An environment variable.
-    Environment,
-    /// The configuration file.
-    File(PathBuf),
-    /// Nobody gave it.
-    Default,
-}
-
-impl Origin {
-    /// One word for it.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Flag => "flag",
-            Self::Environment => "environment",
-            Self::File(_) => "file",
-            Self::Default => "default",
-        }
-    }
-
-    /// Where exactly `key` was given, for messages.
-    pub(super) fn place(&self, key: &str) -> Place {
-        Place(match self {
-            Self::Flag => format!("flag --{}", key.replace('_', "-")),
-            Self::Environment => {
-                format!("environment variable {ENV_PREFIX}{}", key.to_uppercase())
-            }
-            Self::File(path) => format!("configuration file {}", path.display()),
-            Self::Default => "default".to_owned(),
-        })
-    }
-}
-
-/// Where a value was given, in words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place(String);
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The settings given as flags.
-pub(super) fn flag_table(settings: &Settings) -> Result<Table, ConfigError> {
+pub(super) fn flag_table(settings: &GivenSettings) -> Result<Table, ConfigError> {
     Table::try_from(settings).map_err(|error| ConfigError::BadValue {
-        place: Place("flags".to_owned()),
+        place: SettingPlace("flags".to_owned()),
         reason: error.to_string(),
     })
 }
 
-/// The settings given as environment variables. An empty variable counts as not
-/// set; one that is not text is refused only if it is ours.
+/// The settings given as environment variables. An empty variable counts as not set. A variable
+/// that is not text is refused only if its name begins with [`ENV_PREFIX`].
 pub(super) fn env_table(
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Table, ConfigError> {
@@ -85,11 +36,11 @@ pub(super) fn env_table(
             continue;
         };
         let key = key.to_lowercase();
-        // CONFIG names the file: the command line knows it.
+        // PITHEAD_NODE_CONFIG names the file; the command line reads it.
         if key == "config" || value.is_empty() {
             continue;
         }
-        let place = Place(format!("environment variable {}", name.to_string_lossy()));
+        let place = SettingPlace(format!("environment variable {}", name.to_string_lossy()));
         check_key(&key, &place)?;
         let text = value.into_string().map_err(|_| ConfigError::BadValue {
             place: place.clone(),
@@ -101,14 +52,15 @@ pub(super) fn env_table(
     Ok(table)
 }
 
-/// Text stays text where the key takes text; numbers and booleans are written as
-/// in TOML, lists with commas.
-fn env_value(key: &str, text: String, place: &Place) -> Result<Value, ConfigError> {
+/// Reads a value by what the setting takes: text stays text, numbers and booleans are written as in
+/// TOML, and the items of a list are separated by commas.
+fn env_value(key: &str, text: String, place: &SettingPlace) -> Result<Value, ConfigError> {
     let plain = Value::String(text.clone());
     if check_value(key, &plain, place).is_ok() {
         return Ok(plain);
     }
-    if LIST_KEYS.contains(&key) {
+    // Only a list can be empty.
+    if check_value(key, &Value::Array(Vec::new()), place).is_ok() {
         let items = text.split(',').map(|item| item.trim().to_owned());
         let list = Value::Array(items.map(Value::String).collect());
         check_value(key, &list, place)?;
@@ -132,7 +84,7 @@ pub(super) fn file_table(path: &Path) -> Result<Table, ConfigError> {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
-    let place = Origin::File(path.to_owned()).place("");
+    let place = SettingOrigin::File(path.to_owned()).place("");
     for (key, value) in &table {
         check_key(key, &place)?;
         check_value(key, value, &place)?;
@@ -141,26 +93,26 @@ pub(super) fn file_table(path: &Path) -> Result<Table, ConfigError> {
 }
 
 /// All settings of a table whose values were checked one by one.
-pub(super) fn settings_from(table: Table) -> Result<Settings, ConfigError> {
+pub(super) fn settings_from(table: Table) -> Result<GivenSettings, ConfigError> {
     table
         .try_into()
         .map_err(|error: toml::de::Error| ConfigError::BadValue {
-            place: Place("settings".to_owned()),
+            place: SettingPlace("settings".to_owned()),
             reason: error.message().to_owned(),
         })
 }
 
-fn check_value(key: &str, value: &Value, place: &Place) -> Result<(), ConfigError> {
+fn check_value(key: &str, value: &Value, place: &SettingPlace) -> Result<(), ConfigError> {
     let single = Table::from_iter([(key.to_owned(), value.clone())]);
-    let parsed: Result<Settings, toml::de::Error> = single.try_into();
+    let parsed: Result<GivenSettings, toml::de::Error> = single.try_into();
     parsed.map(drop).map_err(|error| ConfigError::BadValue {
         place: place.clone(),
         reason: format!("{key} is {value}: {}", error.message()),
     })
 }
 
-fn check_key(key: &str, place: &Place) -> Result<(), ConfigError> {
-    if KEYS.contains(&key) {
+fn check_key(key: &str, place: &SettingPlace) -> Result<(), ConfigError> {
+    if SETTING_NAMES.contains(&key) {
         return Ok(());
     }
     let nearest = nearest_keys(key);
@@ -176,8 +128,8 @@ fn check_key(key: &str, place: &Place) -> Result<(), ConfigError> {
     })
 }
 
-/// The settings that a mistyped or half-remembered key may mean: those a few
-/// letters away, or else those that share most of its words.
+/// The settings that a mistyped or half-remembered key may mean: those that are a few letters away,
+/// or else those that share most of its words.
 fn nearest_keys(key: &str) -> Vec<&'static str> {
     let key: String = key
         .chars()
@@ -186,27 +138,27 @@ fn nearest_keys(key: &str) -> Vec<&'static str> {
         .flat_map(char::to_lowercase)
         .collect();
     let distance_max = 1 + key.chars().count() / 4;
-    let mut close: Vec<_> = KEYS
+    let mut close: Vec<_> = SETTING_NAMES
         .iter()
         .map(|known| (strsim::osa_distance(known, &key), *known))
         .filter(|(distance, _)| *distance <= distance_max)
         .collect();
     if close.is_empty() {
-        // More letters in common come first.
-        close = KEYS
+        // Those with more letters in common come first.
+        close = SETTING_NAMES
             .iter()
             .map(|known| (usize::MAX - common_words(known, &key), *known))
             .filter(|(rank, _)| *rank < usize::MAX)
             .collect();
     }
-    // Stable: equals stay in the order of the flags.
+    // The sort is stable: equally good ones stay in the order of the flags.
     close.sort_by_key(|(distance, _)| *distance);
     let keys = close.into_iter().map(|(_, known)| known);
     keys.take(SUGGESTIONS_MAX).collect()
 }
 
-/// The letters in the words that two keys share. The `rpc` of nearly every key
-/// says little, so short words weigh little by themselves.
+/// The letters in the words that two keys share. The word `rpc` is in many keys and says little, so
+/// a word weighs as much as it has letters.
 fn common_words(a: &str, b: &str) -> usize {
     a.split('_')
         .filter(|word| b.split('_').any(|other| other == *word))

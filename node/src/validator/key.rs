@@ -1,5 +1,4 @@
-//! The key of a validator: a PEM file, PKCS#8, encrypted or not, that only its
-//! owner may read.
+//! The key of a validator: a PEM file, PKCS#8, encrypted or not, that only its owner may read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,71 +7,54 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaKeyPair};
 use pithead_consensus::key::SIGNATURE_LEN;
 use pithead_consensus::{Address, PublicKey, Signature};
+use pithead_core::finality::Signer;
 use rsa::RsaPrivateKey;
 use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use rsa::traits::PublicKeyParts as _;
 use thiserror::Error;
 
-use pithead_core::finality::Signer;
-
-/// A key file is a few kilobytes.
+/// Most bytes that are read of a key file, which has a few kilobytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The public exponent of every key (protocol §2).
 const EXPONENT: u32 = 65_537;
 
-/// Why there is no validator's key.
+/// Why a validator's key can't be used.
 #[derive(Debug, Error)]
 pub enum ValidatorKeyError {
     /// A file can't be read.
     #[error("{path}: {source}")]
     Io {
-        /// The file.
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
     },
-    /// Another process votes with it.
+    /// Another process votes with the key.
     #[error(
         "{path} is in use by another process: a key votes in one place only, or its two votes for one height prove it guilty. Stop the other node first"
     )]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Others may read it.
+    InUse { path: PathBuf },
+    /// Others than its owner may read the file.
     #[error(
         "{path} can be read by others than its owner (mode {mode:o}): whoever has the key can vote with it; run chmod 600 on it"
     )]
     TooOpen {
-        /// The file.
         path: PathBuf,
-        /// Its permissions.
+        /// The permissions of the file.
         mode: u32,
     },
-    /// It is encrypted.
+    /// The key is encrypted, and no passphrase is given.
     #[error("{path} is encrypted: name the file with its passphrase, --validator-passphrase-file")]
-    PassphraseNeeded {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The passphrase does not open it.
+    PassphraseNeeded { path: PathBuf },
+    /// The passphrase does not open the key.
     #[error("{path}: the passphrase does not open it")]
-    WrongPassphrase {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is no RSA-2048 key of protocol §2.
+    WrongPassphrase { path: PathBuf },
+    /// The file holds no RSA-2048 key of protocol §2.
     #[error("{path} holds no validator's key: {reason}")]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    Malformed { path: PathBuf, reason: String },
 }
 
-/// A validator's key in memory. Its file is locked as long as this lives, so that
-/// no second data directory on this machine votes with it.
+/// A validator's key in memory. Its file is locked as long as this value lives, so that no second
+/// node on this machine votes with the key.
 pub struct ValidatorKey {
     pair: RsaKeyPair,
     address: Address,
@@ -80,7 +62,7 @@ pub struct ValidatorKey {
 }
 
 impl ValidatorKey {
-    /// Reads a key file; `passphrase` names a file whose first line opens it.
+    /// Reads a key file; `passphrase` is the path of a file whose first line opens the key.
     ///
     /// # Errors
     /// [`ValidatorKeyError`] says what is wrong and what to do.
@@ -105,7 +87,7 @@ impl ValidatorKey {
                 }
             })?
         } else {
-            // A file without such a block is for the parser to complain about.
+            // Without such a block, the parser says what is wrong with the file.
             let block = pem_block(&text, "PRIVATE KEY").unwrap_or(&text);
             RsaPrivateKey::from_pkcs8_pem(block).map_err(|error| {
                 malformed(format!("{error}; make one with `pithead validator new`"))
@@ -149,8 +131,8 @@ impl Signer for ValidatorKey {
     }
 }
 
-/// The first block of a PEM file with this label: `pithead validator new` puts
-/// the public key after the private one, and the parser takes one block only.
+/// The first block of a PEM file with this label. `pithead validator new` puts the public key
+/// after the private one, and the parser takes only one block.
 fn pem_block<'a>(text: &'a str, label: &str) -> Option<&'a str> {
     let begin = text.find(&format!("-----BEGIN {label}-----"))?;
     let rest = text.get(begin..)?;

@@ -2,7 +2,7 @@
 //! common: health, reflection, compression, and methods not served yet.
 
 use pithead_api::v1;
-use pithead_rpc::auth::{Role, role_of_method};
+use pithead_rpc::auth::{AccessRole, role_of_method};
 use pithead_testkit::process::{Network, TestNode, data_dir, reason};
 use prost::Message as _;
 use tempfile::TempDir;
@@ -121,10 +121,10 @@ fn every_method_has_a_role() {
     for file in &set.file {
         for service in &file.service {
             let expected = match service.name() {
-                "ChainService" | "NetworkService" => Role::Read,
-                "TransactionService" => Role::Submit,
-                "MiningService" => Role::Mine,
-                "AdminService" => Role::Admin,
+                "ChainService" | "NetworkService" => AccessRole::Read,
+                "TransactionService" => AccessRole::Submit,
+                "MiningService" => AccessRole::Mine,
+                "AdminService" => AccessRole::Admin,
                 other => panic!("no role was decided for {other}"),
             };
             for method in &service.method {

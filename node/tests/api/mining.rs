@@ -7,7 +7,7 @@ use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::{Block, BlockCommitment, BlockHeader, Decode as _, Target};
 use pithead_core::store::MemoryStore;
 use pithead_rpc::workers::{
-    BlockCredit, Judged, Moment, Solution, WorkBook, WorkSettings, WorkerId,
+    BlockCredit, JudgeContext, SolutionVerdict, SubmittedSolution, WorkBook, WorkSettings, WorkerId,
 };
 use pithead_testkit::chain::mine;
 use pithead_testkit::process::{Network, TestNode, data_dir, next, now, reason, violated_field};
@@ -503,14 +503,14 @@ impl Desk {
         pithead_testkit::nodes::open(&self.store, &self.genesis, NOW)
     }
 
-    fn subscribe(&mut self, now: u64) -> pithead_rpc::workers::Subscription {
+    fn subscribe(&mut self, now: u64) -> pithead_rpc::workers::WorkSubscription {
         let worker = self.worker.clone();
         self.book
             .subscribe(worker, "tests/1".into(), "here".into(), now)
     }
 
-    fn moment(&self, tip: pithead_consensus::BlockHash) -> Moment {
-        Moment {
+    fn moment(&self, tip: pithead_consensus::BlockHash) -> JudgeContext {
+        JudgeContext {
             tip,
             now: NOW,
             max_future_secs: self.genesis.params.max_future_secs,
@@ -525,13 +525,16 @@ impl Desk {
 }
 
 /// The first solution of work from a nonce on.
-fn share_of(work: &pithead_rpc::workers::HandedOut, nonce: u32) -> (Solution, BlockHeader) {
+fn share_of(
+    work: &pithead_rpc::workers::AssignedWork,
+    nonce: u32,
+) -> (SubmittedSolution, BlockHeader) {
     let mut header = work.template.header(&work.commitment);
     header.nonce = nonce;
     while !work.share_target.is_met_by(&header.hash()) {
         header.nonce += 1;
     }
-    let solution = Solution {
+    let solution = SubmittedSolution {
         work_id: work.work_id.clone(),
         extra_nonce: [0; 4],
         time: header.time,
@@ -584,14 +587,14 @@ fn shares_are_told_from_blocks_and_stale_ones_from_both() {
     let mut desk = Desk::new(HARD);
     let template = desk.node().template(NOW).unwrap();
     let subscription = desk.subscribe(NOW);
-    let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+    let work = desk.book.assign(&subscription, template.clone(), NOW);
     assert!(work.share_target > template.target);
     let (solution, header) = share_of(&work, 0);
     let moment = desk.moment(template.parent);
     let judged = desk.book.judge(&solution, &moment);
-    assert!(matches!(judged, Judged::Share(hash) if hash == header.hash()));
+    assert!(matches!(judged, SolutionVerdict::Share(hash) if hash == header.hash()));
     let judged = desk.book.judge(&solution, &moment);
-    assert!(matches!(judged, Judged::Duplicate(hash) if hash == header.hash()));
+    assert!(matches!(judged, SolutionVerdict::Duplicate(hash) if hash == header.hash()));
     assert_eq!(desk.counts(), (1, 0, 1));
     // At least ten seconds count, so one early share is no boast.
     let proven = work.share_target.work().to_f64() / 10.0;
@@ -601,7 +604,7 @@ fn shares_are_told_from_blocks_and_stale_ones_from_both() {
     let (solution, header) = share_of(&work, solution.nonce + 1);
     let moment = desk.moment(header.hash());
     let judged = desk.book.judge(&solution, &moment);
-    assert!(matches!(judged, Judged::Stale(hash) if hash == header.hash()));
+    assert!(matches!(judged, SolutionVerdict::Stale(hash) if hash == header.hash()));
     assert_eq!(desk.counts(), (1, 1, 1));
 }
 
@@ -615,10 +618,10 @@ fn a_block_counts_as_what_the_core_says() {
         let mut desk = Desk::new(None);
         let template = desk.node().template(NOW).unwrap();
         let subscription = desk.subscribe(NOW);
-        let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+        let work = desk.book.assign(&subscription, template.clone(), NOW);
         let (solution, _) = share_of(&work, 0);
         let moment = desk.moment(template.parent);
-        let Judged::Block { finder, .. } = desk.book.judge(&solution, &moment) else {
+        let SolutionVerdict::Block { finder, .. } = desk.book.judge(&solution, &moment) else {
             panic!("every share of this network is a block");
         };
         assert_eq!(desk.counts(), (0, 0, 0), "nothing before the verdict");
@@ -635,7 +638,7 @@ fn a_block_is_told_after_any_number_of_shares() {
     let mut desk = Desk::new(None);
     let template = desk.node().template(NOW).unwrap();
     let subscription = desk.subscribe(NOW);
-    let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+    let work = desk.book.assign(&subscription, template.clone(), NOW);
     let moment = desk.moment(template.parent);
     let mut nonce = 0;
     // More than are remembered for one piece of work.
@@ -643,7 +646,10 @@ fn a_block_is_told_after_any_number_of_shares() {
         let (solution, header) = share_of(&work, nonce);
         nonce = header.nonce + 1;
         let judged = desk.book.judge(&solution, &moment);
-        assert!(matches!(judged, Judged::Block { .. }), "{judged:?}");
+        assert!(
+            matches!(judged, SolutionVerdict::Block { .. }),
+            "{judged:?}"
+        );
     }
     assert!(desk.book.needs_share_target(&subscription, NOW));
 }
@@ -653,19 +659,19 @@ fn solutions_for_forgotten_work_are_its_miners_and_others_nobodys() {
     let mut desk = Desk::new(HARD);
     let template = desk.node().template(NOW).unwrap();
     let subscription = desk.subscribe(NOW);
-    let work = desk.book.hand_out(&subscription, template.clone(), NOW);
+    let work = desk.book.assign(&subscription, template.clone(), NOW);
     let (solution, _) = share_of(&work, 0);
     for _ in 0..8 {
-        desk.book.hand_out(&subscription, template.clone(), NOW);
+        desk.book.assign(&subscription, template.clone(), NOW);
     }
     let moment = desk.moment(template.parent);
     let unknown = |desk: &mut Desk, work_id: &str| {
-        let solution = Solution {
+        let solution = SubmittedSolution {
             work_id: work_id.to_owned(),
             ..solution.clone()
         };
         let judged = desk.book.judge(&solution, &moment);
-        assert!(matches!(judged, Judged::UnknownWork), "{judged:?}");
+        assert!(matches!(judged, SolutionVerdict::UnknownWork), "{judged:?}");
         desk.counts()
     };
     assert_eq!(unknown(&mut desk, &work.work_id), (0, 1, 0));
@@ -690,7 +696,7 @@ fn a_thousand_reconnects_hold_no_more_than_the_limits() {
         });
         let subscription = desk.subscribe(now);
         assert!(prefixes.insert(subscription.number));
-        desk.book.hand_out(&subscription, template, now);
+        desk.book.assign(&subscription, template, now);
         desk.book.unsubscribe(&subscription, now);
         let usage = desk.book.usage();
         assert!(usage.templates <= 16 && usage.work <= 16, "{usage:?}");
@@ -707,7 +713,7 @@ fn a_thousand_reconnects_hold_no_more_than_the_limits() {
         id: 1_001,
         ..node.template(now).unwrap().as_ref().clone()
     });
-    let work = desk.book.hand_out(&stays, template.clone(), now);
+    let work = desk.book.assign(&stays, template.clone(), now);
     now += 100;
     let last = desk.subscribe(now);
     desk.book.unsubscribe(&last, now);
@@ -718,7 +724,10 @@ fn a_thousand_reconnects_hold_no_more_than_the_limits() {
     );
     let (solution, _) = share_of(&work, 0);
     let judged = desk.book.judge(&solution, &desk.moment(template.parent));
-    assert!(matches!(judged, Judged::Block { .. }), "{judged:?}");
+    assert!(
+        matches!(judged, SolutionVerdict::Block { .. }),
+        "{judged:?}"
+    );
     // In time, that is too old as well.
     now += 600;
     desk.subscribe(now);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use clap::{CommandFactory as _, Parser as _};
-use pithead_node::config::{Cli, Config, ConfigError, NetworkName, default};
+use pithead_node::config::{Config, ConfigError, NetworkName, NodeCli};
 use pithead_node::logging::LogFormat;
 
 type Loaded = Result<(Config, String), ConfigError>;
@@ -16,7 +16,7 @@ fn load(flags: &[&str], env: &[(&str, &str)]) -> Loaded {
     let mut all = vec!["pithead-node", "--data-dir", "/data"];
     all.extend(flags);
     let env = env.iter().map(|(name, value)| (name.into(), value.into()));
-    Config::load_from(&Cli::try_parse_from(all).unwrap(), env)
+    Config::load_from(&NodeCli::try_parse_from(all).unwrap(), env)
 }
 
 /// The same with a file.
@@ -53,7 +53,7 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(config.rpc_burst, 3);
     assert_eq!(config.rpc_max_streams, 2);
     assert_eq!(config.rpc_max_connections, 1);
-    assert_eq!(config.rpc_drain_secs, default::RPC_DRAIN_SECS);
+    assert_eq!(config.rpc_drain_secs, 5);
     for line in [
         "data_dir = \"/data\" # flag",
         "rpc_burst = 3 # flag",
@@ -167,7 +167,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
         "help",
         "version",
     ];
-    for argument in Cli::command().get_arguments() {
+    for argument in NodeCli::command().get_arguments() {
         let id = argument.get_id().as_str();
         let known = values.iter().any(|(key, _)| *key == id);
         assert!(known || others.contains(&id), "{id} is in neither list");
@@ -180,7 +180,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
     let env = variables
         .iter()
         .map(|(name, value)| (name.into(), value.into()));
-    let cli = Cli::try_parse_from(["pithead-node"]).unwrap();
+    let cli = NodeCli::try_parse_from(["pithead-node"]).unwrap();
     let (from_env, printed) = Config::load_from(&cli, env).unwrap();
     for (key, _) in values {
         let line = printed
@@ -194,7 +194,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
     for (key, value) in values {
         flags.push(format!("--{}={value}", key.replace('_', "-")));
     }
-    let cli = Cli::try_parse_from(flags).unwrap();
+    let cli = NodeCli::try_parse_from(flags).unwrap();
     let (from_flags, _) = Config::load_from(&cli, []).unwrap();
     assert_eq!(from_flags, from_env);
 
@@ -202,7 +202,8 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("printed.toml");
     std::fs::write(&path, &printed).unwrap();
-    let cli = Cli::try_parse_from(["pithead-node", "--config", path.to_str().unwrap()]).unwrap();
+    let cli =
+        NodeCli::try_parse_from(["pithead-node", "--config", path.to_str().unwrap()]).unwrap();
     let (from_file, again) = Config::load_from(&cli, []).unwrap();
     assert_eq!(from_file, from_env);
     assert_eq!(again, printed.replace("# environment", "# file"));
@@ -237,7 +238,7 @@ fn network_and_genesis_exclude_each_other_whatever_gave_them() {
 
 #[test]
 fn text_that_looks_like_a_number_stays_text() {
-    let cli = Cli::try_parse_from(["pithead-node"]).unwrap();
+    let cli = NodeCli::try_parse_from(["pithead-node"]).unwrap();
     let env = [
         ("PITHEAD_NODE_DATA_DIR", "5"),
         ("PITHEAD_NODE_READY_FILE", "true"),
@@ -257,7 +258,7 @@ fn an_empty_variable_counts_as_not_set() {
         ("PITHEAD_NODE_READY_FILE", ""),
     ];
     let (config, printed) = load(&[], &env).unwrap();
-    assert_eq!(config.rpc_burst, default::RPC_BURST);
+    assert_eq!(config.rpc_burst, 100);
     assert_eq!(config.ready_file, None);
     assert!(!printed.contains("# environment"), "{printed}");
 }
@@ -276,7 +277,7 @@ fn an_empty_variable_names_no_file() {
 #[test]
 fn variables_that_are_not_text_are_refused_only_if_they_are_ours() {
     let not_text = || OsString::from_vec(vec![0xff, 0xfe]);
-    let cli = Cli::try_parse_from(["pithead-node", "--data-dir", "/data"]).unwrap();
+    let cli = NodeCli::try_parse_from(["pithead-node", "--data-dir", "/data"]).unwrap();
     let foreign = [
         ("OTHER".into(), not_text()),
         (not_text(), "value".into()),

@@ -1,8 +1,8 @@
-//! Addresses of peers: how they are written, and what counts as the same host
-//! or the same part of the Internet when limits are applied.
+//! Addresses of peers: how they are written, and what a multiaddress leads to. What addresses
+//! have in common is in `ip_prefix`, from where they make sense in `address_scope`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use libp2p::multiaddr::Protocol;
@@ -13,20 +13,20 @@ use thiserror::Error;
 /// Why text is not the address of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{text:?} is not the address of a peer: write such as /ip4/192.0.2.1/tcp/7311/p2p/12D3Koo…, or HOST:PORT"
+    "{text:?} is not the address of a peer: write it like /ip4/192.0.2.1/tcp/7311/p2p/12D3Koo…, or as HOST:PORT"
 )]
 pub struct PeerAddressError {
     text: String,
 }
 
-/// Where a peer is, and who it is if that is known: a multiaddress with or
-/// without `/p2p/ID` at its end, or `HOST:PORT`, which means TCP.
+/// The address of a peer, with its identity if that is known: a multiaddress with or without
+/// `/p2p/ID` at its end, or `HOST:PORT`, which means TCP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PeerAddress {
-    /// Who; the connection fails if it turns out to be someone else.
+    /// The expected identity. A connection to any other peer fails.
     pub peer: Option<PeerId>,
-    /// Where, without `/p2p/ID`.
+    /// The multiaddress without `/p2p/ID`.
     pub address: Multiaddr,
 }
 
@@ -109,8 +109,8 @@ impl From<PeerAddress> for String {
     }
 }
 
-/// The IP address that a multiaddress leads to directly: none for names and for
-/// the far side of a relay. IPv4 in IPv6's clothes is IPv4.
+/// The IP address that a multiaddress leads to directly: none for host names and for the far side
+/// of a relay. An IPv4-mapped IPv6 address counts as IPv4.
 #[must_use]
 pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     if is_relayed(address) {
@@ -129,13 +129,13 @@ pub fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
 }
 
-/// Whether an address stays on this machine.
+/// Whether a multiaddress leads to this machine itself.
 #[must_use]
 pub fn is_loopback(address: &Multiaddr) -> bool {
     ip_of(address).is_some_and(|ip| ip.is_loopback())
 }
 
-/// The relay that a multiaddress goes through.
+/// The identity of the relay that a multiaddress goes through, if the multiaddress shows it.
 #[must_use]
 pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     let mut before = None;
@@ -149,161 +149,10 @@ pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     None
 }
 
-/// From how far away an address makes sense, the nearest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// From this machine only.
-    Machine,
-    /// From the same private network.
-    Local,
-    /// From everywhere.
-    Open,
-}
-
-impl Scope {
-    /// Of an address; none for those that lead to no single host.
-    #[must_use]
-    pub fn of_ip(ip: IpAddr) -> Option<Self> {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let [first, second, ..] = ip.octets();
-                // Link-local ones mean something else on each link, and hold the
-                // doors to what clouds tell their machines.
-                if first == 0 || first >= 224 || ip.is_link_local() {
-                    None
-                } else if ip.is_loopback() {
-                    Some(Self::Machine)
-                } else if ip.is_private() || (first == 100 && (64..128).contains(&second)) {
-                    Some(Self::Local)
-                } else {
-                    Some(Self::Open)
-                }
-            }
-            IpAddr::V6(ip) => {
-                if ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local() {
-                    None
-                } else if ip.is_loopback() {
-                    Some(Self::Machine)
-                } else if ip.is_unique_local() {
-                    Some(Self::Local)
-                } else {
-                    Some(Self::Open)
-                }
-            }
-        }
-    }
-
-    /// Of a multiaddress; of its relay, if it goes through one. None for names:
-    /// they lead wherever their owner wants, past every limit that is counted by
-    /// address, so only the operator may use them.
-    #[must_use]
-    pub fn of(address: &Multiaddr) -> Option<Self> {
-        match address.iter().next()? {
-            Protocol::Ip4(ip) => Self::of_ip(IpAddr::V4(ip)),
-            Protocol::Ip6(ip) => Self::of_ip(IpAddr::V6(ip)),
-            _ => None,
-        }
-    }
-
-    /// Whether one who is this near may tell of an address: nobody has us knock
-    /// at doors nearer to us than itself.
-    #[must_use]
-    pub fn may_tell(self, address: &Multiaddr) -> bool {
-        Self::of(address).is_some_and(|scope| scope >= self)
-    }
-}
-
-/// The provider of an address, or of its relay: an IPv4 /16 or an IPv6 /32, all
-/// private networks together; none for this machine.
-#[must_use]
-pub fn provider_of(address: &Multiaddr) -> Option<Network> {
-    let ip = match address.iter().next()? {
-        Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => IpAddr::V6(ip).to_canonical(),
-        _ => return None,
-    };
-    match Scope::of_ip(ip) {
-        Some(Scope::Machine) => None,
-        Some(Scope::Open) => Some(Network::provider(ip)),
-        Some(Scope::Local) | None => Some(Network::private()),
-    }
-}
-
-/// An address prefix that one operator is taken to hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Network {
-    base: IpAddr,
-    bits: u8,
-}
-
-impl Network {
-    fn of(ip: IpAddr, v4_bits: u8, v6_bits: u8) -> Self {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(v4_bits))
-                    .unwrap_or_default();
-                Self {
-                    base: IpAddr::V4(Ipv4Addr::from_bits(ip.to_bits() & mask)),
-                    bits: v4_bits,
-                }
-            }
-            IpAddr::V6(ip) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(v6_bits))
-                    .unwrap_or_default();
-                Self {
-                    base: IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & mask)),
-                    bits: v6_bits,
-                }
-            }
-        }
-    }
-
-    /// One host: an IPv4 address, or an IPv6 /64 (protocol §12).
-    #[must_use]
-    pub fn host(ip: IpAddr) -> Self {
-        Self::of(ip, 32, 64)
-    }
-
-    /// One site: an IPv4 /24 (protocol §12), or the IPv6 /48 that sites get.
-    #[must_use]
-    pub fn site(ip: IpAddr) -> Self {
-        Self::of(ip, 24, 48)
-    }
-
-    /// What stands for all private networks.
-    fn private() -> Self {
-        Self {
-            base: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)),
-            bits: 8,
-        }
-    }
-
-    /// One provider: an IPv4 /16, or the IPv6 /32 that providers get.
-    #[must_use]
-    pub fn provider(ip: IpAddr) -> Self {
-        Self::of(ip, 16, 32)
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.base, self.bits) {
-            (IpAddr::V4(_), 32) => self.base.fmt(f),
-            (base, bits) => write!(f, "{base}/{bits}"),
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    fn host(text: &str) -> Network {
-        Network::host(text.parse().unwrap())
-    }
 
     #[test]
     fn peers_are_named_by_multiaddress_or_host_and_port() {
@@ -361,21 +210,6 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_folded() {
-        assert_eq!(host("::ffff:192.0.2.1"), host("192.0.2.1"));
-        assert_eq!(host("2001:db8::1"), host("2001:db8::ffff:1"));
-        assert_ne!(host("2001:db8::1"), host("2001:db8:0:1::1"));
-        assert_eq!(host("192.0.2.1").to_string(), "192.0.2.1");
-        assert_eq!(host("2001:db8::1").to_string(), "2001:db8::/64");
-        let site = |text: &str| Network::site(text.parse().unwrap());
-        assert_eq!(site("192.0.2.1"), site("192.0.2.254"));
-        assert_ne!(site("192.0.2.1"), site("192.0.3.1"));
-        let provider = |text: &str| Network::provider(text.parse().unwrap());
-        assert_eq!(provider("10.1.2.3"), provider("10.1.9.9"));
-        assert_ne!(provider("10.1.2.3"), provider("10.2.2.3"));
-    }
-
-    #[test]
     fn a_relay_hides_the_address() {
         let relay = PeerId::random();
         let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/1/p2p/{relay}/p2p-circuit")
@@ -383,64 +217,5 @@ mod tests {
             .unwrap();
         assert_eq!(ip_of(&address), None);
         assert!(is_relayed(&address));
-    }
-
-    #[test]
-    fn nobody_tells_of_what_is_nearer_than_himself() {
-        let relay = PeerId::random();
-        let scope = |text: &str| Scope::of(&text.parse().unwrap());
-        for text in ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"] {
-            assert_eq!(scope(text), Some(Scope::Machine), "{text}");
-        }
-        for text in [
-            "/ip4/10.1.2.3/tcp/1",
-            "/ip4/192.168.1.1/tcp/1",
-            "/ip4/100.64.0.1/tcp/1",
-            "/ip6/fd00::1/tcp/1",
-            "/ip6/::ffff:10.1.2.3/tcp/1",
-        ] {
-            assert_eq!(scope(text), Some(Scope::Local), "{text}");
-        }
-        let relayed = format!("/ip4/203.0.113.1/tcp/1/p2p/{relay}/p2p-circuit");
-        for text in [
-            "/ip4/203.0.113.1/tcp/1",
-            "/ip6/2001:db8::1/tcp/1",
-            relayed.as_str(),
-        ] {
-            assert_eq!(scope(text), Some(Scope::Open), "{text}");
-        }
-        for text in [
-            "/dns/localhost/tcp/1",
-            "/dns4/example.org/tcp/1",
-            "/ip4/0.0.0.0/tcp/1",
-            "/ip4/169.254.169.254/tcp/80",
-            "/ip4/255.255.255.255/tcp/1",
-            "/ip4/224.0.0.1/tcp/1",
-            "/ip6/::/tcp/1",
-            "/ip6/fe80::1/tcp/1",
-            "/ip6/ff02::1/tcp/1",
-        ] {
-            assert_eq!(scope(text), None, "{text}");
-        }
-        let near: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();
-        assert!(!Scope::Open.may_tell(&near));
-        assert!(Scope::Local.may_tell(&near) && Scope::Machine.may_tell(&near));
-        assert_eq!(relay_of(&relayed.parse().unwrap()), Some(relay));
-        assert_eq!(relay_of(&near), None);
-    }
-
-    #[test]
-    fn private_networks_are_one_provider_together() {
-        let provider = |text: &str| provider_of(&text.parse().unwrap());
-        assert_eq!(
-            provider("/ip4/10.1.2.3/tcp/1"),
-            provider("/ip4/192.168.0.1/tcp/1")
-        );
-        assert_eq!(provider("/ip4/127.0.0.1/tcp/1"), None);
-        let relay = PeerId::random();
-        assert_eq!(
-            provider(&format!("/ip4/203.0.113.1/tcp/1/p2p/{relay}/p2p-circuit")),
-            provider("/ip4/203.0.9.9/tcp/1")
-        );
     }
 }

@@ -1,6 +1,7 @@
-//! Whose answer is made next. An answer stays in memory until its asker has read it,
-//! so what is being made or sent is bounded in bytes, and no source gets more than
-//! a small share: whoever reads slowly, or not at all, keeps only itself waiting.
+//! The order in which requests are answered. An answer stays in memory until the peer has read it, so the
+//! bytes of answers that are being made or sent are bounded, and each source gets a small share
+//! of them. A peer that reads slowly, or not at all, delays only its own source.
+//!
 //! Knows no sockets and no clock.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,8 +11,8 @@ use libp2p::PeerId;
 
 use crate::policy::limiter::Source;
 
-/// Requests of one peer that wait or are being answered: as many as a node leaves
-/// unanswered with one peer itself, so that no honest one is declined.
+/// Open requests of one peer. A node itself leaves as many unanswered with one peer, so no honest
+/// peer is declined.
 const PER_PEER_MAX: usize = 16;
 /// Small answers to one source at a time.
 const LIGHT_PER_SOURCE_MAX: usize = 8;
@@ -22,45 +23,45 @@ const LARGE_BYTES_MAX: usize = 64 << 20;
 
 /// What an answer costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Class {
-    /// Bytes that are in memory anyhow: a block of the last minutes, which all peers
-    /// ask for at once.
+pub(crate) enum AnswerClass {
+    /// Blocks of the last minutes. Their bytes are in memory anyway, and all peers ask for them
+    /// at once.
     Fresh,
-    /// Little: status and headers.
+    /// Small answers: status and headers.
     Light,
-    /// Up to the limit of an answer.
+    /// Any other answer: up to the limit of an answer.
     Large,
 }
 
-/// A request whose answer had been begun.
+/// A request whose answer was begun, and that has ended.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
+pub(crate) struct EndedAnswer {
     pub(crate) peer: PeerId,
     pub(crate) source: Source,
-    pub(crate) class: Class,
+    pub(crate) class: AnswerClass,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenRequest {
     peer: PeerId,
     source: Source,
-    class: Class,
-    /// Bytes booked; none while it waits.
+    class: AnswerClass,
+    /// Bytes that are booked for the answer; `None` while the request waits.
     booked: Option<usize>,
 }
 
-/// Requests that wait or are being answered, by `K`.
+/// Open requests: those that wait and those that are being answered. `K` names a request.
 #[derive(Debug)]
-pub(crate) struct Budget<K> {
+pub(crate) struct AnswerBudget<K> {
     answer_bytes_max: usize,
-    open: HashMap<K, Open>,
+    open: HashMap<K, OpenRequest>,
     waiting: VecDeque<K>,
-    started: HashMap<(Source, Class), usize>,
+    started: HashMap<(Source, AnswerClass), usize>,
     large_bytes: usize,
 }
 
-impl<K: Copy + Eq + Hash> Budget<K> {
-    /// For answers of at most so many bytes.
+impl<K: Copy + Eq + Hash> AnswerBudget<K> {
+    /// A budget for answers of at most `answer_bytes_max` bytes each.
     #[must_use]
     pub(crate) fn new(answer_bytes_max: usize) -> Self {
         Self {
@@ -72,26 +73,31 @@ impl<K: Copy + Eq + Hash> Budget<K> {
         }
     }
 
-    /// Takes a request in to wait for its turn; false if its peer has too many.
-    pub(crate) fn admit(&mut self, id: K, peer: PeerId, source: Source, class: Class) -> bool {
+    /// Queues a request. Returns false if its peer has too many open requests.
+    pub(crate) fn admit(
+        &mut self,
+        id: K,
+        peer: PeerId,
+        source: Source,
+        class: AnswerClass,
+    ) -> bool {
         let of_peer = self.open.values().filter(|open| open.peer == peer);
         if of_peer.count() >= PER_PEER_MAX {
             return false;
         }
-        let booked = None;
-        let open = Open {
+        let request = OpenRequest {
             peer,
             source,
             class,
-            booked,
+            booked: None,
         };
-        self.open.insert(id, open);
+        self.open.insert(id, request);
         self.waiting.push_back(id);
         true
     }
 
-    /// The first request in the order of arrival whose answer may be made now;
-    /// large ones only for sources that `may_have_large`.
+    /// Starts the first request, in the order of arrival, that may be answered now. Large answers
+    /// go only to sources that `may_have_large`.
     pub(crate) fn start_next(
         &mut self,
         mut may_have_large: impl FnMut(&Source) -> bool,
@@ -103,26 +109,16 @@ impl<K: Copy + Eq + Hash> Budget<K> {
             let key = (open.source, open.class);
             let started = self.started.get(&key).copied().unwrap_or_default();
             match open.class {
-                Class::Fresh => true,
-                Class::Light => started < LIGHT_PER_SOURCE_MAX,
-                Class::Large => {
-                    // The second half is for those who have none yet.
-                    let free = if started == 0 {
-                        LARGE_BYTES_MAX
-                    } else {
-                        LARGE_BYTES_MAX / 2
-                    };
-                    let fits = self.large_bytes + self.answer_bytes_max <= free;
-                    // One goes out however large answers may be.
-                    started < LARGE_PER_SOURCE_MAX
-                        && (fits || self.large_bytes == 0)
-                        && may_have_large(&open.source)
+                AnswerClass::Fresh => true,
+                AnswerClass::Light => started < LIGHT_PER_SOURCE_MAX,
+                AnswerClass::Large => {
+                    self.has_room_for_large(started) && may_have_large(&open.source)
                 }
             }
         })?;
         let id = self.waiting.remove(place)?;
         let open = self.open.get_mut(&id)?;
-        let bytes = if open.class == Class::Large {
+        let bytes = if open.class == AnswerClass::Large {
             self.answer_bytes_max
         } else {
             0
@@ -133,10 +129,23 @@ impl<K: Copy + Eq + Hash> Budget<K> {
         Some(id)
     }
 
-    /// An answer turned out to have so many bytes.
+    /// Whether a large answer may start for a source that `started` others are under way to. A
+    /// source's first answer may use the whole budget, its second one only the first half. A
+    /// single answer goes out even if it is larger than the budget.
+    fn has_room_for_large(&self, started: usize) -> bool {
+        let free = if started == 0 {
+            LARGE_BYTES_MAX
+        } else {
+            LARGE_BYTES_MAX / 2
+        };
+        let fits = self.large_bytes + self.answer_bytes_max <= free;
+        started < LARGE_PER_SOURCE_MAX && (fits || self.large_bytes == 0)
+    }
+
+    /// Notes the true size of an answer, instead of the largest possible one.
     pub(crate) fn made(&mut self, id: &K, bytes: usize) {
         if let Some(open) = self.open.get_mut(id)
-            && open.class == Class::Large
+            && open.class == AnswerClass::Large
             && let Some(booked) = &mut open.booked
         {
             self.large_bytes = self.large_bytes - *booked + bytes;
@@ -144,9 +153,9 @@ impl<K: Copy + Eq + Hash> Budget<K> {
         }
     }
 
-    /// A request has ended one way or another; what is known of it, if its answer had
-    /// been begun.
-    pub(crate) fn ended(&mut self, id: &K) -> Option<Ended> {
+    /// Removes a request that has ended, answered or not. Returns what is known of it if its
+    /// answer had been begun.
+    pub(crate) fn ended(&mut self, id: &K) -> Option<EndedAnswer> {
         let open = self.open.remove(id)?;
         let Some(booked) = open.booked else {
             self.waiting.retain(|waiting| waiting != id);
@@ -160,7 +169,7 @@ impl<K: Copy + Eq + Hash> Budget<K> {
                 self.started.remove(&key);
             }
         }
-        Some(Ended {
+        Some(EndedAnswer {
             peer: open.peer,
             source: open.source,
             class: open.class,
@@ -175,21 +184,21 @@ mod tests {
 
     const ANSWER: usize = 4 << 20;
 
-    /// Peers, each on a host of its own, with all their requests.
+    /// A budget, and numbers for the requests of its peers.
     struct Crowd {
-        budget: Budget<usize>,
+        budget: AnswerBudget<usize>,
         next: usize,
     }
 
     impl Crowd {
         fn new() -> Self {
             Self {
-                budget: Budget::new(ANSWER),
+                budget: AnswerBudget::new(ANSWER),
                 next: 0,
             }
         }
 
-        fn ask(&mut self, peer: PeerId, host: u8, class: Class) -> Option<usize> {
+        fn ask(&mut self, peer: PeerId, host: u8, class: AnswerClass) -> Option<usize> {
             let address = format!("/ip4/203.0.113.{host}/tcp/1").parse().unwrap();
             let source = Source::of(&peer, Some(&address));
             self.next += 1;
@@ -207,12 +216,12 @@ mod tests {
         let mut crowd = Crowd::new();
         for host in 1..=4 {
             let slow = PeerId::random();
-            let asked = (0..20).filter_map(|_| crowd.ask(slow, host, Class::Large));
+            let asked = (0..20).filter_map(|_| crowd.ask(slow, host, AnswerClass::Large));
             assert_eq!(asked.count(), PER_PEER_MAX);
         }
         assert_eq!(crowd.start_all().len(), 4 * LARGE_PER_SOURCE_MAX);
         let honest = PeerId::random();
-        let classes = [Class::Large, Class::Light, Class::Fresh];
+        let classes = [AnswerClass::Large, AnswerClass::Light, AnswerClass::Fresh];
         let asked: Vec<_> = classes
             .iter()
             .map(|class| crowd.ask(honest, 9, *class).unwrap())
@@ -221,23 +230,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_bounded_in_bytes_and_small_answers_go_on() {
+    fn large_answers_are_bounded_in_bytes_and_small_ones_go_on() {
         let mut crowd = Crowd::new();
         for host in 1..=100 {
             for _ in 0..4 {
-                crowd.ask(PeerId::random(), host, Class::Large).unwrap();
+                crowd
+                    .ask(PeerId::random(), host, AnswerClass::Large)
+                    .unwrap();
             }
         }
         let started = crowd.start_all();
         assert_eq!(started.len(), LARGE_BYTES_MAX / ANSWER);
-        // A few do not take it all: the second half goes to one each.
+        // A few sources do not take it all: of the second half, each source gets one answer.
         let hosts = LARGE_BYTES_MAX / ANSWER * 3 / 4;
         let got_in = crowd.budget.started.len();
         assert_eq!(got_in, hosts);
-        let small = crowd.ask(PeerId::random(), 101, Class::Light).unwrap();
-        let fresh = crowd.ask(PeerId::random(), 101, Class::Fresh).unwrap();
+        let small = crowd
+            .ask(PeerId::random(), 101, AnswerClass::Light)
+            .unwrap();
+        let fresh = crowd
+            .ask(PeerId::random(), 101, AnswerClass::Fresh)
+            .unwrap();
         assert_eq!(crowd.start_all(), [small, fresh]);
-        // One that proves small makes room for as many as fit, one that ends as well.
+        // Answers that turn out small, and answers that end, make room for others.
         crowd.budget.made(&started[0], 1_000);
         assert!(crowd.start_all().is_empty());
         crowd.budget.made(&started[1], 0);
@@ -250,7 +265,7 @@ mod tests {
     fn identities_of_one_host_share_its_part() {
         let mut crowd = Crowd::new();
         for _ in 0..10 {
-            crowd.ask(PeerId::random(), 1, Class::Large).unwrap();
+            crowd.ask(PeerId::random(), 1, AnswerClass::Large).unwrap();
         }
         assert_eq!(crowd.start_all().len(), LARGE_PER_SOURCE_MAX);
     }
@@ -260,7 +275,12 @@ mod tests {
         let mut crowd = Crowd::new();
         let peer = PeerId::random();
         let mut ids = Vec::new();
-        for class in [Class::Large, Class::Light, Class::Large, Class::Large] {
+        for class in [
+            AnswerClass::Large,
+            AnswerClass::Light,
+            AnswerClass::Large,
+            AnswerClass::Large,
+        ] {
             ids.push(crowd.ask(peer, 1, class).unwrap());
         }
         assert_eq!(crowd.start_all().len(), 3);
@@ -272,11 +292,11 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_may_not_waits_and_others_pass() {
+    fn a_paused_source_waits_and_others_pass() {
         let mut crowd = Crowd::new();
         let (paused, other) = (PeerId::random(), PeerId::random());
-        crowd.ask(paused, 1, Class::Large).unwrap();
-        let passes = crowd.ask(other, 2, Class::Large).unwrap();
+        crowd.ask(paused, 1, AnswerClass::Large).unwrap();
+        let passes = crowd.ask(other, 2, AnswerClass::Large).unwrap();
         let address = "/ip4/203.0.113.1/tcp/9".parse().unwrap();
         let source = Source::of(&paused, Some(&address));
         let started = crowd.budget.start_next(|asker| *asker != source);

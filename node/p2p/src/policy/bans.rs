@@ -1,6 +1,7 @@
-//! Who may not connect, and until when: peers by their identity, hosts by their
-//! address. Bounded, kept across restarts. What the operator bans is kept apart from
-//! what the node bans by itself: peers can make the latter many.
+//! Banned peers and hosts, and when each ban ends. Bounded, and kept across restarts.
+//!
+//! Bans by the operator and bans by the node are kept apart: an attacker can cause many of the
+//! latter, and they must not displace the former.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,51 +17,51 @@ use thiserror::Error;
 use tracing::warn;
 
 use crate::files;
-use crate::policy::address::Network;
+use crate::policy::ip_prefix::IpPrefix;
 
-/// Bans that are kept, by the operator and by the node each; the least recently met
-/// goes first (protocol §12).
-pub const BANS_MAX: usize = 20_000;
+/// Bans by the operator, and the same number by the node. The ban that was least recently looked
+/// up is dropped first (protocol §12).
+const BANS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
 /// The file within the data directory.
-pub const FILE_NAME: &str = "bans.toml";
+const FILE_NAME: &str = "bans.toml";
 /// The longest ban, seconds: a hundred years.
-pub const BAN_SECS_MAX: u64 = 100 * 366 * 86_400;
+const BAN_SECS_MAX: u64 = 100 * 366 * 86_400;
 
-/// Who is banned.
+/// The subject of a ban.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A peer by its identity.
     Peer(PeerId),
     /// A host by its address; an IPv6 host is its /64.
-    Host(Network),
+    Host(IpPrefix),
 }
 
-/// Who bans.
+/// The author of a ban.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The operator.
+pub(crate) enum BannedBy {
+    /// The operator, by a command.
     Operator,
-    /// The node, for what a peer did.
+    /// The node, for an offence of a peer.
     Node,
 }
 
-/// Why nobody can be banned under a name.
+/// Why text names no subject that can be banned.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SubjectError {
-    /// Neither a peer id nor an address.
+    /// The text is neither a peer id nor an address.
     #[error("{0:?} is neither a peer id nor an IP address")]
     Malformed(String),
-    /// Everything on this machine shares that address.
+    /// The address is this machine's own, which all local programs share.
     #[error("{0} is this machine: ban the peer by its id instead")]
     Loopback(IpAddr),
 }
 
 impl Subject {
-    /// The host of an address; none for this machine, which is never banned.
+    /// The host of an address. `None` for this machine, which is never banned.
     #[must_use]
     pub fn host(ip: IpAddr) -> Option<Self> {
         let ip = ip.to_canonical();
-        (!ip.is_loopback() && !ip.is_unspecified()).then(|| Self::Host(Network::host(ip)))
+        (!ip.is_loopback() && !ip.is_unspecified()).then(|| Self::Host(IpPrefix::host(ip)))
     }
 }
 
@@ -68,7 +69,7 @@ impl FromStr for Subject {
     type Err = SubjectError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // A listed IPv6 host ends in its prefix length.
+        // The list of bans shows IPv6 hosts with their prefix length.
         let bare = text.strip_suffix("/64").unwrap_or(text);
         if let Ok(ip) = bare.parse::<IpAddr>() {
             return Self::host(ip).ok_or(SubjectError::Loopback(ip));
@@ -103,7 +104,7 @@ struct BanRecord {
 }
 
 /// All bans.
-pub struct Bans {
+pub(crate) struct Bans {
     by_operator: LruCache<Subject, u64>,
     by_node: LruCache<Subject, u64>,
     path: PathBuf,
@@ -111,16 +112,14 @@ pub struct Bans {
 }
 
 impl Bans {
-    /// Reads the bans of a data directory that still hold at `now`, Unix
-    /// seconds.
+    /// Reads the bans of a data directory that still hold at `now`, Unix seconds.
     #[must_use]
-    pub fn open(data_dir: &Path, now: u64) -> Self {
+    pub(crate) fn open(data_dir: &Path, now: u64) -> Self {
         let path = data_dir.join(FILE_NAME);
         let file: BanFile = files::read_or_default(&path);
-        let most = NonZeroUsize::new(BANS_MAX).unwrap_or(NonZeroUsize::MIN);
         let mut bans = Self {
-            by_operator: LruCache::new(most),
-            by_node: LruCache::new(most),
+            by_operator: LruCache::new(BANS_MAX),
+            by_node: LruCache::new(BANS_MAX),
             path,
             changed: false,
         };
@@ -128,9 +127,9 @@ impl Bans {
             match record.who.parse() {
                 Ok(subject) if record.until > now => {
                     let by = if record.by_operator {
-                        By::Operator
+                        BannedBy::Operator
                     } else {
-                        By::Node
+                        BannedBy::Node
                     };
                     bans.of(by).put(subject, record.until);
                 }
@@ -141,16 +140,16 @@ impl Bans {
         bans
     }
 
-    fn of(&mut self, by: By) -> &mut LruCache<Subject, u64> {
+    fn of(&mut self, by: BannedBy) -> &mut LruCache<Subject, u64> {
         match by {
-            By::Operator => &mut self.by_operator,
-            By::Node => &mut self.by_node,
+            BannedBy::Operator => &mut self.by_operator,
+            BannedBy::Node => &mut self.by_node,
         }
     }
 
-    /// Bans until a time, Unix seconds, at most [`BAN_SECS_MAX`] ahead. A longer
-    /// ban is never shortened.
-    pub fn ban(&mut self, subject: Subject, until: u64, now: u64, by: By) {
+    /// Bans a subject until a time, Unix seconds, at most [`BAN_SECS_MAX`] ahead. If its present
+    /// ban lasts longer, that one stays.
+    pub(crate) fn ban(&mut self, subject: Subject, until: u64, now: u64, by: BannedBy) {
         let until = until.min(now.saturating_add(BAN_SECS_MAX));
         let bans = self.of(by);
         let longest = bans.get(&subject).copied().unwrap_or_default();
@@ -158,16 +157,17 @@ impl Bans {
         self.changed = true;
     }
 
-    /// Ends a ban, whoever banned; whether there was one.
-    pub fn unban(&mut self, subject: &Subject, now: u64) -> bool {
-        let ended = [By::Operator, By::Node].map(|by| self.of(by).pop(subject));
+    /// Ends the bans of a subject, by the operator and by the node. Returns whether one still
+    /// held.
+    pub(crate) fn unban(&mut self, subject: &Subject, now: u64) -> bool {
+        let ended = [BannedBy::Operator, BannedBy::Node].map(|by| self.of(by).pop(subject));
         self.changed = true;
         ended.into_iter().flatten().any(|until| until > now)
     }
 
-    /// Whether someone is banned at `now`, Unix seconds.
-    pub fn is_banned(&mut self, subject: &Subject, now: u64) -> bool {
-        [By::Operator, By::Node].into_iter().any(|by| {
+    /// Whether a subject is banned at `now`, Unix seconds.
+    pub(crate) fn is_banned(&mut self, subject: &Subject, now: u64) -> bool {
+        [BannedBy::Operator, BannedBy::Node].into_iter().any(|by| {
             let bans = self.of(by);
             match bans.get(subject) {
                 Some(until) if *until > now => true,
@@ -180,9 +180,9 @@ impl Bans {
         })
     }
 
-    /// The bans that hold at `now` and when they end, by name.
+    /// The bans that hold at `now` and when each ends, sorted by the subject's text.
     #[must_use]
-    pub fn list(&self, now: u64) -> Vec<(String, u64)> {
+    pub(crate) fn list(&self, now: u64) -> Vec<(String, u64)> {
         let mut bans = BTreeMap::new();
         for (subject, until) in self.by_operator.iter().chain(&self.by_node) {
             if *until > now {
@@ -193,13 +193,13 @@ impl Bans {
         bans.into_iter().collect()
     }
 
-    /// What writes the bans to disk, if they changed since the last call: to be
-    /// run where blocking is allowed.
-    pub fn unsaved(&mut self) -> Option<impl FnOnce() + Send + 'static> {
+    /// If the bans changed since the last call, returns a closure that writes them to disk. It
+    /// has to run where blocking is allowed.
+    pub(crate) fn unsaved(&mut self) -> Option<impl FnOnce() + Send + 'static> {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        // The least recently met first, so that reading keeps the order.
+        // The least recently looked up comes first, so that reading restores the order.
         let records = |bans: &LruCache<Subject, u64>, by_operator| {
             let record = |(subject, until): (&Subject, &u64)| BanRecord {
                 who: subject.to_string(),
@@ -241,11 +241,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let peer = Subject::Peer(PeerId::random());
         let mut bans = Bans::open(dir.path(), NOW);
-        bans.ban(peer, NOW + 10, NOW, By::Node);
-        bans.ban(subject("192.0.2.1"), NOW + 20, NOW, By::Operator);
-        // A shorter ban does not shorten.
-        bans.ban(subject("192.0.2.1"), NOW + 1, NOW, By::Operator);
-        bans.ban(subject("192.0.2.1"), NOW + 2, NOW, By::Node);
+        bans.ban(peer, NOW + 10, NOW, BannedBy::Node);
+        bans.ban(subject("192.0.2.1"), NOW + 20, NOW, BannedBy::Operator);
+        // A shorter ban does not shorten the present one.
+        bans.ban(subject("192.0.2.1"), NOW + 1, NOW, BannedBy::Operator);
+        bans.ban(subject("192.0.2.1"), NOW + 2, NOW, BannedBy::Node);
         assert_eq!(bans.list(NOW).len(), 2);
         save(&mut bans);
         let mut bans = Bans::open(dir.path(), NOW + 5);
@@ -283,16 +283,21 @@ mod tests {
             assert_eq!(std::fs::read(aside).unwrap(), garbage);
         }
         let mut bans = Bans::open(dir.path(), NOW);
-        bans.ban(subject("192.0.2.1"), u64::MAX, NOW, By::Operator);
-        // However many the node bans, the operator's stay.
-        for number in 0..BANS_MAX + 10 {
+        bans.ban(subject("192.0.2.1"), u64::MAX, NOW, BannedBy::Operator);
+        // The operator's ban stays, however many the node adds.
+        for number in 0..BANS_MAX.get() + 10 {
             let ip = std::net::Ipv4Addr::from_bits(0x0a00_0000 + u32::try_from(number).unwrap());
-            bans.ban(Subject::host(ip.into()).unwrap(), NOW + 1, NOW, By::Node);
+            bans.ban(
+                Subject::host(ip.into()).unwrap(),
+                NOW + 1,
+                NOW,
+                BannedBy::Node,
+            );
         }
-        assert_eq!(bans.list(NOW).len(), BANS_MAX + 1);
+        assert_eq!(bans.list(NOW).len(), BANS_MAX.get() + 1);
         save(&mut bans);
         let read = Bans::open(dir.path(), NOW).list(NOW);
-        assert_eq!(read.len(), BANS_MAX + 1);
+        assert_eq!(read.len(), BANS_MAX.get() + 1);
         assert!(read.contains(&("192.0.2.1".to_owned(), NOW + BAN_SECS_MAX)));
     }
 }

@@ -1,9 +1,19 @@
-//! Where this node dials at all: on the open Internet, and nearer only where the
-//! operator lives. Strangers name addresses all day long, to Kademlia above all;
-//! none of them should have this node knock at its own doors or its neighbours'.
+//! Which addresses this node dials at all.
 //!
-//! [`Within`] holds that against every dial of every protocol, below them all and
-//! above the resolution of names.
+//! A node never dials a host name or a private address that it learned from a peer: otherwise
+//! peers could have it connect to its own machine's services, or to machines on its network. There
+//! are two exceptions. A node that is *at home* on one machine or in one private network also
+//! dials addresses there, and a node always dials what its own dialer has chosen. To connect nodes
+//! on one machine, let them listen on loopback only, name only local peers, or use `mdns`.
+//!
+//! | the node listens on | the operator names peers in | at home |
+//! |---|---|---|
+//! | any address | public addresses, or none | on the Internet |
+//! | 10.0.0.2 | none | in the private network |
+//! | any address | 192.168.1.5 only | in the private network |
+//! | 127.0.0.1 | none | on this machine |
+//!
+//! [`ScopedTransport`] holds that against every dial of every protocol, before names are resolved.
 
 use std::num::NonZeroUsize;
 use std::pin::Pin;
@@ -15,64 +25,65 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Transport};
 use lru::LruCache;
 
-use crate::policy::address::{PeerAddress, Scope};
+use crate::policy::address::{PeerAddress, is_relayed};
+use crate::policy::address_scope::AddressScope;
 
-/// Addresses outside the reach that the shell has chosen all the same; the oldest
-/// goes first. More than are ever dialled at once.
+/// Permitted addresses that are remembered: more than are ever dialled at once. The oldest is
+/// forgotten first.
 const PERMITTED_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("it is not zero");
 
-struct Known {
-    listening: Option<Scope>,
+struct DialScopeState {
+    /// The widest scope that the node listens in.
+    listening: Option<AddressScope>,
     /// The widest scope that the operator has named a peer in.
-    named: Option<Scope>,
+    named: Option<AddressScope>,
+    /// Addresses that the dialer has chosen, whatever their scope.
     permitted: LruCache<Multiaddr, ()>,
 }
 
-/// What may be dialled, shared by the shell and the transport.
+/// The scope that the node may dial in, shared by the shell and the transport.
 #[derive(Clone)]
-pub(crate) struct Reach(Arc<Mutex<Known>>);
+pub(crate) struct DialScope(Arc<Mutex<DialScopeState>>);
 
-impl Reach {
-    /// Of a node that was told to listen on these addresses.
+impl DialScope {
+    /// The scope of a node that was told to listen on these addresses.
     #[must_use]
     pub(crate) fn new(listen: &[Multiaddr]) -> Self {
-        // "Any" address is open to all.
-        let widest = |address| Scope::of(address).unwrap_or(Scope::Open);
-        Self(Arc::new(Mutex::new(Known {
+        // 0.0.0.0 and :: have no scope of their own: they listen on all interfaces.
+        let widest = |address| AddressScope::of(address).unwrap_or(AddressScope::Public);
+        Self(Arc::new(Mutex::new(DialScopeState {
             listening: listen.iter().map(widest).max(),
             named: None,
             permitted: LruCache::new(PERMITTED_MAX),
         })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // It holds no half-made changes.
+    fn lock(&self) -> MutexGuard<'_, DialScopeState> {
+        // A panic while it was locked left no half-made change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The operator has named a peer.
-    pub(crate) fn named(&self, address: &PeerAddress) {
-        let scope = Scope::of(&address.address).unwrap_or(Scope::Open);
+    /// Notes that the operator has named a peer.
+    pub(crate) fn note_named(&self, address: &PeerAddress) {
+        let scope = AddressScope::of(&address.address).unwrap_or(AddressScope::Public);
         let mut known = self.lock();
         known.named = known.named.max(Some(scope));
     }
 
-    /// How near the addresses may be that anyone tells: a node that listens, or
-    /// was given peers, on one machine or in one private network only, is at home
-    /// there.
+    /// Where the node is at home. Addresses that are nearer than that are not dialled on a peer's
+    /// word.
     #[must_use]
-    pub(crate) fn home(&self) -> Scope {
+    pub(crate) fn home(&self) -> AddressScope {
         let known = self.lock();
-        let scope = |scope: Option<Scope>| scope.unwrap_or(Scope::Open);
+        let scope = |scope: Option<AddressScope>| scope.unwrap_or(AddressScope::Public);
         scope(known.listening).min(scope(known.named))
     }
 
-    /// Lets an address be dialled that the shell has good reason for.
+    /// Permits an address that the dialer has chosen, and the way to its relay.
     pub(crate) fn permit(&self, address: &Multiaddr) {
         let mut known = self.lock();
         known.permitted.put(bare(address), ());
-        // The way to a relay is part of the way through it.
-        if crate::policy::address::is_relayed(address) {
+        if is_relayed(address) {
             let relay = address.iter();
             let relay = relay.take_while(|part| !matches!(part, Protocol::P2p(_)));
             known.permitted.put(relay.collect(), ());
@@ -80,7 +91,7 @@ impl Reach {
     }
 
     fn allows(&self, address: &Multiaddr) -> bool {
-        self.home().may_tell(address) || self.lock().permitted.contains(&bare(address))
+        self.home().may_advertise(address) || self.lock().permitted.contains(&bare(address))
     }
 }
 
@@ -88,13 +99,13 @@ fn bare(address: &Multiaddr) -> Multiaddr {
     PeerAddress::split(address.clone()).address
 }
 
-/// A transport that dials within reach.
-pub(crate) struct Within<T> {
+/// A transport that dials within a scope.
+pub(crate) struct ScopedTransport<T> {
     pub(crate) inner: T,
-    pub(crate) reach: Reach,
+    pub(crate) dial_scope: DialScope,
 }
 
-impl<T: Transport + Unpin> Transport for Within<T> {
+impl<T: Transport + Unpin> Transport for ScopedTransport<T> {
     type Output = T::Output;
     type Error = T::Error;
     type ListenerUpgrade = T::ListenerUpgrade;
@@ -117,8 +128,8 @@ impl<T: Transport + Unpin> Transport for Within<T> {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<T::Dial, TransportError<T::Error>> {
-        if !self.reach.allows(&address) {
-            tracing::debug!(%address, "not dialled: strangers may not name it");
+        if !self.dial_scope.allows(&address) {
+            tracing::debug!(%address, "not dialled: peers may not advertise this address");
             return Err(TransportError::MultiaddrNotSupported(address));
         }
         self.inner.dial(address, options)
@@ -141,23 +152,23 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn dials(reach: &Reach, text: &str) -> bool {
+    fn dials(dial_scope: &DialScope, text: &str) -> bool {
         let inner = libp2p::core::transport::MemoryTransport::new();
-        let reach = reach.clone();
-        let mut transport = Within { inner, reach };
+        let dial_scope = dial_scope.clone();
+        let mut transport = ScopedTransport { inner, dial_scope };
         let options = DialOpts {
             role: libp2p::core::Endpoint::Dialer,
             port_use: libp2p::core::transport::PortUse::Reuse,
         };
-        let dialled = transport.reach.allows(&address(text));
-        // The memory transport takes none of these, but that is its own answer.
+        let dialled = transport.dial_scope.allows(&address(text));
+        // The memory transport itself refuses these addresses, whatever the scope.
         assert!(transport.dial(address(text), options).is_err());
         dialled
     }
 
     #[test]
     fn only_the_open_internet_unless_at_home_elsewhere() {
-        let open = Reach::new(&[address("/ip4/0.0.0.0/tcp/7311")]);
+        let open = DialScope::new(&[address("/ip4/0.0.0.0/tcp/7311")]);
         assert!(dials(&open, "/ip4/203.0.113.1/tcp/1"));
         for near in [
             "/ip4/127.0.0.1/tcp/22",
@@ -167,40 +178,40 @@ mod tests {
         ] {
             assert!(!dials(&open, near), "{near}");
         }
-        let local = Reach::new(&[
+        let local = DialScope::new(&[
             address("/ip4/10.0.0.2/tcp/1"),
             address("/ip4/127.0.0.1/tcp/1"),
         ]);
         assert!(dials(&local, "/ip4/10.0.0.9/tcp/1"));
         assert!(!dials(&local, "/ip4/127.0.0.1/tcp/22"));
-        let machine = Reach::new(&[address("/ip4/127.0.0.1/tcp/0")]);
+        let machine = DialScope::new(&[address("/ip4/127.0.0.1/tcp/0")]);
         assert!(dials(&machine, "/ip4/127.0.0.1/tcp/9"));
         assert!(!dials(&machine, "/dns/localhost/tcp/22"));
     }
 
     #[test]
-    fn who_has_private_peers_only_is_at_home_there() {
-        let reach = Reach::new(&[address("/ip4/0.0.0.0/tcp/7311")]);
-        reach.named(&"192.168.1.5:7311".parse().unwrap());
-        assert!(dials(&reach, "/ip4/192.168.1.6/tcp/1"));
-        assert!(!dials(&reach, "/ip4/127.0.0.1/tcp/22"));
-        reach.named(&"node.example.org:7311".parse().unwrap());
-        assert!(!dials(&reach, "/ip4/192.168.1.6/tcp/1"));
+    fn a_node_with_private_peers_only_is_at_home_there() {
+        let dial_scope = DialScope::new(&[address("/ip4/0.0.0.0/tcp/7311")]);
+        dial_scope.note_named(&"192.168.1.5:7311".parse().unwrap());
+        assert!(dials(&dial_scope, "/ip4/192.168.1.6/tcp/1"));
+        assert!(!dials(&dial_scope, "/ip4/127.0.0.1/tcp/22"));
+        dial_scope.note_named(&"node.example.org:7311".parse().unwrap());
+        assert!(!dials(&dial_scope, "/ip4/192.168.1.6/tcp/1"));
     }
 
     #[test]
-    fn what_the_shell_chose_is_dialled() {
-        let reach = Reach::new(&[address("/ip4/0.0.0.0/tcp/7311")]);
+    fn what_the_dialer_chose_is_dialled() {
+        let dial_scope = DialScope::new(&[address("/ip4/0.0.0.0/tcp/7311")]);
         let peer = libp2p::PeerId::random();
-        reach.permit(&address("/dns/node.example.org/tcp/7311"));
+        dial_scope.permit(&address("/dns/node.example.org/tcp/7311"));
         assert!(dials(
-            &reach,
+            &dial_scope,
             &format!("/dns/node.example.org/tcp/7311/p2p/{peer}")
         ));
-        assert!(!dials(&reach, "/dns/node.example.org/tcp/7312"));
-        reach.permit(&address(&format!(
+        assert!(!dials(&dial_scope, "/dns/node.example.org/tcp/7312"));
+        dial_scope.permit(&address(&format!(
             "/ip4/10.0.0.1/tcp/1/p2p/{peer}/p2p-circuit"
         )));
-        assert!(dials(&reach, "/ip4/10.0.0.1/tcp/1"));
+        assert!(dials(&dial_scope, "/ip4/10.0.0.1/tcp/1"));
     }
 }

@@ -1,10 +1,20 @@
-//! Who has to leave when all inbound places are taken and someone new comes.
+//! Which inbound peer has to leave when all inbound places are taken and another peer has a claim
+//! to one. Knows no connections: a candidate is what the gate says of a peer.
 //!
-//! Identities cost nothing, so whoever wants all places can always ask for more.
-//! What he can't have cheaply keeps a peer here: being near, having brought
-//! blocks, having come from another part of the network, having come long ago.
-//! Of the rest, the part of the network that holds the most places loses its
-//! newest.
+//! New identities cost nothing, so an attacker who wants all places can always ask for more. The
+//! rules protect peers for merits that an attacker can't have cheaply:
+//!
+//! 1. Four peers stay for their providers: the longest connected peer of each of four providers.
+//!    A secret decides which providers these are, different in each process.
+//! 2. Of the rest, the eight with the shortest round trips stay.
+//! 3. Of the rest, the four that were most recently the first to announce a block stay.
+//! 4. Of the rest, the half that has been connected longest stays.
+//! 5. Among the peers that are left, the provider with the most peers loses its newest one. If
+//!    there are none left, every peer has earned its place, and the newcomer is refused.
+//!
+//! Example: 40 peers, each of a provider of its own, with round trips and no blocks. Rule 1 keeps
+//! 4, rule 2 keeps 8, rule 3 none, rule 4 keeps 14 of the other 28, and the newest of the last 14
+//! leaves.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,33 +22,31 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
-use crate::policy::address::Network;
+use crate::policy::ip_prefix::IpPrefix;
 
-/// Peers that stay for where they are; which parts of the network these are is
-/// secret, and different in each process.
+/// Peers that stay for their providers (rule 1).
 const DIVERSE_KEPT: usize = 4;
-/// Peers that stay for their round trip.
+/// Peers that stay for their round trip (rule 2).
 const NEAR_KEPT: usize = 8;
-/// Peers that stay for the blocks that they announced first.
+/// Peers that stay for the blocks that they announced first (rule 3).
 const USEFUL_KEPT: usize = 4;
 
-/// An inbound peer, and what speaks for it.
+/// An inbound peer, and its merits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Candidate {
+pub(crate) struct EvictionCandidate {
     pub(crate) peer: PeerId,
-    /// The how-manieth arrival it was.
+    /// The peer's number in the gate's count of arrivals.
     pub(crate) arrival: u64,
     pub(crate) latency: Option<Duration>,
-    /// When it last was the first to announce a block, by the same count; 0:
-    /// never.
+    /// When the peer was last the first to announce a block, in the same count; 0 for never.
     pub(crate) block_at: u64,
-    pub(crate) provider: Option<Network>,
+    pub(crate) provider: Option<IpPrefix>,
 }
 
-/// Who leaves; nobody, if all have earned their place.
+/// The peer that has to leave; `None` if all have earned their places.
 #[must_use]
-pub(crate) fn choose(mut peers: Vec<Candidate>, secret: &RandomState) -> Option<PeerId> {
-    let place = |one: &Candidate| secret.hash_one(one.provider);
+pub(crate) fn choose(mut peers: Vec<EvictionCandidate>, secret: &RandomState) -> Option<PeerId> {
+    let place = |one: &EvictionCandidate| secret.hash_one(one.provider);
     peers.sort_by_key(|one| (one.provider.is_none(), place(one)));
     let mut diverse = Vec::new();
     for one in &peers {
@@ -49,7 +57,6 @@ pub(crate) fn choose(mut peers: Vec<Candidate>, secret: &RandomState) -> Option<
             diverse.push(one.provider);
         }
     }
-    // One of each such part: the one that has been here longest.
     for provider in diverse {
         let same = peers
             .iter()
@@ -70,20 +77,24 @@ pub(crate) fn choose(mut peers: Vec<Candidate>, secret: &RandomState) -> Option<
     newest_of_crowd(&peers)
 }
 
-/// The newest of those from the part of the network that has the most here.
+/// The newest peer of the provider that has the most peers among these.
 #[must_use]
-pub(crate) fn newest_of_crowd(peers: &[Candidate]) -> Option<PeerId> {
+pub(crate) fn newest_of_crowd(peers: &[EvictionCandidate]) -> Option<PeerId> {
     let mut places = HashMap::new();
     for one in peers {
         *places.entry(one.provider).or_insert(0_usize) += 1;
     }
-    let newest = |one: &&Candidate| (places.get(&one.provider).copied(), one.arrival);
+    let newest = |one: &&EvictionCandidate| (places.get(&one.provider).copied(), one.arrival);
     peers.iter().max_by_key(newest).map(|one| one.peer)
 }
 
-/// Takes those out who stay: as many as that with the highest merit, if they have
-/// any.
-fn keep<M: Ord>(peers: &mut Vec<Candidate>, count: usize, merit: impl Fn(&Candidate) -> Option<M>) {
+/// Takes up to `count` peers with the highest merit out of the list: these stay. A peer whose
+/// merit is `None` is not taken out.
+fn keep<M: Ord>(
+    peers: &mut Vec<EvictionCandidate>,
+    count: usize,
+    merit: impl Fn(&EvictionCandidate) -> Option<M>,
+) {
     peers.sort_by_key(|one| std::cmp::Reverse(merit(one)));
     let with_merit = peers.iter().take(count).filter(|one| merit(one).is_some());
     let kept = with_merit.count();
@@ -95,18 +106,18 @@ fn keep<M: Ord>(peers: &mut Vec<Candidate>, count: usize, merit: impl Fn(&Candid
 mod tests {
     use super::*;
 
-    fn peer(arrival: u64, ip: &str) -> Candidate {
-        Candidate {
+    fn peer(arrival: u64, ip: &str) -> EvictionCandidate {
+        EvictionCandidate {
             peer: PeerId::random(),
             arrival,
             latency: None,
             block_at: 0,
-            provider: Some(Network::provider(ip.parse().unwrap())),
+            provider: Some(IpPrefix::provider(ip.parse().unwrap())),
         }
     }
 
-    /// Lets newcomers of one provider come until nobody else is left to go.
-    fn besiege(mut peers: Vec<Candidate>) -> Vec<Candidate> {
+    /// Lets newcomers of one provider arrive until no other peer is left to evict.
+    fn besiege(mut peers: Vec<EvictionCandidate>) -> Vec<EvictionCandidate> {
         let (places, secret) = (peers.len(), RandomState::new());
         for arrival in 1_000..2_000 {
             let Some(leaves) = choose(peers.clone(), &secret) else {
@@ -137,7 +148,7 @@ mod tests {
         let mut peers: Vec<_> = (0..64_u64)
             .map(|last| peer(last, &format!("198.{}.0.1", last % 16)))
             .collect();
-        // The newest, so that nothing else speaks for them.
+        // The newest peers, so that they have no other merit.
         for (index, one) in peers.iter_mut().enumerate().skip(56) {
             if index < 60 {
                 one.latency = Some(Duration::from_millis(index as u64));
@@ -152,7 +163,7 @@ mod tests {
                 .iter()
                 .all(|one| left.iter().any(|other| other.peer == *one))
         );
-        // And of all who were there before, more than half.
+        // More than half of the peers that were there before stay, too.
         let old = left.iter().filter(|one| one.arrival < 64).count();
         assert!(old > 32, "{old}");
         let parts: std::collections::HashSet<_> = left.iter().map(|one| one.provider).collect();

@@ -1,50 +1,52 @@
-//! How much one source may ask and tell: token buckets in a bounded map. A source
-//! is a host, since identities cost nothing.
+//! How many messages one source may send, and how much it may ask for: token buckets in a bounded
+//! map. A source is a host, because new identities cost nothing. Time is an argument.
 
 use std::num::NonZeroUsize;
 
 use libp2p::{Multiaddr, PeerId};
 use lru::LruCache;
 
-use crate::policy::address::{Network, ip_of};
+use crate::policy::address::ip_of;
+use crate::policy::ip_prefix::IpPrefix;
 
-/// Sources whose rates are remembered, also when they are gone; the least recent
-/// goes first (protocol §12).
+/// Sources that are remembered, connected or not. The least recent one is forgotten first
+/// (protocol §12).
 const SOURCES_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
 
-/// Whom a limit holds for.
+/// The unit that a rate limit holds for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// A host: an IPv4 address or an IPv6 /64.
-    Host(Network),
-    /// A peer by itself: on this machine, where all share an address, and behind a
-    /// relay, where the address is the relay's.
+    Host(IpPrefix),
+    /// A single peer, where the address tells nothing: peers on this machine share one address,
+    /// and peers behind a relay show the relay's.
     Peer(PeerId),
 }
 
 impl Source {
-    /// Where a peer at this address comes from.
+    /// The source of a peer at this address.
     #[must_use]
     pub(crate) fn of(peer: &PeerId, address: Option<&Multiaddr>) -> Self {
         let ip = address.and_then(ip_of).filter(|ip| !ip.is_loopback());
-        ip.map_or(Self::Peer(*peer), |ip| Self::Host(Network::host(ip)))
+        ip.map_or(Self::Peer(*peer), |ip| Self::Host(IpPrefix::host(ip)))
     }
 }
 
-/// A rate for each source.
+/// A token bucket for each source.
 pub(crate) struct RateLimiter {
     per_ms: f64,
     burst: f64,
-    buckets: LruCache<Source, Bucket>,
+    buckets: LruCache<Source, TokenBucket>,
 }
 
-struct Bucket {
+struct TokenBucket {
     tokens: f64,
     at_ms: u64,
 }
 
 impl RateLimiter {
-    /// `per_minute` for each source, `burst` of them at once; 0 a minute: no limit.
+    /// Allows each source `per_minute` tokens a minute, and `burst` of them at once. With 0 a
+    /// minute there is no limit.
     #[must_use]
     pub(crate) fn new(per_minute: u32, burst: u32) -> Self {
         Self {
@@ -54,8 +56,8 @@ impl RateLimiter {
         }
     }
 
-    /// Takes one from the source's allowance at `now_ms`, monotonic milliseconds;
-    /// false if it is used up.
+    /// Takes one token of the source at `now_ms`, monotonic milliseconds. Returns false if the
+    /// source has less than one.
     pub(crate) fn take(&mut self, source: &Source, now_ms: u64) -> bool {
         if self.per_ms == 0.0 {
             return true;
@@ -68,22 +70,22 @@ impl RateLimiter {
         true
     }
 
-    /// Whether anything of the source's allowance is left.
+    /// Whether the source has any tokens left.
     pub(crate) fn is_open(&mut self, source: &Source, now_ms: u64) -> bool {
         self.per_ms == 0.0 || self.filled(source, now_ms).tokens > 0.0
     }
 
-    /// Takes so many, more than are left if need be: what is too much has to be
-    /// waited for before there is anything again.
+    /// Takes `count` tokens, even if the source has fewer. A source in debt gets nothing until
+    /// its bucket has filled above zero again.
     pub(crate) fn charge(&mut self, source: &Source, count: u32, now_ms: u64) {
         if self.per_ms > 0.0 {
             self.filled(source, now_ms).tokens -= f64::from(count);
         }
     }
 
-    fn filled(&mut self, source: &Source, now_ms: u64) -> &mut Bucket {
+    fn filled(&mut self, source: &Source, now_ms: u64) -> &mut TokenBucket {
         let full = self.burst;
-        let bucket = self.buckets.get_or_insert_mut(*source, || Bucket {
+        let bucket = self.buckets.get_or_insert_mut(*source, || TokenBucket {
             tokens: full,
             at_ms: now_ms,
         });

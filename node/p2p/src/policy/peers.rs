@@ -1,43 +1,68 @@
-//! Who is there: every connected peer, with what is known of it. A peer is
-//! *admitted* once it has shown that it is on our network; only then does the core
-//! hear of it, under a key that is never used twice.
+//! All connected peers, with what the node knows of each.
+//!
+//! A peer is *admitted* once it has shown that it is on our network. Only then does the core hear
+//! of it, under a key that is never used twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 
-use crate::handle::PeerReport;
 use crate::policy::address::is_relayed;
-use crate::policy::dialer::{Present, providers};
+use crate::policy::dialer::{ConnectedPeers, providers};
 use crate::policy::limiter::Source;
 use pithead_core::sync::{PeerKey, Status};
 
-/// Characters of what a peer calls itself that are kept.
+/// The longest agent string of a peer that is kept, characters.
 const AGENT_CHARS_MAX: usize = 100;
 
-/// One connection.
+/// A connected peer, as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerReport {
+    pub peer: PeerId,
+    /// The peer's end of the connection.
+    pub address: Multiaddr,
+    /// Program and version, as the peer itself says.
+    pub agent: String,
+    /// Whether the peer connected to us.
+    pub inbound: bool,
+    /// The height that the peer announced last; 0 before its first announcement.
+    pub height: u64,
+    /// Round trip, once it was measured.
+    pub latency: Option<Duration>,
+    /// The peer's gossip score, less the points that the core holds against it.
+    pub score: f64,
+    /// Unix seconds.
+    pub connected_at: u64,
+    /// Bytes of messages, without those of the transport.
+    pub bytes_sent: u64,
+    /// Bytes of messages, without those of the transport.
+    pub bytes_received: u64,
+}
+
+/// One connection to a peer.
 #[derive(Debug, Clone)]
-pub(crate) struct Link {
+pub(crate) struct PeerConnection {
     pub(crate) id: ConnectionId,
     pub(crate) address: Multiaddr,
     pub(crate) inbound: bool,
-    /// Whether the dialer chose it: protocols open connections on their own, to
-    /// peers of others' choosing.
-    pub(crate) wanted: bool,
-    /// The relay that it goes through, if that is known.
+    /// Whether our dialer chose the peer. Protocols such as Kademlia also open connections, to
+    /// peers that other nodes have named.
+    pub(crate) chosen: bool,
+    /// The relay that the connection goes through, if its identity is known.
     pub(crate) relay: Option<PeerId>,
     /// Monotonic milliseconds.
     pub(crate) since_ms: u64,
 }
 
-impl Link {
-    /// Whether a protocol opened it on its own.
-    pub(crate) fn is_unwanted(&self) -> bool {
-        !self.inbound && !self.wanted
+impl PeerConnection {
+    /// Whether a protocol opened the connection for a purpose of its own.
+    pub(crate) fn is_incidental(&self) -> bool {
+        !self.inbound && !self.chosen
     }
 
-    /// Whether it goes through a relay, known or not.
+    /// Whether the connection goes through a relay, even one of unknown identity.
     pub(crate) fn is_relayed(&self) -> bool {
         self.relay.is_some() || is_relayed(&self.address)
     }
@@ -46,53 +71,74 @@ impl Link {
 /// A connected peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    /// Given on admission.
+    /// The core's name for the peer, given on admission.
     pub(crate) key: Option<PeerKey>,
-    /// Whether it has shown that it is on our network.
+    /// Whether the peer has shown that it is on our network.
     pub(crate) identified: bool,
-    pub(crate) links: Vec<Link>,
+    pub(crate) connections: Vec<PeerConnection>,
     /// Monotonic milliseconds.
     pub(crate) since_ms: u64,
     /// Unix seconds.
     pub(crate) connected_at: u64,
     pub(crate) agent: String,
     pub(crate) height: u64,
-    /// The status that it last told unasked.
-    pub(crate) told: Option<Status>,
-    pub(crate) latency: Option<std::time::Duration>,
-    /// What the core holds against it.
+    /// The last status that the peer sent without being asked.
+    pub(crate) last_status: Option<Status>,
+    pub(crate) latency: Option<Duration>,
+    /// Penalty points that the core holds against the peer.
     pub(crate) points: u32,
     pub(crate) bytes_sent: u64,
     pub(crate) bytes_received: u64,
-    /// Whether it passes on connections for others.
-    pub(crate) relays: bool,
-    /// When it last announced a sound block, monotonic milliseconds.
+    /// Whether the peer relays connections for other nodes.
+    pub(crate) offers_relay: bool,
+    /// When the peer last announced a valid block, monotonic milliseconds.
     pub(crate) block_at_ms: Option<u64>,
-    /// The addresses that Kademlia has of it.
+    /// The peer's addresses in Kademlia's routing table.
     pub(crate) routed: Vec<Multiaddr>,
 }
 
 impl Peer {
-    /// The connection that counts: one that is wanted before one that is not, a
-    /// direct one before a relayed one, the first among equals.
-    pub(crate) fn link(&self) -> Option<&Link> {
-        let links = self.links.iter();
-        links.min_by_key(|link| (link.is_unwanted(), link.is_relayed()))
+    fn new(now_ms: u64, unix_secs: u64) -> Self {
+        Self {
+            key: None,
+            identified: false,
+            connections: Vec::new(),
+            since_ms: now_ms,
+            connected_at: unix_secs,
+            agent: String::new(),
+            height: 0,
+            last_status: None,
+            latency: None,
+            points: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            offers_relay: false,
+            block_at_ms: None,
+            routed: Vec::new(),
+        }
+    }
+
+    /// The connection that represents the peer. Connections that were meant for it come before
+    /// incidental ones, then direct before relayed, then older before newer.
+    pub(crate) fn connection(&self) -> Option<&PeerConnection> {
+        let all = self.connections.iter();
+        all.min_by_key(|connection| (connection.is_incidental(), connection.is_relayed()))
     }
 
     pub(crate) fn is_inbound(&self) -> bool {
-        self.link().is_none_or(|link| link.inbound)
+        self.connection()
+            .is_none_or(|connection| connection.inbound)
     }
 
-    /// Whether the dialer chose it, and it is on our network. One that came, and of
-    /// whose connections only a protocol's is left, is not.
+    /// Whether our dialer chose the peer and it is on our network. An inbound peer does not
+    /// become outbound when only an incidental connection to it is left.
     pub(crate) fn is_outbound(&self) -> bool {
-        self.key.is_some() && !self.is_inbound() && !self.is_unwanted()
+        self.key.is_some() && !self.is_inbound() && !self.is_incidental()
     }
 
-    /// Whether a protocol opened all its connections on its own.
-    pub(crate) fn is_unwanted(&self) -> bool {
-        self.links.iter().all(Link::is_unwanted)
+    /// Whether protocols opened all connections to the peer for purposes of their own.
+    pub(crate) fn is_incidental(&self) -> bool {
+        self.connections.iter().all(PeerConnection::is_incidental)
     }
 }
 
@@ -105,33 +151,25 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Takes note of a connection.
-    pub(crate) fn connected(&mut self, id: PeerId, link: Link, now_ms: u64, unix_secs: u64) {
-        let peer = self.all.entry(id).or_insert_with(|| Peer {
-            key: None,
-            identified: false,
-            links: Vec::new(),
-            since_ms: now_ms,
-            connected_at: unix_secs,
-            agent: String::new(),
-            height: 0,
-            told: None,
-            latency: None,
-            points: 0,
-            bytes_sent: 0,
-            bytes_received: 0,
-            relays: false,
-            block_at_ms: None,
-            routed: Vec::new(),
-        });
-        peer.links.push(link);
+    /// Notes a new connection.
+    pub(crate) fn connected(
+        &mut self,
+        id: PeerId,
+        connection: PeerConnection,
+        now_ms: u64,
+        unix_secs: u64,
+    ) {
+        let new = || Peer::new(now_ms, unix_secs);
+        let peer = self.all.entry(id).or_insert_with(new);
+        peer.connections.push(connection);
     }
 
-    /// Takes note of a connection's end; returns the peer if it was the last one.
-    pub(crate) fn disconnected(&mut self, id: &PeerId, connection: ConnectionId) -> Option<Peer> {
+    /// Notes the end of a connection. Returns the peer if it was the last one.
+    pub(crate) fn disconnected(&mut self, id: &PeerId, closed: ConnectionId) -> Option<Peer> {
         let peer = self.all.get_mut(id)?;
-        peer.links.retain(|link| link.id != connection);
-        if !peer.links.is_empty() {
+        peer.connections
+            .retain(|connection| connection.id != closed);
+        if !peer.connections.is_empty() {
             return None;
         }
         let peer = self.all.remove(id)?;
@@ -141,12 +179,12 @@ impl Peers {
         Some(peer)
     }
 
-    /// Admits a peer; its new key, or `None` if it has one, is not there, or if
-    /// only a protocol wanted it.
+    /// Admits a peer and returns its new key. Returns `None` if the peer has a key already, is
+    /// not connected, or has incidental connections only.
     pub(crate) fn admit(&mut self, id: &PeerId) -> Option<PeerKey> {
         let peer = self.all.get_mut(id)?;
         peer.identified = true;
-        if peer.key.is_some() || peer.is_unwanted() {
+        if peer.key.is_some() || peer.is_incidental() {
             return None;
         }
         let key = PeerKey(self.next_key);
@@ -177,17 +215,17 @@ impl Peers {
         self.all.get_mut(id)
     }
 
-    /// Whose limits hold for a peer.
+    /// The source whose rate limits hold for a peer.
     pub(crate) fn source(&self, id: &PeerId) -> Source {
-        let link = self.all.get(id).and_then(Peer::link);
-        Source::of(id, link.map(|link| &link.address))
+        let connection = self.all.get(id).and_then(Peer::connection);
+        Source::of(id, connection.map(|connection| &connection.address))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
         self.all.iter()
     }
 
-    /// How many are admitted.
+    /// How many peers are admitted.
     pub(crate) fn admitted(&self) -> usize {
         self.by_key.len()
     }
@@ -201,36 +239,36 @@ impl Peers {
         }
     }
 
-    /// What the dialer need not dial, or count on.
-    pub(crate) fn present(&self) -> Present {
+    /// The connected peers, sorted as the dialer needs them.
+    pub(crate) fn present(&self) -> ConnectedPeers {
         let outbound = || {
             let all = self.all.iter();
             all.filter(|(_, peer)| peer.is_outbound())
         };
-        let links = outbound().filter_map(|(_, peer)| peer.link());
-        let unwanted = self.all.iter().filter(|(_, peer)| peer.is_unwanted());
-        let unwanted: std::collections::HashSet<_> = unwanted.map(|(id, _)| *id).collect();
+        let represented = outbound().filter_map(|(_, peer)| peer.connection());
+        let incidental = self.all.iter().filter(|(_, peer)| peer.is_incidental());
+        let incidental: HashSet<_> = incidental.map(|(id, _)| *id).collect();
         let all = self.all.keys().copied();
-        Present {
-            connected: all.filter(|id| !unwanted.contains(id)).collect(),
-            unwanted,
+        ConnectedPeers {
+            connected: all.filter(|id| !incidental.contains(id)).collect(),
+            incidental,
             outbound: outbound().map(|(id, _)| *id).collect(),
-            providers: providers(links.map(|link| &link.address)),
+            providers: providers(represented.map(|connection| &connection.address)),
         }
     }
 
-    /// Admitted peers for those who ask, in the order of their identities;
-    /// `gossip_score` tells their standing there.
+    /// Reports on the admitted peers, in the order of their identities. `gossip_score` gives a
+    /// peer's score in gossip.
     pub(crate) fn report(&self, gossip_score: impl Fn(&PeerId) -> f64) -> Vec<PeerReport> {
         let admitted = self.all.iter().filter(|(_, peer)| peer.key.is_some());
         let mut reports: Vec<_> = admitted
             .filter_map(|(id, peer)| {
-                let link = peer.link()?;
+                let connection = peer.connection()?;
                 Some(PeerReport {
                     peer: *id,
-                    address: link.address.clone(),
+                    address: connection.address.clone(),
                     agent: peer.agent.clone(),
-                    inbound: link.inbound,
+                    inbound: connection.inbound,
                     height: peer.height,
                     latency: peer.latency,
                     score: gossip_score(id) - f64::from(peer.points),
@@ -245,8 +283,8 @@ impl Peers {
     }
 }
 
-/// What a peer calls itself, fit to be shown: short, and without anything that
-/// moves a terminal's cursor.
+/// A peer's agent string in a form that is safe to print: short, and without control characters
+/// that could move a terminal's cursor.
 pub(crate) fn printable(agent: &str) -> String {
     let graphic = |letter: &char| !letter.is_control();
     agent
@@ -261,12 +299,12 @@ pub(crate) fn printable(agent: &str) -> String {
 mod tests {
     use super::*;
 
-    fn link(id: usize, inbound: bool) -> Link {
-        Link {
+    fn connection(id: usize, inbound: bool) -> PeerConnection {
+        PeerConnection {
             id: ConnectionId::new_unchecked(id),
             address: "/ip4/203.0.113.1/tcp/1".parse().unwrap(),
             inbound,
-            wanted: !inbound,
+            chosen: !inbound,
             relay: None,
             since_ms: 0,
         }
@@ -277,10 +315,10 @@ mod tests {
         let mut peers = Peers::default();
         let id = PeerId::random();
         assert_eq!(peers.admit(&id), None);
-        peers.connected(id, link(1, false), 0, 0);
+        peers.connected(id, connection(1, false), 0, 0);
         let first = peers.admit(&id).unwrap();
         assert_eq!(peers.admit(&id), None);
-        peers.connected(id, link(2, true), 0, 0);
+        peers.connected(id, connection(2, true), 0, 0);
         assert!(
             peers
                 .disconnected(&id, ConnectionId::new_unchecked(1))
@@ -292,7 +330,7 @@ mod tests {
             .unwrap();
         assert_eq!(gone.key, Some(first));
         assert_eq!(peers.id(first), None);
-        peers.connected(id, link(3, true), 0, 0);
+        peers.connected(id, connection(3, true), 0, 0);
         assert_ne!(peers.admit(&id).unwrap(), first);
     }
 
@@ -300,29 +338,29 @@ mod tests {
     fn only_admitted_outbound_peers_count_as_outbound() {
         let mut peers = Peers::default();
         let ids: Vec<_> = (0..3).map(|_| PeerId::random()).collect();
-        peers.connected(ids[0], link(1, false), 0, 0);
-        peers.connected(ids[1], link(2, false), 0, 0);
-        peers.connected(ids[2], link(3, true), 0, 0);
+        peers.connected(ids[0], connection(1, false), 0, 0);
+        peers.connected(ids[1], connection(2, false), 0, 0);
+        peers.connected(ids[2], connection(3, true), 0, 0);
         peers.admit(&ids[1]);
         peers.admit(&ids[2]);
-        let by_a_protocol = Link {
-            wanted: false,
-            ..link(4, false)
+        let by_a_protocol = PeerConnection {
+            chosen: false,
+            ..connection(4, false)
         };
-        let unwanted = PeerId::random();
-        peers.connected(unwanted, by_a_protocol.clone(), 0, 0);
-        // Nobody hears of whom only a protocol wanted.
-        assert_eq!(peers.admit(&unwanted), None);
+        let incidental = PeerId::random();
+        peers.connected(incidental, by_a_protocol.clone(), 0, 0);
+        // The core does not hear of a peer with incidental connections only.
+        assert_eq!(peers.admit(&incidental), None);
         let present = peers.present();
         assert_eq!(present.connected, ids.iter().copied().collect());
-        assert_eq!(present.unwanted, [unwanted].into());
+        assert_eq!(present.incidental, [incidental].into());
         assert_eq!(present.outbound, [ids[1]].into());
         assert_eq!(present.providers.len(), 1);
         assert_eq!(peers.report(|_| 0.0).len(), 2);
-        // Nor does one count that came, if that connection has ended since.
+        // An inbound peer does not count either, once its own connection has ended.
         peers.connected(
             ids[2],
-            Link {
+            PeerConnection {
                 id: ConnectionId::new_unchecked(5),
                 ..by_a_protocol.clone()
             },
@@ -331,8 +369,8 @@ mod tests {
         );
         peers.disconnected(&ids[2], ConnectionId::new_unchecked(3));
         assert_eq!(peers.present().outbound, [ids[1]].into());
-        peers.get_mut(&unwanted).unwrap().links[0].wanted = true;
-        assert!(peers.admit(&unwanted).is_some());
+        peers.get_mut(&incidental).unwrap().connections[0].chosen = true;
+        assert!(peers.admit(&incidental).is_some());
     }
 
     #[test]

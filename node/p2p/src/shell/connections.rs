@@ -1,4 +1,4 @@
-//! Connections as they come, live and go, and what that makes of their peers.
+//! Events of connections: how they begin, live and end, and what that means for their peers.
 
 use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
@@ -6,8 +6,8 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, ping};
 use tracing::debug;
 
-use crate::policy::address::{is_relayed, relay_of};
-use crate::policy::peers::{Link, Peer};
+use crate::policy::address::{PeerAddress, is_relayed, relay_of};
+use crate::policy::peers::{Peer, PeerConnection};
 use crate::shell::Shell;
 use pithead_core::sync::PeerEvent;
 
@@ -22,11 +22,11 @@ impl Shell {
                 let gate = &mut self.swarm.behaviour_mut().gate;
                 gate.note_latency(event.peer, latency);
             }
-            // It may do without.
+            // A peer need not answer pings.
             Err(ping::Failure::Unsupported) => {}
-            // The second in a row: of the first, libp2p does not speak.
+            // It is the second failure in a row: libp2p does not report the first.
             Err(error) => {
-                debug!(peer = %event.peer, %error, "it answers no longer");
+                debug!(peer = %event.peer, %error, "the peer no longer answers pings");
                 self.swarm.close_connection(event.connection);
             }
         }
@@ -38,36 +38,36 @@ impl Shell {
         connection: ConnectionId,
         endpoint: &ConnectedPoint,
     ) {
-        let mut wanted = self.dialer.connected(connection, id);
+        let mut chosen = self.dialer.connected(connection, id);
         let (now_ms, now) = (self.now_ms(), self.now());
-        let (address, inbound) = place_of(endpoint, id);
+        let (address, inbound) = remote_of(endpoint, id);
         let relay = relay_of(&address).or_else(|| self.relay_at(&address));
-        // A way around the relay that was wanted is wanted.
+        // A direct connection that replaces a chosen one through a relay is chosen as well.
         if let Some(peer) = self.peers.get(&id)
-            && !wanted
+            && !chosen
             && !inbound
             && !endpoint.is_relayed()
             && peer
-                .link()
-                .is_some_and(|link| link.is_relayed() && link.wanted)
+                .connection()
+                .is_some_and(|present| present.is_relayed() && present.chosen)
         {
-            wanted = self.swarm.behaviour_mut().gate.adopt(id, connection);
+            chosen = self.swarm.behaviour_mut().gate.adopt(id, connection);
         }
-        debug!(peer = %id, %address, inbound, wanted, "connected");
-        let link = Link {
+        debug!(peer = %id, %address, inbound, chosen, "connected");
+        let established = PeerConnection {
             id: connection,
             address,
             inbound,
-            wanted,
+            chosen,
             relay,
             since_ms: now_ms,
         };
-        self.peers.connected(id, link, now_ms, now);
-        self.dialled(connection, id);
+        self.peers.connected(id, established, now_ms, now);
+        self.addition_connected(connection, id);
     }
 
-    /// The peer behind the address of a relay, which shows no identity where the
-    /// relay was dialled without one.
+    /// The relay in a relayed address. If the relay was dialled without its identity, the address
+    /// does not show it; then it is the peer that we are connected to at the relay's address.
     fn relay_at(&self, address: &Multiaddr) -> Option<PeerId> {
         if !is_relayed(address) {
             return None;
@@ -75,11 +75,14 @@ impl Shell {
         let until = |part: &Protocol<'_>| !matches!(part, Protocol::P2pCircuit);
         let relay: Multiaddr = address.iter().take_while(until).collect();
         let mut peers = self.peers.iter();
-        let found = peers.find(|(_, peer)| peer.links.iter().any(|link| link.address == relay));
+        let found = peers.find(|(_, peer)| {
+            let mut connections = peer.connections.iter();
+            connections.any(|connection| connection.address == relay)
+        });
         found.map(|(id, _)| *id)
     }
 
-    /// The peer is on our network: tells the core.
+    /// Admits a peer that has shown that it is on our network, and tells the core.
     pub(super) fn admit(&mut self, id: PeerId) {
         let Some(key) = self.peers.admit(&id) else {
             return;
@@ -89,65 +92,63 @@ impl Shell {
             return;
         };
         let inbound = peer.is_inbound();
-        if let Some(link) = peer.link().filter(|link| !link.inbound) {
-            self.dialer.book.succeeded(id, plain(&link.address), now);
+        if let Some(dialled) = peer.connection().filter(|connection| !connection.inbound) {
+            let address = PeerAddress::split(dialled.address.clone()).address;
+            self.dialer.book.reached(id, address, now);
         }
-        self.dialer.useful(id);
-        self.tell_core(PeerEvent::Connected { peer: key, inbound });
-        self.added(&id);
+        self.dialer.mark_useful(id);
+        self.outbox
+            .push(PeerEvent::Connected { peer: key, inbound });
+        self.addition_admitted(&id);
         self.refresh_local();
-        // Peers come and go as they please: no more than this at the usual level.
+        // Peers come and go as they please, so this is no message for the usual level.
         debug!(peer = %id, inbound, peers = self.peers.admitted(), "new peer");
     }
 
-    pub(super) fn on_gone(&mut self, id: PeerId, peer: &Peer) {
+    /// The last connection of a peer has closed.
+    pub(super) fn on_peer_left(&mut self, id: PeerId, peer: &Peer) {
         if let Some(key) = peer.key {
             self.requests.retain(|_, (asked, _)| *asked != key);
-            self.tell_core(PeerEvent::Disconnected { peer: key });
+            self.outbox.push(PeerEvent::Disconnected { peer: key });
             self.refresh_local();
             debug!(peer = %id, peers = self.peers.admitted(), "a peer has left");
         } else if !peer.identified {
-            self.dialer.useless(&id, self.now_ms());
-            self.not_added(&id, "it does not show that it is on this network");
+            self.dialer.mark_useless(&id, self.now_ms());
+            self.addition_failed(&id, "it does not show that it is on this network");
         }
     }
 
     pub(super) fn on_dial_failure(&mut self, connection: ConnectionId, error: &DialError) {
         if let DialError::LocalPeerId { address } = error {
-            self.dialer.is_us(address);
+            self.dialer.remove_own_address(address);
         }
         debug!(%error, "a dial failed");
         match error {
-            // This node's own doing: the peer may be as well as ever.
+            // This node itself refused to dial, which says nothing about the peer.
             DialError::Denied { .. }
             | DialError::DialPeerConditionFalse(_)
             | DialError::Aborted => {
-                self.dialer.not_begun(connection, self.now_ms());
+                self.dialer.dial_not_begun(connection, self.now_ms());
             }
-            _ => self.dialer.failed(connection, self.now_ms()),
+            _ => self.dialer.dial_failed(connection, self.now_ms()),
         }
-        self.not_dialled(connection, error);
+        self.addition_not_dialled(connection, error);
     }
 }
 
-/// Where a connection leads, and whether the peer came to us: so it does too where
-/// both sides dial to do without a relay, and it is the one that was dialled.
-fn place_of(endpoint: &ConnectedPoint, id: PeerId) -> (Multiaddr, bool) {
+/// The address at the other end of a connection, and whether the peer connected to us. When both
+/// sides dial to replace a relayed connection, the peer that plays the dialer connected to us.
+fn remote_of(endpoint: &ConnectedPoint, id: PeerId) -> (Multiaddr, bool) {
     match endpoint {
         ConnectedPoint::Dialer {
             address,
             role_override,
             ..
         } => (address.clone(), role_override.is_listener()),
-        // What is behind a relay has no address of its own.
+        // A peer behind a relay shows no address of its own.
         ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
             (local_addr.clone().with(Protocol::P2p(id)), true)
         }
         ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), true),
     }
-}
-
-/// An address without `/p2p/ID`.
-fn plain(address: &Multiaddr) -> Multiaddr {
-    crate::policy::address::PeerAddress::split(address.clone()).address
 }

@@ -1,9 +1,13 @@
-//! The loop: one task that owns the swarm and everything known of peers, and
-//! passes events between the swarm, the core and those who ask.
+//! The driver of the network: one task that owns the swarm and all knowledge of peers, and passes
+//! events between the swarm, the core and the operator. It asks `policy` for decisions.
 //!
-//! Nothing in it waits for the core: what the core has no room for yet stays in a
-//! queue, and while that is long, the swarm is not polled, so that peers wait.
+//! The loop never waits for the core. Events for which the core has no room yet stay in a queue;
+//! while that is full, the swarm is not polled, so that peers wait.
+//!
+//! Start reading at [`Shell::run`]. The other files hold `impl Shell` for the events of one kind
+//! each; nothing but the methods of `Shell` connects them.
 
+mod answer_workers;
 mod commands;
 mod connections;
 mod discovery;
@@ -12,11 +16,13 @@ mod gossip;
 mod serving;
 mod tick;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use libp2p::futures::StreamExt as _;
-use libp2p::request_response::{self, Message, OutboundFailure, OutboundRequestId};
+use libp2p::request_response::{
+    self, Message, OutboundFailure, OutboundRequestId, ResponseChannel,
+};
 use libp2p::swarm::SwarmEvent;
 use libp2p::{PeerId, Swarm};
 use pithead_consensus::{BlockHash, Height};
@@ -24,119 +30,124 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info};
 
-use crate::handle::{Command, LocalNode};
-use crate::policy::dial_scope::Reach;
+use crate::handle::{AddPeerError, LocalNode, NetworkCommand, Reply};
+use crate::policy::adding::PendingAdditions;
+use crate::policy::answers::ServingState;
+use crate::policy::core_outbox::CoreOutbox;
+use crate::policy::dial_scope::DialScope;
 use crate::policy::dialer::Dialer;
+use crate::policy::gossip_queue::IncomingGossip;
 use crate::policy::limiter::RateLimiter;
+use crate::policy::offenders::Offenders;
 use crate::policy::peers::Peers;
-use crate::shell::commands::Adding;
-use crate::shell::discovery::Relaying;
-use crate::shell::effects::Offenders;
-use crate::shell::gossip::Incoming;
-use crate::shell::serving::Serving;
+use crate::policy::relays::RelayReservations;
+use crate::shell::answer_workers::AnswerWorkers;
 use crate::wire::behaviour::{Behaviour, BehaviourEvent};
-use crate::wire::codec::{WireRequest, WireResponse, is_breach, is_cut_off};
-use crate::wire::protocol_names::Names;
+use crate::wire::codec::{WireRequest, WireResponse, is_cut_off, is_violation};
+use crate::wire::protocol_names::ProtocolNames;
 use pithead_core::store::schema;
 use pithead_core::sync::{
     PeerEvent, PeerKey, RecentBlocks, RequestFailure, RequestId, Response, Status,
 };
-use pithead_engine::{Clock, Engine};
+use pithead_engine::{Clock, Engine, NetworkSide, PeerEvents};
 
-/// How often to look whom to dial and whom to let go.
+/// How often the shell ticks.
 const TICK: Duration = Duration::from_millis(500);
-/// Events for the core beyond which peers have to wait.
-const OUTBOX_MAX: usize = 1_024;
-/// Events for the core beyond which transactions are let go by.
-const OUTBOX_TRANSACTIONS_MAX: usize = 256;
-/// The same for approvals, which nobody can make up at will: only validators sign.
-const OUTBOX_APPROVALS_MAX: usize = 768;
-/// How often a minute a peer may say who it is and where; it has reason to when its
-/// addresses change.
+/// How often a peer may identify itself, a minute. It does so when its addresses change.
 const IDENTIFICATIONS_PER_MINUTE: u32 = 12;
-/// The same at once: on each connection, and for each address that it finds out.
+/// How often a peer may identify itself at once. It does so on each connection, and for each
+/// address that it learns of itself.
 const IDENTIFICATIONS_BURST: u32 = 40;
 
 type SyncEvent = request_response::Event<WireRequest, WireResponse>;
 
-/// What the loop works with.
-pub(super) struct Parts {
+/// The parts that a shell is built from.
+pub(super) struct ShellParts {
     pub(super) swarm: Swarm<Behaviour>,
-    /// What happened before the loop began.
+    /// Events of the swarm from before the loop began.
     pub(super) early: Vec<SwarmEvent<BehaviourEvent>>,
-    pub(super) reach: Reach,
-    pub(super) names: Names,
+    pub(super) dial_scope: DialScope,
+    pub(super) names: ProtocolNames,
     pub(super) dialer: Dialer,
     pub(super) engine: Engine,
+    pub(super) core: NetworkSide,
     pub(super) clock: Clock,
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) effects: mpsc::Receiver<pithead_core::node::Effect>,
+    pub(super) commands: mpsc::Receiver<NetworkCommand>,
     pub(super) local: watch::Sender<LocalNode>,
-    /// Most bytes of an answer.
+    /// The most bytes of an answer.
     pub(super) answer_bytes_max: usize,
 }
 
-/// The network shell.
+/// The driver. Its fields are for the files of this folder only.
 pub(super) struct Shell {
-    pub(super) swarm: Swarm<Behaviour>,
-    pub(super) reach: Reach,
-    pub(super) names: Names,
-    pub(super) peers: Peers,
-    pub(super) dialer: Dialer,
-    pub(super) incoming: Incoming,
-    pub(super) serving: Serving,
-    pub(super) offenders: Offenders,
-    pub(super) recent: RecentBlocks,
-    pub(super) engine: Engine,
-    pub(super) adding: Vec<Adding>,
-    pub(super) local: watch::Sender<LocalNode>,
-    /// Requests to peers, until answered.
-    pub(super) requests: HashMap<OutboundRequestId, (PeerKey, RequestId)>,
-    pub(super) next_lookup_ms: u64,
-    /// How often each peer may say who it is.
-    pub(super) identifications: RateLimiter,
-    pub(super) relaying: Relaying,
+    // The swarm and what is known of peers.
+    swarm: Swarm<Behaviour>,
+    dial_scope: DialScope,
+    names: ProtocolNames,
+    peers: Peers,
+    dialer: Dialer,
+    offenders: Offenders,
+    relays: RelayReservations,
+    /// How often each peer may identify itself.
+    identifications: RateLimiter,
+    /// When to look up more peers, monotonic milliseconds.
+    next_lookup_ms: u64,
+    /// When the files were last written, monotonic milliseconds.
+    saved_ms: u64,
     early: Vec<SwarmEvent<BehaviourEvent>>,
-    outbox: VecDeque<PeerEvent>,
+
+    // Messages under way.
+    incoming: IncomingGossip,
+    serving: ServingState<ResponseChannel<WireResponse>>,
+    workers: AnswerWorkers,
+    /// Requests to peers that have not been answered yet.
+    requests: HashMap<OutboundRequestId, (PeerKey, RequestId)>,
+
+    // The core and the operator.
+    engine: Engine,
+    core: NetworkSide,
+    recent: RecentBlocks,
+    outbox: CoreOutbox,
+    commands: mpsc::Receiver<NetworkCommand>,
+    additions: PendingAdditions<Reply<Result<PeerId, AddPeerError>>>,
+    local: watch::Sender<LocalNode>,
     clock: Clock,
     started: Instant,
-    pub(super) saved_ms: u64,
-    commands: mpsc::Receiver<Command>,
-    effects: mpsc::Receiver<pithead_core::node::Effect>,
 }
 
 impl Shell {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: ShellParts) -> Self {
         Self {
             swarm: parts.swarm,
-            relaying: Relaying::default(),
-            early: parts.early,
-            reach: parts.reach,
+            dial_scope: parts.dial_scope,
             names: parts.names,
             peers: Peers::default(),
             dialer: parts.dialer,
-            incoming: Incoming::new(),
-            serving: Serving::new(parts.answer_bytes_max),
             offenders: Offenders::new(),
-            recent: RecentBlocks::default(),
-            engine: parts.engine,
-            adding: Vec::new(),
-            local: parts.local,
-            requests: HashMap::new(),
-            next_lookup_ms: 0,
+            relays: RelayReservations::default(),
             identifications: RateLimiter::new(IDENTIFICATIONS_PER_MINUTE, IDENTIFICATIONS_BURST),
-            outbox: VecDeque::new(),
+            next_lookup_ms: 0,
+            saved_ms: 0,
+            early: parts.early,
+            incoming: IncomingGossip::new(),
+            serving: ServingState::new(parts.answer_bytes_max),
+            workers: AnswerWorkers::new(parts.engine.clone()),
+            requests: HashMap::new(),
+            engine: parts.engine,
+            core: parts.core,
+            recent: RecentBlocks::default(),
+            outbox: CoreOutbox::default(),
+            commands: parts.commands,
+            additions: PendingAdditions::new(),
+            local: parts.local,
             clock: parts.clock,
             started: Instant::now(),
-            saved_ms: 0,
-            commands: parts.commands,
-            effects: parts.effects,
         }
     }
 
-    /// Runs until told to stop, or until the core or all handles are gone.
+    /// Runs until the operator stops it, or until the core or all handles are gone.
     pub(super) async fn run(mut self) {
-        let (to_core, forwarding) = forward_to_core(&self.engine);
+        let (to_core, forwarding) = forward_to_core(self.core.events.clone());
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for event in std::mem::take(&mut self.early) {
@@ -145,25 +156,25 @@ impl Shell {
         loop {
             tokio::select! {
                 command = self.commands.recv() => match command {
-                    None | Some(Command::Stop) => break,
+                    None | Some(NetworkCommand::Stop) => break,
                     Some(command) => self.on_command(command),
                 },
-                effect = self.effects.recv() => match effect {
+                effect = self.core.effects.recv() => match effect {
                     None => break,
                     Some(effect) => self.carry_out(effect),
                 },
                 place = to_core.reserve(), if !self.outbox.is_empty() => {
                     let Ok(place) = place else { break };
-                    if let Some(event) = self.outbox.pop_front() {
+                    if let Some(event) = self.outbox.pop() {
                         place.send(event);
                     }
                 }
-                Some(answer) = self.serving.answers.join_next(), if !self.serving.answers.is_empty() => {
-                    if let Ok(answer) = answer {
+                answer = self.workers.next(), if !self.workers.is_empty() => {
+                    if let Some(answer) = answer {
                         self.send_answer(answer);
                     }
                 }
-                event = self.swarm.select_next_some(), if self.outbox.len() < OUTBOX_MAX => {
+                event = self.swarm.select_next_some(), if !self.outbox.is_full() => {
                     self.on_event(event);
                 }
                 _ = ticks.tick() => {
@@ -194,7 +205,7 @@ impl Shell {
             } => {
                 if let Some(peer) = self.peers.disconnected(&peer_id, connection_id) {
                     debug!(peer = %peer_id, ?cause, "disconnected");
-                    self.on_gone(peer_id, &peer);
+                    self.on_peer_left(peer_id, &peer);
                 }
             }
             SwarmEvent::OutgoingConnectionError {
@@ -248,7 +259,7 @@ impl Shell {
                     }
                     self.on_response(request_id, Ok(response));
                 }
-                // Only ever sent.
+                // This form is only sent.
                 Message::Response { .. } => {}
             },
             SyncEvent::OutboundFailure {
@@ -256,67 +267,52 @@ impl Shell {
             } => self.on_response(request_id, Err(failure(&error))),
             SyncEvent::InboundFailure {
                 request_id, error, ..
-            } => self.answer_failed(&request_id, &error),
-            SyncEvent::ResponseSent { request_id, .. } => self.answer_sent(&request_id),
+            } => self.on_answer_failed(&request_id, &error),
+            SyncEvent::ResponseSent { request_id, .. } => self.on_answer_sent(&request_id),
         }
     }
 
     fn on_response(&mut self, id: OutboundRequestId, response: Result<Response, RequestFailure>) {
         if let Some((peer, id)) = self.requests.remove(&id) {
-            self.tell_core(PeerEvent::Response { peer, id, response });
+            self.outbox.push(PeerEvent::Response { peer, id, response });
         }
     }
 
-    /// Dials; a dial that can't even begin has failed.
-    pub(super) fn dial(&mut self, dial: libp2p::swarm::dial_opts::DialOpts) {
+    /// Begins a dial.
+    fn dial(&mut self, dial: libp2p::swarm::dial_opts::DialOpts) {
         let connection = dial.connection_id();
-        self.swarm.behaviour_mut().gate.announce(connection);
+        self.swarm.behaviour_mut().gate.expect_dial(connection);
         if let Err(error) = self.swarm.dial(dial) {
             self.on_dial_failure(connection, &error);
         }
     }
 
     /// Closes all connections to a peer.
-    pub(super) fn disconnect(&mut self, id: &PeerId) {
-        // One that is gone already needs no closing.
+    fn disconnect(&mut self, id: &PeerId) {
+        // It fails only if the peer is gone already.
         let _ = self.swarm.disconnect_peer_id(*id);
     }
 
-    pub(super) fn tell_core(&mut self, event: PeerEvent) {
-        self.outbox.push_back(event);
-    }
-
-    /// Whether the core is so far behind that what can wait should not be put
-    /// before it.
-    pub(super) fn is_behind(&self) -> bool {
-        self.outbox.len() >= OUTBOX_TRANSACTIONS_MAX
-    }
-
-    /// The same of what should wait only in an emergency.
-    pub(super) fn is_far_behind(&self) -> bool {
-        self.outbox.len() >= OUTBOX_APPROVALS_MAX
-    }
-
-    /// A peer has told its status unasked: the core hears of it if it is news.
-    pub(super) fn note_status(&mut self, id: &PeerId, status: Status) {
+    /// A peer has sent its status without being asked. The core is told if it has changed.
+    fn note_status(&mut self, id: &PeerId, status: Status) {
         self.note_height(id, status.height.0);
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        let news = peer.told.replace(status) != Some(status);
-        if let (true, Some(peer)) = (news, peer.key) {
-            self.tell_core(PeerEvent::Status { peer, status });
+        let changed = peer.last_status.replace(status) != Some(status);
+        if let (true, Some(peer)) = (changed, peer.key) {
+            self.outbox.push(PeerEvent::Status { peer, status });
         }
     }
 
-    pub(super) fn note_height(&mut self, id: &PeerId, height: u64) {
+    fn note_height(&mut self, id: &PeerId, height: u64) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.height = height;
         }
     }
 
-    /// A peer has announced a block that is stored, or about to be.
-    pub(super) fn note_block(&mut self, id: &PeerId, block: &BlockHash, parent: &BlockHash) {
+    /// A peer has announced a valid block. The block may still be about to be stored.
+    fn note_block(&mut self, id: &PeerId, block: &BlockHash, parent: &BlockHash) {
         let Ok(snapshot) = self.engine.store().snapshot() else {
             return;
         };
@@ -333,7 +329,8 @@ impl Shell {
         self.swarm.behaviour_mut().gate.note_block(id);
     }
 
-    pub(super) fn refresh_local(&mut self) {
+    /// Updates what the handle shows of this node.
+    fn refresh_local(&mut self) {
         let present = LocalNode {
             listen_addresses: self.swarm.listeners().cloned().collect(),
             external_addresses: self.swarm.external_addresses().cloned().collect(),
@@ -347,20 +344,19 @@ impl Shell {
     }
 
     /// Unix seconds.
-    pub(super) fn now(&self) -> u64 {
+    fn now(&self) -> u64 {
         (self.clock)()
     }
 
     /// Milliseconds since the network started.
-    pub(super) fn now_ms(&self) -> u64 {
+    fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// Passes events on to the core, which may take its time.
-fn forward_to_core(engine: &Engine) -> (mpsc::Sender<PeerEvent>, tokio::task::JoinHandle<()>) {
+/// Starts a task that hands events to the core, and waits while the core is busy.
+fn forward_to_core(core: PeerEvents) -> (mpsc::Sender<PeerEvent>, tokio::task::JoinHandle<()>) {
     let (sender, mut receiver) = mpsc::channel(1);
-    let core = engine.peer_events();
     let task = tokio::spawn(async move {
         while let Some(event) = receiver.recv().await {
             if core.send(event).await.is_err() {
@@ -371,11 +367,11 @@ fn forward_to_core(engine: &Engine) -> (mpsc::Sender<PeerEvent>, tokio::task::Jo
     (sender, task)
 }
 
-/// What a failed request means to the core.
+/// The core's name for the failure of a request.
 fn failure(error: &OutboundFailure) -> RequestFailure {
     match error {
         OutboundFailure::Timeout => RequestFailure::Timeout,
-        OutboundFailure::Io(error) if is_breach(error) => RequestFailure::Undecodable,
+        OutboundFailure::Io(error) if is_violation(error) => RequestFailure::Undecodable,
         OutboundFailure::Io(error) if is_cut_off(error) => RequestFailure::Disconnected,
         OutboundFailure::DialFailure | OutboundFailure::ConnectionClosed => {
             RequestFailure::Disconnected

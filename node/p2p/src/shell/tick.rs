@@ -1,5 +1,5 @@
-//! What is done twice a second: dial, let go, look around, and now and then write
-//! the files.
+//! What the shell does twice a second: dial, close connections that are not needed, look up peers,
+//! and now and then write the files.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -7,22 +7,21 @@ use std::collections::HashSet;
 use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
 
-use crate::policy::dialer::Present;
-use crate::policy::peers::{Link, Peer};
+use crate::policy::dialer::ConnectedPeers;
+use crate::policy::peers::{Peer, PeerConnection};
 use crate::shell::Shell;
 
-/// How often files are written, if there is anything new.
+/// How often files are written, if anything has changed.
 const SAVE_INTERVAL_MS: u64 = 30_000;
-/// A peer has so long to show that it is on our network.
+/// How long a peer may take to show that it is on our network.
 const ADMISSION_MS: u64 = 10_000;
-/// A connection that a protocol opened on its own lasts so long, unless the dialer
-/// chooses the peer.
+/// How long a peer with incidental connections only stays, unless the dialer chooses it.
 const LOOKUP_MS: u64 = 10_000;
-/// The same to a peer that is connected anyway: it only had to come about.
+/// How long an incidental connection to any other peer lasts. A probe only has to be established.
 const PROBE_MS: u64 = 3_000;
-/// Two connections to one peer last so long: until both sides know both.
+/// How long two connections to one peer last: until both sides know of both.
 const SURPLUS_MS: u64 = 30_000;
-/// Whom we let go because it was one too many is not dialled for so long.
+/// A peer that was disconnected because it was one too many is not dialled for so long.
 const EXTRA_AVOIDED_MS: u64 = 60_000;
 /// Outbound peers that are dialled first after a restart.
 const ANCHORS_MAX: usize = 4;
@@ -31,11 +30,11 @@ impl Shell {
     pub(super) fn tick(&mut self) {
         let now_ms = self.now_ms();
         let present = self.peers.present();
-        for effect in self.engine.missed_disconnects() {
+        while let Ok(effect) = self.core.missed_disconnects.try_recv() {
             self.carry_out(effect);
         }
-        let still = self.engine.sync().borrow().tip_stands_still;
-        self.dialer.set_stale(still);
+        let stale = self.engine.sync().borrow().tip_stands_still;
+        self.dialer.set_stale(stale);
         self.release_extra(now_ms, &present);
         let due = self.dialer.due(now_ms, &present);
         for peer in due.adopt {
@@ -44,19 +43,19 @@ impl Shell {
         for dial in due.dials {
             self.dial(dial);
         }
-        self.look_around(now_ms, &present);
+        self.look_up_peers(now_ms, &present);
         self.keep_relays(now_ms);
-        self.let_go(now_ms);
-        self.swarm.behaviour_mut().gate.settle();
+        self.close_unneeded(now_ms);
+        self.swarm.behaviour_mut().gate.settle_guests();
         if now_ms.saturating_sub(self.saved_ms) >= SAVE_INTERVAL_MS {
             self.saved_ms = now_ms;
             tokio::spawn(self.save());
         }
     }
 
-    /// Lets an outbound peer go that was only taken while no blocks came: not the
-    /// one that brought them.
-    fn release_extra(&mut self, now_ms: u64, present: &Present) {
+    /// Disconnects an outbound peer beyond the target: it was taken while no blocks arrived. The
+    /// peer whose last block is the oldest goes first, so the one that brought blocks stays.
+    fn release_extra(&mut self, now_ms: u64, present: &ConnectedPeers) {
         let chosen = present.outbound.iter();
         let chosen = chosen.filter(|id| !self.dialer.is_added(id));
         let mut chosen: Vec<_> = chosen
@@ -76,30 +75,30 @@ impl Shell {
         }
     }
 
-    /// Keeps a peer that a protocol has connected to, as the dialer would have.
+    /// Keeps a peer that a protocol has connected to, as if the dialer had chosen it.
     pub(super) fn adopt(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let Some(link) = peer.links.iter_mut().min_by_key(|link| link.is_relayed()) else {
+        let connections = peer.connections.iter_mut();
+        let Some(adopted) = connections.min_by_key(|one| one.is_relayed()) else {
             return;
         };
-        if !self.swarm.behaviour_mut().gate.adopt(id, link.id) {
+        if !self.swarm.behaviour_mut().gate.adopt(id, adopted.id) {
             return;
         }
-        link.wanted = true;
+        adopted.chosen = true;
         if peer.identified {
             self.admit(id);
         }
     }
 
-    /// Closes connections that nobody has use for: to peers that do not show that
-    /// they are on our network, those that a protocol opened on its own, and all but
-    /// one to the same peer.
-    fn let_go(&mut self, now_ms: u64) {
+    /// Closes connections that are not needed: to peers that do not show that they are on our
+    /// network, incidental ones, and all but one to the same peer.
+    fn close_unneeded(&mut self, now_ms: u64) {
         let own = *self.swarm.local_peer_id();
-        let links = self.peers.iter().flat_map(|(_, peer)| &peer.links);
-        let relays: HashSet<_> = links.filter_map(|link| link.relay).collect();
+        let connections = self.peers.iter().flat_map(|(_, peer)| &peer.connections);
+        let relays: HashSet<_> = connections.filter_map(|one| one.relay).collect();
         let mut silent = Vec::new();
         let mut closing = Vec::new();
         for (id, peer) in self.peers.iter() {
@@ -108,9 +107,9 @@ impl Shell {
                 silent.push(*id);
                 continue;
             }
-            // Others are reached through it.
+            // Other peers are reached through this one.
             let in_use = relays.contains(id);
-            closing.extend(unneeded(peer, now_ms).filter(|_| !in_use));
+            closing.extend(incidental(peer, now_ms).filter(|_| !in_use));
             closing.extend(surplus(&own, id, peer, now_ms));
         }
         for id in silent {
@@ -121,7 +120,7 @@ impl Shell {
         }
     }
 
-    /// What writes the files, where blocking is allowed.
+    /// Returns a future that writes the files where blocking is allowed.
     pub(super) fn save(&mut self) -> impl Future<Output = ()> + Send + 'static {
         let chosen = self.peers.iter();
         let chosen = chosen.filter(|(_, peer)| peer.is_outbound());
@@ -142,42 +141,44 @@ impl Shell {
                     bans();
                 }
             });
-            // Failures are logged where they happen.
+            // The closures log their failures themselves.
             let _ = write.await;
         }
     }
 }
 
-/// What a protocol opened on its own, and has had its use of.
-fn unneeded(peer: &Peer, now_ms: u64) -> impl Iterator<Item = ConnectionId> + '_ {
-    let lasts_ms = if peer.is_unwanted() {
+/// The incidental connections to a peer that have served their purpose.
+fn incidental(peer: &Peer, now_ms: u64) -> impl Iterator<Item = ConnectionId> + '_ {
+    let lasts_ms = if peer.is_incidental() {
         LOOKUP_MS
     } else {
         PROBE_MS
     };
-    let links = peer.links.iter().filter(|link| link.is_unwanted());
-    links
-        .filter(move |link| now_ms.saturating_sub(link.since_ms) >= lasts_ms)
-        .map(|link| link.id)
+    let connections = peer.connections.iter().filter(|one| one.is_incidental());
+    connections
+        .filter(move |one| now_ms.saturating_sub(one.since_ms) >= lasts_ms)
+        .map(|one| one.id)
 }
 
-/// All connections to a peer but one. Both sides settle on the same: direct before
-/// relayed, then, if they crossed, the one that was dialled by the larger identity.
+/// All connections to a peer but one. Both sides choose the same one to keep:
+///
+/// 1. A direct connection is kept before a relayed one.
+/// 2. Of two that crossed, the one is kept that the larger identity dialled.
+/// 3. Of equal ones the newest is kept: the older may be dead without either side knowing.
 fn surplus(own: &PeerId, id: &PeerId, peer: &Peer, now_ms: u64) -> Vec<ConnectionId> {
-    let settled = |link: &Link| now_ms.saturating_sub(link.since_ms) >= SURPLUS_MS;
-    let wanted = || peer.links.iter().filter(|link| !link.is_unwanted());
-    if wanted().count() < 2 || !wanted().all(settled) {
+    let known_to_both = |one: &PeerConnection| now_ms.saturating_sub(one.since_ms) >= SURPLUS_MS;
+    let lasting = || peer.connections.iter().filter(|one| !one.is_incidental());
+    if lasting().count() < 2 || !lasting().all(known_to_both) {
         return Vec::new();
     }
-    let by_larger = |link: &Link| (own > id) != link.inbound;
-    // Of equals the newest: the older one may be dead, and not known to be.
-    let keep = wanted().min_by_key(|link| {
-        let newest_first = Reverse(link.since_ms);
-        (link.is_relayed(), !by_larger(link), newest_first)
+    let by_larger = |one: &PeerConnection| (own > id) != one.inbound;
+    let keep = lasting().min_by_key(|one| {
+        let newest_first = Reverse(one.since_ms);
+        (one.is_relayed(), !by_larger(one), newest_first)
     });
-    let keep = keep.map(|link| link.id);
-    let others = wanted().map(|link| link.id);
-    others.filter(|link| Some(*link) != keep).collect()
+    let keep = keep.map(|one| one.id);
+    let all = lasting().map(|one| one.id);
+    all.filter(|one| Some(*one) != keep).collect()
 }
 
 #[cfg(test)]
@@ -186,55 +187,63 @@ mod tests {
     use super::*;
     use crate::policy::peers::Peers;
 
-    fn link(id: usize, inbound: bool, wanted: bool, relay: Option<PeerId>) -> Link {
-        Link {
+    fn connection(id: usize, inbound: bool, chosen: bool, relay: Option<PeerId>) -> PeerConnection {
+        PeerConnection {
             id: ConnectionId::new_unchecked(id),
             address: "/ip4/203.0.113.1/tcp/1".parse().unwrap(),
             inbound,
-            wanted,
+            chosen,
             relay,
             since_ms: 0,
         }
     }
 
-    fn peer_with(links: &[Link]) -> (Peers, PeerId) {
+    fn peer_with(connections: &[PeerConnection]) -> (Peers, PeerId) {
         let (mut peers, id) = (Peers::default(), PeerId::random());
-        for link in links {
-            peers.connected(id, link.clone(), 0, 0);
+        for connection in connections {
+            peers.connected(id, connection.clone(), 0, 0);
         }
         (peers, id)
     }
 
     #[test]
-    fn what_a_protocol_opened_is_closed_and_the_peer_stays() {
-        let came = link(1, true, false, None);
-        let probes = [link(2, false, false, None), link(3, false, false, None)];
+    fn incidental_connections_are_closed_and_the_peer_stays() {
+        let came = connection(1, true, false, None);
+        let probes = [
+            connection(2, false, false, None),
+            connection(3, false, false, None),
+        ];
         let (peers, id) = peer_with(&[came, probes[0].clone(), probes[1].clone()]);
         let peer = peers.get(&id).unwrap();
-        assert_eq!(unneeded(peer, PROBE_MS - 1).count(), 0);
-        let closed: Vec<_> = unneeded(peer, PROBE_MS).collect();
+        assert_eq!(incidental(peer, PROBE_MS - 1).count(), 0);
+        let closed: Vec<_> = incidental(peer, PROBE_MS).collect();
         assert_eq!(closed, [probes[0].id, probes[1].id]);
         assert!(surplus(&PeerId::random(), &id, peer, SURPLUS_MS).is_empty());
-        // One whose own connection has ended is nobody's choice.
-        let (peers, id) = peer_with(&[link(2, false, false, None)]);
+        // A peer whose own connection has ended is closed after the time of a lookup.
+        let (peers, id) = peer_with(&[connection(2, false, false, None)]);
         let peer = peers.get(&id).unwrap();
-        assert!(peer.is_unwanted());
-        assert_eq!(unneeded(peer, LOOKUP_MS - 1).count(), 0);
-        assert_eq!(unneeded(peer, LOOKUP_MS).count(), 1);
+        assert!(peer.is_incidental());
+        assert_eq!(incidental(peer, LOOKUP_MS - 1).count(), 0);
+        assert_eq!(incidental(peer, LOOKUP_MS).count(), 1);
     }
 
     #[test]
     fn both_sides_keep_the_same_of_two_that_crossed() {
         for _ in 0..10 {
             let own = PeerId::random();
-            let (peers, other) =
-                peer_with(&[link(1, false, true, None), link(2, true, false, None)]);
+            let (peers, other) = peer_with(&[
+                connection(1, false, true, None),
+                connection(2, true, false, None),
+            ]);
             let here = surplus(&own, &other, peers.get(&other).unwrap(), SURPLUS_MS);
-            // Seen from there, it is the other way round.
-            let there = [link(1, true, false, None), link(2, false, true, None)];
+            // The other side sees both connections the other way round.
+            let there = [
+                connection(1, true, false, None),
+                connection(2, false, true, None),
+            ];
             let mut mirrored = Peers::default();
-            for link in there {
-                mirrored.connected(own, link, 0, 0);
+            for connection in there {
+                mirrored.connected(own, connection, 0, 0);
             }
             let there = surplus(&other, &own, mirrored.get(&own).unwrap(), SURPLUS_MS);
             assert_eq!(here, there);
@@ -244,19 +253,19 @@ mod tests {
 
     #[test]
     fn a_direct_connection_replaces_a_relayed_one() {
-        let relayed = link(1, true, false, Some(PeerId::random()));
-        let (peers, id) = peer_with(&[relayed.clone(), link(2, true, false, None)]);
+        let relayed = connection(1, true, false, Some(PeerId::random()));
+        let (peers, id) = peer_with(&[relayed.clone(), connection(2, true, false, None)]);
         let peer = peers.get(&id).unwrap();
         let closed = surplus(&PeerId::random(), &id, peer, SURPLUS_MS);
         assert_eq!(closed, [relayed.id]);
         assert!(surplus(&PeerId::random(), &id, peer, SURPLUS_MS - 1).is_empty());
-        // Also where nobody knows which relay it is.
-        let unknown = Link {
+        // The same holds if the relay's identity is unknown.
+        let unknown = PeerConnection {
             address: "/ip4/203.0.113.9/tcp/1/p2p-circuit".parse().unwrap(),
-            ..link(1, true, false, None)
+            ..connection(1, true, false, None)
         };
         for _ in 0..10 {
-            let (peers, id) = peer_with(&[unknown.clone(), link(2, true, false, None)]);
+            let (peers, id) = peer_with(&[unknown.clone(), connection(2, true, false, None)]);
             let closed = surplus(&PeerId::random(), &id, peers.get(&id).unwrap(), SURPLUS_MS);
             assert_eq!(closed, [unknown.id]);
         }

@@ -1,5 +1,5 @@
-//! The swarm: which libp2p protocols run, and with which limits. No decision is
-//! taken here.
+//! The swarm: which libp2p protocols run on each connection, and with which limits. It takes no
+//! decisions.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -20,47 +20,45 @@ use libp2p::{
 use pithead_consensus::hash::sha256;
 use thiserror::Error;
 
-use crate::policy::dial_scope::Reach;
+use crate::policy::dial_scope::DialScope;
 use crate::policy::gate::Gate;
 use crate::wire::codec::SyncCodec;
-use crate::wire::protocol_names::Names;
+use crate::wire::protocol_names::ProtocolNames;
+use crate::wire::transport::BoxedError;
 
-/// A peer has so long to answer a request (protocol §12).
+/// How long a peer may take to answer a request (protocol §12).
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// Requests under way on one connection, both ways together.
+/// Requests under way on one connection, in both directions together.
 const STREAMS_PER_CONNECTION_MAX: usize = 32;
-/// Streams of one connection whose protocol is not settled yet.
+/// Streams of one connection whose protocol is still being negotiated.
 const NEGOTIATING_STREAMS_MAX: usize = 32;
-/// Longest gossip frame: control messages with many ids, or a few transactions.
+/// The longest gossip frame: control messages with many ids, or a few transactions.
 const GOSSIP_FRAME_BYTES_MAX: usize = 64 * 1024;
-/// Longest message about a block: an 80-byte header and its wrapping.
+/// The longest message about a block: an 80-byte header and its framing.
 const BLOCK_MESSAGE_BYTES_MAX: usize = 1_024;
-/// Longest message with a transaction, which is 16,384 bytes at most (protocol
-/// §3), and its wrapping.
+/// The longest message with a transaction: at most 16,384 bytes (protocol §3) and its framing.
 const TRANSACTION_MESSAGE_BYTES_MAX: usize = 17 * 1_024;
-/// Longest message with an approval, which is 369 bytes (protocol §9), and its
-/// wrapping.
+/// The longest message with an approval: 369 bytes (protocol §9) and its framing.
 const APPROVAL_MESSAGE_BYTES_MAX: usize = 1_024;
-/// How long gossip is remembered in order to be forwarded once it is judged,
-/// heartbeats of a second.
+/// How long gossip is kept to be forwarded after the core's verdict: heartbeats of a second.
 pub(crate) const GOSSIP_MEMORY_SECS: usize = 15;
-/// Share of the machine's memory at which the node takes no more connections.
+/// The node takes no more connections while it uses more than this share of the machine's memory.
 const MEMORY_SHARE_MAX: f64 = 0.8;
-/// How often a connection's round trip is measured.
+/// How often the round trip of a connection is measured.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// How long the answer may take; two in a row without end the connection.
+/// How long the answer to a ping may take. Two failures in a row end the connection.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Peers for which it is found out in [`PROBES_PERIOD`] whether they can be reached.
+/// Peers that this node probes in each [`PROBES_PERIOD`], to tell them whether they can be reached.
 const PROBES_PER_PERIOD_MAX: usize = 8;
-/// Longer than the connection to such a peer lasts, with the time to set it up.
+/// Longer than the connection of such a probe lasts, with the time to set it up.
 const PROBES_PERIOD: Duration = Duration::from_secs(15);
-/// How often Kademlia looks for nodes near us.
+/// How often Kademlia looks up the nodes nearest to this one.
 const KAD_BOOTSTRAP_INTERVAL: Duration = Duration::from_secs(120);
 
-/// Everything that runs on each connection.
+/// All protocols that run on a connection.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    // First: what it refuses, the others never see.
+    // The gate comes first: the other behaviours never see a connection that it refuses.
     pub(crate) gate: Gate,
     memory: memory_connection_limits::Behaviour,
     pub(crate) identify: identify::Behaviour,
@@ -76,63 +74,62 @@ pub(crate) struct Behaviour {
     pub(crate) dcutr: dcutr::Behaviour,
 }
 
-/// Gossipsub for our topics only.
+/// Gossipsub, for the topics of this network only.
 pub(crate) type Gossip = gossipsub::Behaviour<
     IdentityTransform,
     MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>,
 >;
 
-/// Why there is no swarm.
+/// Why the swarm could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
-    /// A transport can't be set up.
-    #[error("setting up the network: {0}")]
+    /// A transport can't be set up, for example because the system's resolver has no settings.
+    #[error("setting up the transports to peers: {0}")]
     Transport(String),
     /// A protocol refuses its settings.
-    #[error("setting up the network: {0}")]
+    #[error("setting up the protocols between peers: {0}")]
     Protocol(String),
 }
 
-/// What is optional.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Options {
-    /// Look for nodes on the local network.
+/// The settings of the protocols.
+#[derive(Debug, Clone)]
+pub(crate) struct ProtocolOptions {
+    /// Program and version, as shown to peers.
+    pub(crate) agent: String,
+    /// Whether to look for nodes on the local network.
     pub(crate) mdns: bool,
-    /// Ask the router for an open port.
+    /// Whether to ask the router for an open port.
     pub(crate) upnp: bool,
-    /// Pass on connections for nodes that can't be reached.
+    /// Whether to relay connections for nodes that can't be reached.
     pub(crate) relay: bool,
-    /// Most bytes of a response that a peer may send.
+    /// The most bytes of a response.
     pub(crate) response_bytes_max: usize,
 }
 
-/// Builds the swarm; it listens and dials nowhere yet.
+/// Builds the swarm. It neither listens nor dials yet.
 ///
 /// # Errors
-/// [`BuildError`] if the system lacks something that it needs.
+/// [`BuildError`] if the system lacks something that the swarm needs.
 pub(crate) fn build(
     key: Keypair,
-    agent: &str,
-    names: &Names,
+    names: &ProtocolNames,
     gate: Gate,
-    reach: Reach,
-    options: Options,
+    dial_scope: DialScope,
+    options: ProtocolOptions,
 ) -> Result<Swarm<Behaviour>, BuildError> {
     let transport = |error: &dyn std::fmt::Display| BuildError::Transport(error.to_string());
     let swarm = libp2p::SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_other_transport(|key| crate::wire::transport::build(key, reach))
+        .with_other_transport(|key| crate::wire::transport::build(key, dial_scope))
         .map_err(|error| transport(&error))?
         .with_relay_client(noise::Config::new, crate::wire::transport::muxer)
         .map_err(|error| transport(&error))?
-        .with_behaviour(|key, relay_client| {
-            behaviour(key, relay_client, agent, names, gate, options)
-        })
+        .with_behaviour(|key, relay_client| behaviour(key, relay_client, names, gate, options))
         .map_err(|error| BuildError::Protocol(error.to_string()))?
         .with_swarm_config(|config| {
             config
                 .with_max_negotiating_inbound_streams(NEGOTIATING_STREAMS_MAX)
-                // Who stays is decided by the shell alone.
+                // The shell alone decides which idle connections are closed.
                 .with_idle_connection_timeout(Duration::from_secs(u64::from(u32::MAX)))
         })
         .with_connection_timeout(crate::wire::transport::CONNECTION_TIMEOUT)
@@ -140,15 +137,12 @@ pub(crate) fn build(
     Ok(swarm)
 }
 
-type BoxedError = Box<dyn std::error::Error + Send + Sync>;
-
 fn behaviour(
     key: &Keypair,
     relay_client: relay::client::Behaviour,
-    agent: &str,
-    names: &Names,
+    names: &ProtocolNames,
     gate: Gate,
-    options: Options,
+    options: ProtocolOptions,
 ) -> Result<Behaviour, BoxedError> {
     let own = key.public().to_peer_id();
     let mdns = options
@@ -160,9 +154,9 @@ fn behaviour(
         memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE_MAX),
         identify: identify::Behaviour::new(
             identify::Config::new(names.family.clone(), key.public())
-                .with_agent_version(agent.to_owned())
+                .with_agent_version(options.agent)
                 .with_push_listen_addr_updates(true)
-                // The shell keeps addresses, bounded and checked.
+                // The address book keeps addresses, bounded and checked.
                 .with_cache_size(0),
         ),
         ping: ping::Behaviour::new(
@@ -184,8 +178,8 @@ fn behaviour(
         autonat: autonat::Behaviour::new(
             own,
             autonat::Config {
-                // Fewer than the gate lets through at once: what it refused would be
-                // told to the peer as its own fault.
+                // Fewer than the gate allows at once: a probe that the gate refused would tell
+                // the peer that it can't be reached.
                 throttle_clients_global_max: PROBES_PER_PERIOD_MAX,
                 throttle_clients_peer_max: 1,
                 throttle_clients_period: PROBES_PERIOD,
@@ -201,13 +195,13 @@ fn behaviour(
     })
 }
 
-fn kademlia(own: PeerId, names: &Names) -> kad::Behaviour<kad::store::MemoryStore> {
+fn kademlia(own: PeerId, names: &ProtocolNames) -> kad::Behaviour<kad::store::MemoryStore> {
     let mut config = kad::Config::new(names.kad.clone());
     config
-        // Only peers are looked up: nobody may store anything here.
+        // Kademlia is used to look up peers only: no one may store records here.
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_periodic_bootstrap_interval(Some(KAD_BOOTSTRAP_INTERVAL))
-        // Peers are added by the shell, once they have said who they are.
+        // The shell adds peers once identify has told who they are.
         .set_kbucket_inserts(kad::BucketInserts::Manual);
     let store = kad::store::MemoryStore::new(own);
     let mut behaviour = kad::Behaviour::with_config(own, store, config);
@@ -215,14 +209,14 @@ fn kademlia(own: PeerId, names: &Names) -> kad::Behaviour<kad::store::MemoryStor
     behaviour
 }
 
-fn gossip(names: &Names) -> Result<Gossip, BoxedError> {
+fn gossip(names: &ProtocolNames) -> Result<Gossip, BoxedError> {
     let config = gossipsub::ConfigBuilder::default()
         .protocol_id_prefix(names.gossip_prefix.clone())
-        // Strict the other way round: messages name no author and carry no
-        // signature, and one that does is refused. What is sent is proven by its
-        // own work or signature, and nobody learns who sent a payment first.
+        // Messages must name no author and carry no signature of gossipsub. Their content is
+        // proven by its own work or signature, and no peer learns which node sent a payment
+        // first.
         .validation_mode(ValidationMode::Anonymous)
-        // Nothing travels on before the core has judged it.
+        // A message is forwarded only after the core has accepted it.
         .validate_messages()
         .message_id_fn(content_id)
         .max_transmit_size(GOSSIP_FRAME_BYTES_MAX)
@@ -256,7 +250,7 @@ fn gossip(names: &Names) -> Result<Gossip, BoxedError> {
     let params = PeerScoreParams {
         topics: HashMap::from(scored),
         topic_score_cap: 100.0,
-        // Hosts are limited by the gate, and a devnet is one host.
+        // The gate limits peers per host, and a devnet is one host.
         ip_colocation_factor_weight: 0.0,
         ..PeerScoreParams::default()
     };
@@ -267,8 +261,9 @@ fn gossip(names: &Names) -> Result<Gossip, BoxedError> {
     Ok(gossip)
 }
 
-/// Rewards for being first and for staying; a heavy penalty for what is invalid.
-/// Nobody is punished for silence: blocks are rare, and payments may be.
+/// The score of a peer in a topic: rewards for staying and for delivering messages first, and a
+/// heavy penalty for invalid messages. Silence costs nothing, because blocks are rare, and payments
+/// may be.
 fn topic_score() -> TopicScoreParams {
     TopicScoreParams {
         topic_weight: 1.0,
@@ -286,7 +281,8 @@ fn topic_score() -> TopicScoreParams {
     }
 }
 
-/// The same content under the same topic is the same message, whoever sent it.
+/// The id of a message is the hash of its topic and content: two peers that send the same content
+/// send the same message.
 fn content_id(message: &gossipsub::Message) -> MessageId {
     let topic = message.topic.as_str().as_bytes();
     let mut bytes = Vec::with_capacity(topic.len() + message.data.len());

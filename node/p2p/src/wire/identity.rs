@@ -1,5 +1,5 @@
-//! Who this node is to its peers: an Ed25519 key in the data directory, made on
-//! the first start and kept for good.
+//! This node's identity among peers: an Ed25519 key in the data directory, made on the first start
+//! and kept for good.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -9,30 +9,22 @@ use std::path::{Path, PathBuf};
 use libp2p::identity::Keypair;
 use thiserror::Error;
 
-/// Its file within the data directory.
+/// The file within the data directory.
 pub(crate) const FILE_NAME: &str = "peer.key";
 /// No encoded Ed25519 key is longer.
 const FILE_BYTES_MAX: u64 = 1_024;
 
-/// Why there is no identity.
+/// Why the identity can't be had.
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// The file can't be read or written.
     #[error("peer identity {path}: {error}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        error: io::Error,
-    },
-    /// The file holds something else.
+    Io { path: PathBuf, error: io::Error },
+    /// The file holds no Ed25519 key.
     #[error(
         "peer identity {path} is damaged: restore it from a backup; or delete it, and this node becomes a stranger to its peers under a new identity"
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
+    Damaged { path: PathBuf },
 }
 
 /// Reads the identity, or makes one if there is none. A damaged file is never
@@ -69,11 +61,11 @@ pub(crate) fn load_or_create(data_dir: &Path) -> Result<Keypair, IdentityError> 
     }
 }
 
-/// Writes a file that only its owner can read: whole or not at all, and never
-/// over another.
+/// Writes a file that only its owner can read. The file is written whole or not at all, and never
+/// replaces another.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    // A leftover of a start that was cut off.
+    // An interrupted start may have left this file.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

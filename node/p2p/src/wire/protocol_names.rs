@@ -1,35 +1,35 @@
-//! The names of everything on the wire. Each holds the genesis hash, so that
-//! networks can't mix.
+//! The names of protocols and topics on the wire. Each holds the genesis hash, so that nodes of
+//! different networks don't mix.
 
 use libp2p::StreamProtocol;
 use libp2p::gossipsub::IdentTopic;
 use pithead_consensus::BlockHash;
 
-/// The names of one network.
+/// The protocol and topic names of one network, such as `/pithead/<genesis hash>/sync/1`.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
-    /// What identify calls the protocol family.
+pub(crate) struct ProtocolNames {
+    /// The protocol family in identify.
     pub(crate) family: String,
-    /// Request-response.
+    /// The protocol of requests and responses.
     pub(crate) sync: StreamProtocol,
-    /// Kademlia.
+    /// The Kademlia protocol.
     pub(crate) kad: StreamProtocol,
-    /// Prefix of gossipsub's protocol names.
+    /// The prefix of gossipsub's protocol names.
     pub(crate) gossip_prefix: String,
-    /// Topic of block headers.
+    /// The topic of block headers.
     pub(crate) blocks: IdentTopic,
-    /// Topic of transactions.
+    /// The topic of transactions.
     pub(crate) transactions: IdentTopic,
-    /// Topic of validators' approvals.
+    /// The topic of validators' approvals.
     pub(crate) approvals: IdentTopic,
 }
 
-impl Names {
-    /// Of the network with this genesis.
+impl ProtocolNames {
+    /// The names of the network with this genesis.
     #[must_use]
     pub(crate) fn of(genesis: &BlockHash) -> Self {
         let name = |rest: &str| format!("/pithead/{genesis}/{rest}");
-        // Names made so start with a slash, which is all that is asked of them.
+        // A name has to start with a slash, and these do: the fallback is never used.
         let protocol = |rest: &str| {
             StreamProtocol::try_from_owned(name(rest))
                 .unwrap_or(StreamProtocol::new("/pithead/unnamed"))

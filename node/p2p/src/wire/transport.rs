@@ -1,5 +1,5 @@
-//! How bytes get from node to node: TCP with Noise and Yamux, or QUIC; names are
-//! resolved; and nothing is dialled that is out of reach.
+//! The transports between nodes: TCP with Noise and Yamux, or QUIC. Host names are resolved, and
+//! only addresses in the node's dial scope are dialled.
 
 use std::time::Duration;
 
@@ -10,37 +10,37 @@ use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport as _, dns, noise, quic, tcp, yamux};
 
-use crate::policy::dial_scope::{Reach, Within};
+use crate::policy::dial_scope::{DialScope, ScopedTransport};
 
-/// Whoever connects has so long for the handshake (protocol §12).
+/// How long an inbound handshake may take (protocol §12).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A connection has so long to be set up by whoever dials: the way there, and the
-/// handshake.
+/// How long an outbound connection may take: the connection itself and the handshake.
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(6);
-/// Streams of one connection in all.
+/// Open streams of one connection.
 const MUXED_STREAMS_MAX: usize = 128;
-/// Bytes under way on one QUIC connection: one response.
+/// Flow-control window of a QUIC connection, bytes: one response.
 const QUIC_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// A QUIC connection without a sign of life ends after so long, milliseconds.
+/// A QUIC connection on which nothing arrives ends after so long, milliseconds.
 const QUIC_IDLE_MS: u32 = 30_000;
 
-type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+/// An error of libp2p's builders, which have no common type.
+pub(crate) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Streams over one connection, where the transport has none of its own.
+/// Yamux, for transports without streams of their own.
 pub(crate) fn muxer() -> yamux::Config {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(MUXED_STREAMS_MAX);
     config
 }
 
-/// All ways to other nodes, but for relays.
+/// All transports but relays.
 ///
 /// # Errors
-/// Where the system lacks something, such as the settings of its resolver.
+/// An error if the system lacks something, such as the settings of its resolver.
 pub(crate) fn build(
     key: &Keypair,
-    reach: Reach,
-) -> Result<Within<Boxed<(PeerId, StreamMuxerBox)>>, BoxedError> {
+    dial_scope: DialScope,
+) -> Result<ScopedTransport<Boxed<(PeerId, StreamMuxerBox)>>, BoxedError> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
@@ -57,8 +57,8 @@ pub(crate) fn build(
     let either = tcp.or_transport(quic).map(|either, _| either.into_inner());
     let named = dns::tokio::Transport::system(either)?;
     let timed = TransportTimeout::with_ingoing_timeout(named, HANDSHAKE_TIMEOUT);
-    Ok(Within {
+    Ok(ScopedTransport {
         inner: timed.boxed(),
-        reach,
+        dial_scope,
     })
 }

@@ -1,4 +1,4 @@
-//! One piece of work as it was handed out, and what a solution of it is worth.
+//! One piece of work, and what a solution of it is worth.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,114 +6,103 @@ use std::sync::Arc;
 
 use pithead_consensus::block::{BASE_VERSION, VERSION_FIXED_MASK};
 use pithead_consensus::{Block, BlockCommitment, BlockHash, Target};
-
-use super::WorkerId;
 use pithead_core::template::BlockTemplate;
 
-/// Solutions remembered per piece of work, to tell duplicates. Long before, its
-/// miner is given work with harder shares.
+use super::worker::WorkerId;
+
+/// Solutions remembered for a piece of work, to recognise duplicates. The miner gets other work,
+/// with harder shares, when half as many have come.
 pub(super) const SOLUTIONS_MAX: usize = 20_000;
 
-/// A piece of work as it was handed out.
+/// A piece of work as a miner gets it.
 #[derive(Debug, Clone)]
-pub struct HandedOut {
-    /// Its name.
+pub struct AssignedWork {
     pub work_id: String,
     /// The commitment with the subscription's prefix in it.
     pub commitment: BlockCommitment,
-    /// The target of its shares.
+    /// A hash at or below it is a share.
     pub share_target: Target,
-    /// The template behind it.
     pub template: Arc<BlockTemplate>,
 }
 
-/// A solution as it was handed in.
+/// A solution as a miner handed it in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Solution {
-    /// The work that it solves.
+pub struct SubmittedSolution {
+    /// The [`AssignedWork::work_id`] that it is for.
     pub work_id: String,
     /// The miner's part of the extra nonce.
     pub extra_nonce: [u8; 4],
-    /// The header's time.
+    /// The time in the header, Unix seconds.
     pub time: u32,
-    /// The nonce.
     pub nonce: u32,
-    /// The header's version; 0: as handed out.
+    /// The version in the header; 0 stands for the version that the work came with.
     pub version: u32,
-    /// Milliseconds from new work to the first hash, if told.
+    /// Milliseconds from new work to the first hash, if the miner reports it.
     pub first_hash_ms: Option<u32>,
 }
 
-/// A judged solution.
+/// What a solution is worth.
 #[derive(Debug)]
-pub enum Judged {
-    /// It makes a whole block: the core must judge on, and
-    /// [`WorkBook::record_block`](super::WorkBook::record_block) be told what it
-    /// said. Until then it counts as nothing.
+pub enum SolutionVerdict {
+    /// It makes a whole block. The core judges the block, and
+    /// [`WorkBook::record_block`](super::WorkBook::record_block) is to be told the core's verdict.
+    /// Until then the solution counts for nothing.
     Block {
-        /// The block.
         block: Box<Block>,
-        /// Whose it is, and what it proves.
-        finder: Finder,
+        finder: BlockFinder,
     },
-    /// A share.
+    /// It is a share.
     Share(BlockHash),
-    /// A share for work that a newer tip has made stale.
+    /// It is a share, but a newer tip has made its work stale.
     Stale(BlockHash),
-    /// A share for work that has had as many as are remembered.
+    /// It is a share, but its work has had as many solutions as are remembered.
     UsedUp(BlockHash),
-    /// No such work.
+    /// Its work was never assigned, or is forgotten.
     UnknownWork,
-    /// Handed in before.
+    /// The same solution was handed in before.
     Duplicate(BlockHash),
-    /// The hash exceeds the share target.
-    HighHash {
-        /// The hash.
-        hash: BlockHash,
-        /// The share target.
-        target: Target,
-    },
-    /// The time is out of range.
+    /// Its hash exceeds the share target.
+    HighHash { hash: BlockHash, target: Target },
+    /// Its time is out of range.
     BadTime {
         /// Earliest, Unix seconds.
         min: u32,
         /// Latest, Unix seconds.
         max: u64,
     },
-    /// The version has bits that may not be rolled.
+    /// Its version differs in bits that miners may not change.
     BadVersion,
 }
 
-/// Who found a block, and the work that it proves as a share.
+/// The worker that found a block, and the work that the block proves as a share.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Finder {
-    /// Who.
+pub struct BlockFinder {
     pub worker: WorkerId,
+    /// Expected hashes until a share.
     pub(super) share_hashes: f64,
 }
 
-/// What judging a solution needs to know of the moment.
+/// What a verdict depends on besides the work and the solution.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub struct JudgeContext {
     /// The tip of the best chain.
     pub tip: BlockHash,
     /// Unix seconds.
     pub now: u64,
-    /// How far a header's time may be ahead of that, seconds.
+    /// How far a header's time may be ahead of `now`, seconds.
     pub max_future_secs: u32,
 }
 
-/// The name of a piece of work: the run of the node, the subscription, the
-/// number of the work. No two runs have a name in common, but by a chance of one
-/// in 2^32.
+/// The id of a piece of work: the run of the node, the subscription, and the number of the work
+/// in that run. Two runs share their ids by a chance of one in 2^32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WorkName {
+pub(super) struct WorkId {
     pub(super) run: u32,
     pub(super) subscription: u32,
     pub(super) number: u64,
 }
 
-impl fmt::Display for WorkName {
+impl fmt::Display for WorkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             run,
@@ -124,35 +113,36 @@ impl fmt::Display for WorkName {
     }
 }
 
-impl WorkName {
-    /// Reads a name; `None` if it is none.
+impl WorkId {
+    /// Reads an id as it is written by [`fmt::Display`]; `None` for any other text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
-        let name = Self {
+        let id = Self {
             run: u32::from_str_radix(parts.next()?, 16).ok()?,
             subscription: u32::from_str_radix(parts.next()?, 16).ok()?,
             number: u64::from_str_radix(parts.next()?, 16).ok()?,
         };
-        // Only as it is written here: no signs, no other zeros, nothing behind.
-        (name.to_string() == text).then_some(name)
+        // No signs, no other zeros, nothing behind it.
+        (id.to_string() == text).then_some(id)
     }
 }
 
-/// Handed-out work, and the solutions that came for it.
+/// A piece of work, and the solutions that came for it.
 pub(super) struct WorkRecord {
-    pub(super) handed_out: HandedOut,
+    pub(super) assigned: AssignedWork,
     pub(super) subscription: u32,
     /// Unix seconds.
-    pub(super) handed_out_at: u64,
+    pub(super) assigned_at: u64,
+    /// Extra nonce, time, nonce and version of each solution.
     seen: HashSet<([u8; 4], u32, u32, u32)>,
 }
 
 impl WorkRecord {
-    pub(super) fn new(handed_out: HandedOut, subscription: u32, now: u64) -> Self {
+    pub(super) fn new(assigned: AssignedWork, subscription: u32, now: u64) -> Self {
         Self {
-            handed_out,
+            assigned,
             subscription,
-            handed_out_at: now,
+            assigned_at: now,
             seen: HashSet::new(),
         }
     }
@@ -164,58 +154,58 @@ impl WorkRecord {
 
     pub(super) fn judge(
         &mut self,
-        solution: &Solution,
-        moment: &Moment,
+        solution: &SubmittedSolution,
+        context: &JudgeContext,
         worker: &WorkerId,
-    ) -> Judged {
-        let template = &self.handed_out.template;
+    ) -> SolutionVerdict {
+        let template = &self.assigned.template;
         let version = match solution.version {
             0 => BASE_VERSION,
             rolled if rolled & VERSION_FIXED_MASK == BASE_VERSION => rolled,
-            _ => return Judged::BadVersion,
+            _ => return SolutionVerdict::BadVersion,
         };
-        let max = moment.now + u64::from(moment.max_future_secs);
+        let max = context.now + u64::from(context.max_future_secs);
         if solution.time < template.time_min || u64::from(solution.time) > max {
-            return Judged::BadTime {
+            return SolutionVerdict::BadTime {
                 min: template.time_min,
                 max,
             };
         }
-        let mut commitment = self.handed_out.commitment;
+        let mut commitment = self.assigned.commitment;
         commitment.extra_nonce[4..].copy_from_slice(&solution.extra_nonce);
         let mut header = template.header(&commitment);
         header.version = version;
         header.time = solution.time;
         header.nonce = solution.nonce;
         let hash = header.hash();
-        let target = self.handed_out.share_target;
+        let target = self.assigned.share_target;
         if !target.is_met_by(&hash) {
-            return Judged::HighHash { hash, target };
+            return SolutionVerdict::HighHash { hash, target };
         }
         let key = (solution.extra_nonce, solution.time, solution.nonce, version);
         if self.seen.contains(&key) {
-            return Judged::Duplicate(hash);
+            return SolutionVerdict::Duplicate(hash);
         }
         let has_room = self.seen.len() < SOLUTIONS_MAX;
         if has_room {
             self.seen.insert(key);
         }
-        // A block is never turned away here: the core knows one that it has.
+        // Before everything that would turn a share away: the core alone judges a block.
         if template.target.is_met_by(&hash) {
-            return Judged::Block {
+            return SolutionVerdict::Block {
                 block: Box::new(template.block(header, commitment)),
-                finder: Finder {
+                finder: BlockFinder {
                     worker: worker.clone(),
                     share_hashes: target.work().to_f64(),
                 },
             };
         }
-        if template.parent != moment.tip {
-            Judged::Stale(hash)
+        if template.parent != context.tip {
+            SolutionVerdict::Stale(hash)
         } else if has_room {
-            Judged::Share(hash)
+            SolutionVerdict::Share(hash)
         } else {
-            Judged::UsedUp(hash)
+            SolutionVerdict::UsedUp(hash)
         }
     }
 }
@@ -226,13 +216,13 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        let name = WorkName {
+        let id = WorkId {
             run: 0xdead_beef,
             subscription: 7,
             number: 300,
         };
-        assert_eq!(name.to_string(), "deadbeef-00000007-12c");
-        assert_eq!(WorkName::parse("deadbeef-00000007-12c"), Some(name));
+        assert_eq!(id.to_string(), "deadbeef-00000007-12c");
+        assert_eq!(WorkId::parse("deadbeef-00000007-12c"), Some(id));
         for other in [
             "",
             "deadbeef-00000007",
@@ -242,7 +232,7 @@ mod tests {
             "deadbeef-00000007-012c",
             "deadbeef-00000007-12c-",
         ] {
-            assert_eq!(WorkName::parse(other), None, "{other}");
+            assert_eq!(WorkId::parse(other), None, "{other}");
         }
     }
 }

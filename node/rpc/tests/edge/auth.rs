@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use pithead_rpc::auth::{AuthLayer, Role, TokenError, Tokens, role_of_method};
+use pithead_rpc::auth::{AccessRole, AuthLayer, role_of_method};
+use pithead_rpc::tokens::{ApiTokens, TokenError};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tempfile::TempDir;
@@ -30,8 +31,8 @@ impl Files {
         }
     }
 
-    fn write(&self) -> Result<Tokens, TokenError> {
-        Tokens::write(&self.mine, &self.admin)
+    fn write(&self) -> Result<ApiTokens, TokenError> {
+        ApiTokens::read_or_create(&self.mine, &self.admin)
     }
 }
 
@@ -67,19 +68,23 @@ fn every_method_has_a_role() {
     let own = methods(pithead_api::FILE_DESCRIPTOR_SET);
     for path in &own {
         let role = role_of_method(path).unwrap_or_else(|| panic!("{path} has no role"));
-        assert_ne!(role, Role::Public, "{path} is not for everyone by nature");
+        assert_ne!(
+            role,
+            AccessRole::Public,
+            "{path} is not for everyone by nature"
+        );
     }
     // The walk found the services; a change of their roles is no accident.
     for (path, role) in [
-        ("/pithead.v1.ChainService/GetBlock", Role::Read),
-        ("/pithead.v1.NetworkService/GetNodeInfo", Role::Read),
+        ("/pithead.v1.ChainService/GetBlock", AccessRole::Read),
+        ("/pithead.v1.NetworkService/GetNodeInfo", AccessRole::Read),
         (
             "/pithead.v1.TransactionService/SubmitTransaction",
-            Role::Submit,
+            AccessRole::Submit,
         ),
-        ("/pithead.v1.MiningService/SubscribeWork", Role::Mine),
-        ("/pithead.v1.MiningService/ListWorkers", Role::Mine),
-        ("/pithead.v1.AdminService/Stop", Role::Admin),
+        ("/pithead.v1.MiningService/SubscribeWork", AccessRole::Mine),
+        ("/pithead.v1.MiningService/ListWorkers", AccessRole::Mine),
+        ("/pithead.v1.AdminService/Stop", AccessRole::Admin),
     ] {
         assert!(own.iter().any(|known| known == path), "{path} is gone");
         assert_eq!(role_of_method(path), Some(role), "{path}");
@@ -90,7 +95,7 @@ fn every_method_has_a_role() {
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
     for path in public.into_iter().flat_map(methods) {
-        assert_eq!(role_of_method(&path), Some(Role::Public), "{path}");
+        assert_eq!(role_of_method(&path), Some(AccessRole::Public), "{path}");
     }
 }
 
@@ -109,7 +114,7 @@ fn paths_of_no_service_have_no_role() {
     }
     // What is not there yet is as closed as the rest of its service.
     let unknown = role_of_method("/pithead.v1.AdminService/Unknown");
-    assert_eq!(unknown, Some(Role::Admin));
+    assert_eq!(unknown, Some(AccessRole::Admin));
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn tokens_are_made_in_new_directories_and_empty_files() {
     std::fs::write(&files.admin, "\n").unwrap();
     // What a crash left behind, readable by all.
     std::fs::write(files.admin.with_extension("token.new"), "x").unwrap();
-    Tokens::write(&deep, &files.admin).unwrap();
+    ApiTokens::read_or_create(&deep, &files.admin).unwrap();
     assert_eq!(content(&deep).len(), 64);
     assert_eq!(content(&files.admin).len(), 64);
     assert_eq!((mode(&deep), mode(&files.admin)), (0o600, 0o600));
@@ -174,7 +179,7 @@ fn files_that_hold_no_token_are_left_alone() {
     std::fs::create_dir(&files.mine).unwrap();
     let error = files.write().err().unwrap();
     assert!(matches!(&error, TokenError::Io { path, .. } if *path == files.mine));
-    let error = Tokens::write(Path::new("/dev/null/mine"), &files.admin)
+    let error = ApiTokens::read_or_create(Path::new("/dev/null/mine"), &files.admin)
         .err()
         .unwrap();
     assert!(error.to_string().contains("/dev/null/mine"), "{error}");

@@ -1,5 +1,5 @@
-//! What a vote record asks of a file system, so that tests can pull the plug at
-//! any moment: [`DiskFolder`] is the real one.
+//! What a vote record asks of a file system. [`DiskFolder`] is the real one; tests have one that
+//! loses power at any moment.
 
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 /// Keeps other processes out until it is dropped.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(super) struct FolderLock {
     _held: Option<File>,
 }
 
 /// The folder that holds a record.
-pub(super) trait Folder: Debug + Send {
-    /// Keeps others from this folder's record by locking a file that is made
-    /// for it and never replaced; `None` if another process has it.
-    fn lock(&self, name: &str) -> io::Result<Option<Lock>>;
+pub(super) trait RecordFolder: Debug + Send {
+    /// Locks a file that is made for the purpose and never replaced; `None` if another process
+    /// holds the lock.
+    fn lock(&self, name: &str) -> io::Result<Option<FolderLock>>;
 
     /// The content of a file as it reads now, durable or not.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
@@ -24,19 +24,19 @@ pub(super) trait Folder: Debug + Send {
     /// Makes a file, or empties the one that is there.
     fn create(&self, name: &str) -> io::Result<Box<dyn RecordFile>>;
 
-    /// Gives a file another name, in place of what had that name.
+    /// Gives a file another name. A file that had that name is gone.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file, if there is one.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes names durable: what was created, renamed and removed.
+    /// Makes durable which names there are: what was created, renamed and removed.
     fn sync(&self) -> io::Result<()>;
 }
 
 /// A file that is being written.
 pub(super) trait RecordFile: Debug + Send {
-    /// Adds to its end.
+    /// Adds bytes at its end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
     /// Makes its content durable.
@@ -47,13 +47,13 @@ pub(super) trait RecordFile: Debug + Send {
 #[derive(Debug)]
 pub(super) struct DiskFolder(pub(super) PathBuf);
 
-impl Folder for DiskFolder {
-    fn lock(&self, name: &str) -> io::Result<Option<Lock>> {
+impl RecordFolder for DiskFolder {
+    fn lock(&self, name: &str) -> io::Result<Option<FolderLock>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(self.0.join(name))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock { _held: Some(file) })),
+            Ok(()) => Ok(Some(FolderLock { _held: Some(file) })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -105,8 +105,8 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(if here { Path::new(".") } else { folder })?.sync_all()
 }
 
-/// A lock that nobody else asks for.
+/// A lock without a file.
 #[cfg(test)]
-pub(super) fn no_lock() -> Lock {
-    Lock { _held: None }
+pub(super) fn no_lock() -> FolderLock {
+    FolderLock { _held: None }
 }

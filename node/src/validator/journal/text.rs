@@ -1,5 +1,5 @@
-//! An exported vote record: lines of text, with a checksum at the end, that can
-//! be carried to another machine.
+//! An exported vote record: lines of text, with a checksum at the end, that can be carried to
+//! another machine.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,16 +10,17 @@ use pithead_consensus::{
     Address, BlockHash, Decode as _, Encode as _, Height, Link, VoteFloor, VoteRecord,
 };
 
-use super::{RecordOwner, VoteRecordError, io_error};
+use super::error::{VoteRecordError, io_error};
+use super::layout::RecordOwner;
 
-/// The first line; the version is that of the text.
+/// The first line, with the version of the text.
 const TITLE: &str = "pithead vote record 3";
-/// With the genesis' bytes in the order of the encoding instead of that in which hashes
-/// are shown.
+/// The first line of a text that has the genesis hash in the order of its bytes, not in the order
+/// in which hashes are shown.
 const TITLE_V2: &str = "pithead vote record 2";
-/// As that, without a floor.
+/// The first line of a text like that, which never had a floor.
 const TITLE_V1: &str = "pithead vote record 1";
-/// Bytes of an exported record at most: votes of some thirty years.
+/// Most bytes of an exported record: the votes of some thirty years.
 const BYTES_MAX: u64 = 2 << 30;
 
 /// A record as text.

@@ -1,4 +1,4 @@
-//! The gate, put through what the swarm does with connections.
+//! Tests of the gate: they call it in the order in which the swarm does.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,8 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use libp2p::futures::task::noop_waker;
 
+use super::checks::{
+    GUEST_SECS, LOOKUPS_MAX, PENDING_PER_SITE_MAX, PER_PEER_MAX, PER_RELAY_MAX, PROBES_MAX,
+    RELAYED_MAX,
+};
 use super::*;
-use crate::policy::bans::By;
+use crate::policy::bans::{BannedBy, Subject};
 
 const LIMITS: GateLimits = GateLimits {
     peers_max: 23,
@@ -25,7 +29,7 @@ fn gate(limits: GateLimits) -> (Gate, tempfile::TempDir) {
     (gate, dir)
 }
 
-/// A gate, and its time.
+/// A gate, and the time that its clock shows.
 fn gate_in_time(limits: GateLimits) -> (Gate, Arc<AtomicU64>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let bans = Bans::open(dir.path(), NOW);
@@ -40,12 +44,12 @@ fn at(ip: &str) -> Multiaddr {
     format!("/{kind}/{ip}/tcp/5000").parse().unwrap()
 }
 
-fn refused(denied: ConnectionDenied) -> Refused {
-    *denied.downcast_ref::<Refused>().unwrap()
+fn refused(denied: ConnectionDenied) -> GateRefusal {
+    *denied.downcast_ref::<GateRefusal>().unwrap()
 }
 
 fn next_id(gate: &Gate) -> ConnectionId {
-    ConnectionId::new_unchecked(usize::try_from(gate.arrivals).unwrap() + 1_000)
+    ConnectionId::new_unchecked(usize::try_from(gate.table.arrivals).unwrap() + 1_000)
 }
 
 fn establish(gate: &mut Gate, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
@@ -59,8 +63,7 @@ fn establish(gate: &mut Gate, peer: PeerId, id: ConnectionId, endpoint: &Connect
 }
 
 fn close(gate: &mut Gate, peer: PeerId, id: ConnectionId) {
-    let held = gate.connections.values().filter(|one| one.peer == peer);
-    let remaining_established = held.count() - 1;
+    let remaining_established = gate.table.count_of(peer) - 1;
     let endpoint = ConnectedPoint::Listener {
         local_addr: Multiaddr::empty(),
         send_back_addr: Multiaddr::empty(),
@@ -80,7 +83,7 @@ fn arrive_over(
     peer: PeerId,
     local: Multiaddr,
     remote: Multiaddr,
-) -> Result<ConnectionId, Refused> {
+) -> Result<ConnectionId, GateRefusal> {
     let id = next_id(gate);
     gate.handle_pending_inbound_connection(id, &local, &remote)
         .map_err(refused)?;
@@ -94,15 +97,20 @@ fn arrive_over(
     Ok(id)
 }
 
-fn arrive(gate: &mut Gate, peer: PeerId, ip: &str) -> Result<ConnectionId, Refused> {
+fn arrive(gate: &mut Gate, peer: PeerId, ip: &str) -> Result<ConnectionId, GateRefusal> {
     arrive_over(gate, peer, HERE.parse().unwrap(), at(ip))
 }
 
-/// The same with an outbound one.
-fn dial(gate: &mut Gate, peer: PeerId, ip: &str, chosen: bool) -> Result<ConnectionId, Refused> {
+/// Goes through what the swarm does with an outbound connection.
+fn dial(
+    gate: &mut Gate,
+    peer: PeerId,
+    ip: &str,
+    chosen: bool,
+) -> Result<ConnectionId, GateRefusal> {
     let id = next_id(gate);
     if chosen {
-        gate.announce(id);
+        gate.expect_dial(id);
     }
     gate.handle_pending_outbound_connection(id, Some(peer), &[at(ip)], Endpoint::Dialer)
         .map_err(refused)?;
@@ -118,7 +126,7 @@ fn dial(gate: &mut Gate, peer: PeerId, ip: &str, chosen: bool) -> Result<Connect
     Ok(id)
 }
 
-/// Whom the gate has put out.
+/// The peers that the gate evicts.
 fn put_out(gate: &mut Gate) -> Vec<PeerId> {
     let waker = noop_waker();
     let mut context = Context::from_waker(&waker);
@@ -136,19 +144,19 @@ fn two_peers_of_a_host_and_eight_of_a_site() {
         arrive(&mut gate, PeerId::random(), ip).unwrap();
     }
     let third = arrive(&mut gate, PeerId::random(), "203.0.113.1");
-    assert_eq!(third.unwrap_err(), Refused::HostFull);
+    assert_eq!(third.unwrap_err(), GateRefusal::HostFull);
     for last in 2..8 {
         arrive(&mut gate, PeerId::random(), &format!("203.0.113.{last}")).unwrap();
     }
     let ninth = arrive(&mut gate, PeerId::random(), "203.0.113.99");
-    assert_eq!(ninth.unwrap_err(), Refused::SiteFull);
+    assert_eq!(ninth.unwrap_err(), GateRefusal::SiteFull);
     arrive(&mut gate, PeerId::random(), "203.0.114.1").unwrap();
     // IPv6 hosts are whole /64s.
     for last in 1..3 {
         arrive(&mut gate, PeerId::random(), &format!("2001:db8::{last}")).unwrap();
     }
     let third = arrive(&mut gate, PeerId::random(), "2001:db8::ffff");
-    assert_eq!(third.unwrap_err(), Refused::HostFull);
+    assert_eq!(third.unwrap_err(), GateRefusal::HostFull);
 }
 
 #[test]
@@ -166,7 +174,7 @@ fn this_machine_is_exempt_unless_told() {
         arrive(&mut strict, PeerId::random(), "127.0.0.1").unwrap();
     }
     let third = arrive(&mut strict, PeerId::random(), "127.0.0.1");
-    assert_eq!(third.unwrap_err(), Refused::HostFull);
+    assert_eq!(third.unwrap_err(), GateRefusal::HostFull);
 }
 
 #[test]
@@ -185,13 +193,13 @@ fn the_banned_are_refused_by_identity_and_by_host() {
     let (mut gate, _dir) = gate(LIMITS);
     let peer = PeerId::random();
     gate.bans()
-        .ban(Subject::Peer(peer), NOW + 10, NOW, By::Operator);
+        .ban(Subject::Peer(peer), NOW + 10, NOW, BannedBy::Operator);
     let refused = arrive(&mut gate, peer, "127.0.0.1");
-    assert_eq!(refused.unwrap_err(), Refused::Banned);
+    assert_eq!(refused.unwrap_err(), GateRefusal::Banned);
     let host = Subject::host("203.0.113.7".parse().unwrap()).unwrap();
-    gate.bans().ban(host, NOW + 10, NOW, By::Node);
+    gate.bans().ban(host, NOW + 10, NOW, BannedBy::Node);
     let refused = arrive(&mut gate, PeerId::random(), "203.0.113.7");
-    assert_eq!(refused.unwrap_err(), Refused::Banned);
+    assert_eq!(refused.unwrap_err(), GateRefusal::Banned);
     arrive(&mut gate, PeerId::random(), "203.0.113.8").unwrap();
 }
 
@@ -204,16 +212,17 @@ fn more_connections_of_a_peer_take_no_places_of_others() {
             arrive(&mut gate, peer, &format!("203.{number}.113.1")).unwrap();
         }
         let over = arrive(&mut gate, peer, &format!("203.{number}.113.1"));
-        assert_eq!(over.unwrap_err(), Refused::PeerFull);
+        assert_eq!(over.unwrap_err(), GateRefusal::PeerFull);
     }
     assert_eq!(put_out(&mut gate), []);
 }
 
-/// Closes what the gate has put out; returns whom.
+/// Closes the connections of the peers that the gate evicts; returns these peers.
 fn see_out(gate: &mut Gate) -> Vec<PeerId> {
     let out = put_out(gate);
     for peer in &out {
-        let held = gate.connections.iter().filter(|(_, one)| one.peer == *peer);
+        let all = gate.table.connections.iter();
+        let held = all.filter(|(_, (_, one))| one.peer == *peer);
         let ids: Vec<_> = held.map(|(id, _)| *id).collect();
         for id in ids {
             close(gate, *peer, id);
@@ -222,7 +231,7 @@ fn see_out(gate: &mut Gate) -> Vec<PeerId> {
     out
 }
 
-/// Fills a gate with peers that have stayed, the first of them the nearest.
+/// Fills a gate with settled peers, the nearest first.
 fn fill(gate: &mut Gate, time: &AtomicU64) -> Vec<PeerId> {
     let settled = LIMITS.inbound_max - gate.guests_max();
     let mut peers = Vec::new();
@@ -233,38 +242,38 @@ fn fill(gate: &mut Gate, time: &AtomicU64) -> Vec<PeerId> {
         peers.push(peer);
     }
     time.fetch_add(GUEST_SECS, Ordering::Relaxed);
-    gate.settle();
+    gate.settle_guests();
     assert_eq!(put_out(gate), []);
     peers
 }
 
 #[test]
-fn whoever_stays_at_a_full_node_takes_the_place_of_the_least_worthy() {
+fn a_settled_newcomer_takes_the_place_of_the_peer_with_the_least_merit() {
     let (mut gate, time, _dir) = gate_in_time(LIMITS);
     let old = fill(&mut gate, &time);
     for last in 0..200 {
         arrive(&mut gate, PeerId::random(), &format!("198.51.{last}.1")).unwrap();
         time.fetch_add(GUEST_SECS, Ordering::Relaxed);
-        gate.settle();
+        gate.settle_guests();
         assert_eq!(see_out(&mut gate).len(), 1);
-        assert_eq!(gate.inbound().len(), old.len());
+        assert_eq!(gate.table.inbound().len(), old.len());
     }
-    // The nearest were there before, and are there still.
-    let left = gate.inbound();
+    // The nearest peers are still there.
+    let left = gate.table.inbound();
     assert!(old[..8].iter().all(|peer| left.contains(peer)));
 }
 
 #[test]
-fn who_only_asks_the_way_puts_out_nobody_who_stays() {
+fn short_visits_evict_no_settled_peer() {
     let (mut gate, time, _dir) = gate_in_time(LIMITS);
     let old = fill(&mut gate, &time);
     for last in 0..200 {
         arrive(&mut gate, PeerId::random(), &format!("198.51.{last}.1")).unwrap();
-        gate.settle();
+        gate.settle_guests();
         see_out(&mut gate);
-        assert!(gate.inbound().len() <= LIMITS.inbound_max);
+        assert!(gate.table.inbound().len() <= LIMITS.inbound_max);
     }
-    let left = gate.inbound();
+    let left = gate.table.inbound();
     assert!(old.iter().all(|peer| left.contains(peer)));
 }
 
@@ -286,17 +295,17 @@ fn peers_in_all_are_bounded_and_lookups_apart() {
         .unwrap();
     }
     let fifth = dial(&mut gate, PeerId::random(), "203.9.1.1", true);
-    assert_eq!(fifth.unwrap_err(), Refused::OutboundFull);
+    assert_eq!(fifth.unwrap_err(), GateRefusal::OutboundFull);
     let inbound = arrive(&mut gate, PeerId::random(), "203.9.1.1");
-    assert_eq!(inbound.unwrap_err(), Refused::InboundFull);
-    // What protocols open has places of its own, and becomes no peer.
+    assert_eq!(inbound.unwrap_err(), GateRefusal::InboundFull);
+    // Connections that protocols open have places of their own, and make no peers.
     let strangers: Vec<_> = (0..LOOKUPS_MAX).map(|_| PeerId::random()).collect();
     let ids: Vec<_> = strangers
         .iter()
         .map(|peer| dial(&mut gate, *peer, "203.9.1.1", false).unwrap())
         .collect();
     let over = dial(&mut gate, PeerId::random(), "203.9.1.1", false);
-    assert_eq!(over.unwrap_err(), Refused::LookupsFull);
+    assert_eq!(over.unwrap_err(), GateRefusal::LookupsFull);
     assert!(!gate.adopt(strangers[0], ids[0]));
     close(&mut gate, strangers[0], ids[0]);
     dial(&mut gate, PeerId::random(), "203.9.1.1", false).unwrap();
@@ -328,20 +337,20 @@ fn two_peers_through_a_relay_and_eight_through_all() {
         arrive_over(gate, peer, local.parse().unwrap(), remote)
     };
     let come = |gate: &mut Gate, relay: PeerId| come_by(gate, &format!("/p2p/{relay}"));
-    // One that was dialled by its address shows no more than that.
+    // A relay that was dialled by its address shows no identity.
     for _ in 0..PER_RELAY_MAX {
         come_by(&mut gate, "").unwrap();
     }
-    assert_eq!(come_by(&mut gate, "").unwrap_err(), Refused::RelayFull);
+    assert_eq!(come_by(&mut gate, "").unwrap_err(), GateRefusal::RelayFull);
     for _ in 1..RELAYED_MAX / PER_RELAY_MAX {
         let relay = PeerId::random();
         for _ in 0..PER_RELAY_MAX {
             come(&mut gate, relay).unwrap();
         }
-        assert_eq!(come(&mut gate, relay).unwrap_err(), Refused::RelayFull);
+        assert_eq!(come(&mut gate, relay).unwrap_err(), GateRefusal::RelayFull);
     }
     let over = come(&mut gate, PeerId::random());
-    assert_eq!(over.unwrap_err(), Refused::RelayFull);
+    assert_eq!(over.unwrap_err(), GateRefusal::RelayFull);
     arrive(&mut gate, PeerId::random(), "203.0.113.1").unwrap();
 }
 
