@@ -26,16 +26,14 @@ impl Node {
         let (finality, checkpoint) = {
             let state = self.read_finality();
             let height = state.checkpoint_height(self.chain.tip().height);
-            (state.status(), state.is_active().then_some(height))
+            (state.view(), state.is_active().then_some(height))
         };
         let view = NodeView {
             params: self.chain.params(),
             store: snapshot.as_ref(),
             tip: self.chain.tip(),
             mempool: &self.mempool,
-            finality,
-            approvals: &self.finality,
-            finals: self.chain.finals(),
+            finality: &finality,
             checkpoint,
             unix_secs: now.unix_secs,
             ms: now.monotonic_ms,
@@ -203,7 +201,7 @@ fn body_verdict(
         }
         Err(AcceptError::Invalid(_)) => BodyVerdict::Mutated,
         Err(AcceptError::InvalidAncestor { ancestor }) => BodyVerdict::Invalid { bad: ancestor },
-        Err(AcceptError::NotYet(_) | AcceptError::TooDeep { .. }) => BodyVerdict::Unusable,
+        Err(AcceptError::NotYet { .. } | AcceptError::TooDeep { .. }) => BodyVerdict::Unusable,
         Err(AcceptError::Internal(error)) => return Err(error),
     })
 }

@@ -3,7 +3,7 @@
 //! again is decided in `crate::sync`.
 
 use pithead_consensus::check::TransactionError;
-use pithead_consensus::{Address, SignedTransaction};
+use pithead_consensus::{Address, SignedTransaction, Txid};
 
 use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict};
 use crate::chain::ChainUpdate;
@@ -38,17 +38,20 @@ impl Node {
     /// Announces a transaction that came in through this node.
     pub(super) fn announce_local(
         &mut self,
-        transaction: SignedTransaction,
+        txid: Txid,
+        sender: &Address,
         now: Now,
         out: &mut Sink<'_>,
     ) {
-        let txid = transaction.txid(&self.chain.params().genesis_hash);
-        let sender = transaction.body.sender;
+        // The pending transaction, not the one that came: a duplicate may be a forged copy.
+        let pending = self.read_mempool().get(&txid).cloned();
         let announced = self.with_view(now, |sync, view| {
-            sync.local_transaction(view, txid, transaction);
+            if let Some(pending) = pending {
+                sync.local_transaction(view, txid, pending.transaction().clone());
+            }
             Ok(())
         });
-        if let Err(error) = announced.and_then(|()| self.retry_orphans(Some(&sender), now, out)) {
+        if let Err(error) = announced.and_then(|()| self.retry_orphans(Some(sender), now, out)) {
             out(Effect::Fatal(error.to_string()));
         }
     }
@@ -58,7 +61,7 @@ impl Node {
     pub(super) fn track_reloaded(&mut self) {
         let reloaded = self.read_mempool().in_order_of_arrival();
         let newest = reloaded.iter().rev().take(RELOADED_LOCAL_MAX);
-        let txids: Vec<_> = newest.map(|pending| pending.txid).collect();
+        let txids: Vec<_> = newest.map(|pending| pending.txid()).collect();
         let start = Now {
             unix_secs: 0,
             monotonic_ms: 0,
@@ -84,7 +87,7 @@ impl Node {
             let mempool = self.read_mempool();
             let pending = block.txids().iter().filter_map(|txid| mempool.get(txid));
             let left = REPUBLISHED_MAX.saturating_sub(back.len());
-            back.extend(pending.take(left).map(|each| each.transaction.clone()));
+            back.extend(pending.take(left).map(|each| each.transaction().clone()));
         }
         for transaction in back {
             self.sync.publish_transaction(transaction);
@@ -217,8 +220,8 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<Fitness, StoreError> {
         match self.handle_transaction(transaction.clone(), now.unix_secs, out) {
-            Ok(TransactionVerdict::Duplicate) => Ok(Fitness::Known),
-            Ok(TransactionVerdict::Accepted | TransactionVerdict::Replaced { .. }) => {
+            Ok((TransactionVerdict::Duplicate, _)) => Ok(Fitness::Known),
+            Ok((TransactionVerdict::Accepted | TransactionVerdict::Replaced { .. }, _)) => {
                 Ok(Fitness::Admitted)
             }
             Err(RejectedTransaction::Internal(error)) => Err(error),

@@ -31,10 +31,10 @@ impl SyncState {
             return;
         };
         self.plan_walks(view);
-        if view.finality.conflict {
+        if view.finality.status().conflict {
             return;
         }
-        let approved = view.finality.approved.height;
+        let approved = view.finality.status().approved.height;
         if checkpoint <= approved || self.status.syncing {
             // Approvals get time to come by gossip first.
             self.approvals.due_ms = view.ms.saturating_add(ASK_MS);

@@ -46,7 +46,7 @@ impl HeaderTree {
         if view.checkpoint.is_none() {
             return Ok(BranchFinality::default());
         }
-        let preferred = view.finality.preferred();
+        let preferred = view.finality.status().preferred();
         Ok(BranchFinality {
             final_height: self.highest_final(view, hash)?.height,
             contains_approved: self.contains(view, hash, &preferred)?,
@@ -84,15 +84,17 @@ impl HeaderTree {
         let mut cursor = *hash;
         loop {
             let Some(known) = self.locate(view, &cursor)? else {
-                return Ok(view.finals.at(Height::GENESIS));
+                return Ok(view.finality.final_at(Height::GENESIS));
             };
-            let here = view.finals.at(known.height);
+            let here = view.finality.final_at(known.height);
             let is_it = here.height == known.height && here.hash == cursor;
             if is_it || here.height == Height::GENESIS {
                 return Ok(here);
             }
             if known.stored && schema::is_best(view.store, &cursor, known.height)? {
-                return view.finals.on_best(view.store, known.height);
+                return view
+                    .finality
+                    .highest_final_on_best(view.store, known.height);
             }
             cursor = known.prev;
         }
@@ -110,11 +112,11 @@ impl HeaderTree {
         parent: &KnownBlock,
     ) -> Result<bool, StoreError> {
         let height = parent.height.next();
-        let last = view.finality.last_final.height;
+        let last = view.finality.status().last_final.height;
         if view.checkpoint.is_none() || last == Height::GENESIS {
             return Ok(false);
         }
-        let here = view.finals.at(height);
+        let here = view.finality.final_at(height);
         if here.height == height && here.hash != *hash {
             return Ok(true);
         }
@@ -122,7 +124,9 @@ impl HeaderTree {
             // Its parent was checked when it was kept.
             return Ok(false);
         }
-        let on_best = view.finals.on_best(view.store, view.tip.height)?;
+        let on_best = view
+            .finality
+            .highest_final_on_best(view.store, view.tip.height)?;
         if height <= on_best.height {
             return Ok(true);
         }

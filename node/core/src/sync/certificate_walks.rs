@@ -147,7 +147,7 @@ impl SyncState {
     /// Makes the next request of each walk, and begins a walk if there is a place for one. There
     /// are no walks after two certificates have been found to conflict.
     pub(super) fn plan_walks(&mut self, view: &NodeView<'_>) {
-        if view.finality.conflict {
+        if view.finality.status().conflict {
             self.walks.by_peer.clear();
             return;
         }
@@ -169,7 +169,7 @@ impl SyncState {
             .map(|(peer, walk)| (*peer, walk.claim, walk.above))
             .collect();
         for (peer, claim, above) in ready {
-            if view.is_approved(&claim) {
+            if view.finality.is_approved(&claim) {
                 // Another peer has brought it meanwhile.
                 self.walks.settle(peer);
             } else if !self.is_paused(view, peer) {
@@ -219,13 +219,13 @@ impl SyncState {
             })
             .filter_map(|(peer, state)| Some((*peer, claim(&state.chain.status()?)?)))
             .filter(|(peer, claim)| walks.settled.get(peer) != Some(claim))
-            .filter(|(_, claim)| !view.is_approved(claim))
+            .filter(|(_, claim)| !view.finality.is_approved(claim))
             .min_by_key(|(peer, _)| mix(seed, peer.0));
         let Some((peer, claim)) = chosen else {
             return;
         };
         let below = claim.height.0.saturating_sub(1);
-        let above = Height(view.finality.approved.height.0.min(below));
+        let above = Height(view.finality.status().approved.height.0.min(below));
         let walk = CertificateWalk {
             claim,
             above,
@@ -292,7 +292,7 @@ impl SyncState {
         peer: PeerKey,
         end: CertificatesEnd,
     ) {
-        if view.finality.conflict && end != CertificatesEnd::Invalid {
+        if view.finality.status().conflict && end != CertificatesEnd::Invalid {
             self.walks.settle(peer);
             return;
         }

@@ -98,7 +98,7 @@ impl SyncState {
     /// headers.
     fn note_certified_chain(&mut self, view: &NodeView<'_>, present: BranchFinality) {
         let full = BranchFinality {
-            final_height: view.finality.last_final.height,
+            final_height: view.finality.status().last_final.height,
             contains_approved: true,
         };
         let is_off = view.checkpoint.is_some() && present != full;
@@ -119,7 +119,7 @@ impl SyncState {
         if view.checkpoint.is_none() {
             return Ok(BranchFinality::default());
         }
-        let basis = (*hash, view.finality);
+        let basis = (*hash, view.finality.status());
         let state = self.peers.get(&peer);
         if let Some(found) = state.and_then(|state| state.branch_finality.get(&basis)) {
             return Ok(found);

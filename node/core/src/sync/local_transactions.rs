@@ -86,7 +86,7 @@ impl SyncState {
         for txid in due {
             let pending = view.mempool().get(&txid).cloned();
             if let Some(pending) = &pending {
-                let gossip = Gossip::Transaction(Box::new(pending.transaction.clone()));
+                let gossip = Gossip::Transaction(Box::new(pending.transaction().clone()));
                 self.effects.push(PeerEffect::Publish(gossip));
             }
             // A reorganisation may bring back what was mined lately.

@@ -3,10 +3,10 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use pithead_consensus::{Checkpoint, ConsensusParams, Height};
+use pithead_consensus::{ConsensusParams, Height};
 
-use crate::chain::{FinalPath, undo_reach};
-use crate::finality::{FinalityState, FinalityStatus};
+use crate::chain::undo_reach;
+use crate::finality::FinalityView;
 use crate::mempool::Mempool;
 use crate::store::schema::ChainEntry;
 use crate::store::{Snapshot, StoreError};
@@ -17,12 +17,8 @@ pub(crate) struct NodeView<'a> {
     pub(crate) store: &'a dyn Snapshot,
     pub(crate) tip: &'a ChainEntry,
     pub(crate) mempool: &'a RwLock<Mempool>,
-    /// The last final and the highest approved checkpoint.
-    pub(crate) finality: FinalityStatus,
-    /// All approvals, and the checkpoints that they approve.
-    pub(crate) approvals: &'a RwLock<FinalityState>,
-    /// The final checkpoints up to the last one.
-    pub(crate) finals: &'a FinalPath,
+    /// Which checkpoints are approved and final.
+    pub(crate) finality: &'a FinalityView,
     /// The highest checkpoint of the best chain, if there are validators.
     pub(crate) checkpoint: Option<Height>,
     /// The time of day, Unix seconds.
@@ -36,12 +32,6 @@ impl NodeView<'_> {
     // methods.
     pub(super) fn mempool(&self) -> RwLockReadGuard<'_, Mempool> {
         self.mempool.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        let state = self.approvals.read();
-        let state = state.unwrap_or_else(PoisonError::into_inner);
-        state.is_approved(checkpoint)
     }
 
     /// How many blocks a reorganisation can undo.

@@ -115,7 +115,7 @@ impl SyncState {
             best_hash: view.tip.hash(),
             height: view.tip.height,
             chain_work: view.tip.chain_work,
-            approved: view.finality.approved,
+            approved: view.finality.status().approved,
         };
         self.ask(view, peer, RequestContext::Status, Request::Status(status));
     }

@@ -116,8 +116,8 @@ pub fn serve(
             let asked = txids.iter().take(IDS_MAX);
             let found = asked
                 .filter_map(|txid| mempool.get(txid))
-                .take_while(|pending| take(&mut left, pending.size))
-                .map(|pending| pending.transaction.clone())
+                .take_while(|pending| take(&mut left, pending.size()))
+                .map(|pending| pending.transaction().clone())
                 .collect();
             Response::Transactions(found)
         }
@@ -125,7 +125,7 @@ pub fn serve(
             let all = mempool.iter_by_rate();
             let txids: Vec<Txid> = all
                 .take(MEMPOOL_IDS_MAX)
-                .map(|pending| pending.txid)
+                .map(|pending| pending.txid())
                 .collect();
             Response::Mempool(txids)
         }

@@ -355,8 +355,7 @@ fn submit(node: &mut Node, transaction: &SignedTransaction, now: u64) -> Transac
 fn pending(node: &Node) -> Vec<u64> {
     let mempool = node.mempool().read().unwrap();
     let own = mempool.of_sender(&key(0).address);
-    own.map(|pending| pending.transaction.body.sequence)
-        .collect()
+    own.map(|pending| pending.body().sequence).collect()
 }
 
 #[test]
@@ -434,7 +433,10 @@ fn what_can_not_be_judged_yet_is_tried_again() {
     assert!(
         matches!(
             verdict,
-            Err(AcceptError::NotYet(NotYet::TimeTooFarAhead { .. }))
+            Err(AcceptError::NotYet {
+                reason: NotYet::TimeTooFarAhead { .. },
+                ..
+            })
         ),
         "{verdict:?}"
     );
@@ -454,7 +456,10 @@ fn what_can_not_be_judged_yet_is_tried_again() {
         let verdict = give(&mut node, block, NOW);
         assert!(matches!(
             verdict,
-            Err(AcceptError::NotYet(NotYet::MissingParent { .. }))
+            Err(AcceptError::NotYet {
+                reason: NotYet::MissingParent { .. },
+                ..
+            })
         ));
     }
     give_all(&mut node, &blocks[..1], NOW);
