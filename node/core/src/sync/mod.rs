@@ -1,6 +1,6 @@
 //! Chain sync and transaction relay, without sockets and without a clock.
 //!
-//! [`SyncState`] learns what peers do, plans which requests to send to which peer, and
+//! `SyncState` learns what peers do, plans which requests to send to which peer, and
 //! leaves [`PeerEffect`]s for the network shell. The node, in `crate::node`, judges blocks and
 //! transactions. [`serve()`] answers peers from a snapshot and does not know this state.
 //!
