@@ -3,7 +3,7 @@
 `cargo metadata` and compares with the list of ARCHITECTURE.md, so that a new arrow is a decision.
 
 consensus <- pithead-api <- rpc, miner, client; consensus <- core <- engine <- p2p, rpc <- node;
-consensus <- keys <- node, client; sim stands on core alone. The programs node, miner and the command never depend on one another.
+consensus <- keys <- node, client; program <- node, miner; sim stands on core alone. The programs node, miner and the command never depend on one another.
 """
 
 import json
@@ -18,15 +18,16 @@ ALLOWED = {
     "pithead-consensus": set(),
     "pithead-api": {"pithead-consensus"},
     "pithead-keys": {"pithead-consensus"},
+    "pithead-program": set(),
     "pithead-core": {"pithead-consensus"},
     "pithead-engine": {"pithead-consensus", "pithead-core"},
     "pithead-p2p": {"pithead-consensus", "pithead-core", "pithead-engine"},
     "pithead-rpc": {"pithead-api", "pithead-consensus", "pithead-core", "pithead-engine", "pithead-p2p"},
     "pithead-node": {
         "pithead-consensus", "pithead-core", "pithead-engine", "pithead-keys", "pithead-p2p",
-        "pithead-rpc",
+        "pithead-program", "pithead-rpc",
     },
-    "pithead-miner": {"pithead-api", "pithead-consensus"},
+    "pithead-miner": {"pithead-api", "pithead-consensus", "pithead-program"},
     "pithead-client": {"pithead-api", "pithead-consensus", "pithead-keys"},
     "pithead-cli": {"pithead-api", "pithead-consensus", "pithead-client"},
     "pithead-testkit": {"pithead-api", "pithead-consensus", "pithead-core"},
@@ -43,6 +44,7 @@ NEVER_BUILT = {
     "pithead-consensus": NETWORK | {"redb"},
     "pithead-core": NETWORK,
     "pithead-keys": NETWORK,
+    "pithead-program": NETWORK,
     "pithead-sim": NETWORK,
 }
 
