@@ -147,13 +147,7 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
         nodes[0].chain().get_transaction(request).await.ok()
     })
     .await;
-    let mut hashes = vec![network.hash().to_string()];
-    for height in 1..=4_u64 {
-        hashes.push(nodes[0].mine(&network, 1).await);
-        for node in &nodes {
-            until_secured(node, height, height - 1).await;
-        }
-    }
+    let hashes = mine_to_final(&network, &nodes, 4).await;
     let info = nodes[3].info().await;
     assert_eq!((info.approved_lag, info.final_lag), (0, 1));
     assert_eq!(
@@ -184,6 +178,26 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
     use v1::TransactionState as State;
     assert_eq!(states.first(), Some(&State::Pending));
     assert_eq!(states.last(), Some(&State::Final), "the stream ends there");
+}
+
+/// Mines blocks one by one, each approved at every node before the next one; returns the
+/// hashes of the chain, the genesis first.
+async fn mine_to_final(network: &Network, nodes: &[TestNode], count: u64) -> Vec<String> {
+    let mut hashes = vec![network.hash().to_string()];
+    for height in 1..=count {
+        hashes.push(nodes[0].mine(network, 1).await);
+        for node in nodes {
+            until_secured(node, height, height - 1).await;
+        }
+    }
+    hashes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_and_validators_show_the_votes_that_were_cast() {
+    let network = voting();
+    let (nodes, _dirs) = all(&network).await;
+    let hashes = mine_to_final(&network, &nodes, 4).await;
 
     // A block shows who approved it.
     let by_tag = |tag: v1::BlockTag| v1::GetBlockRequest {
@@ -215,6 +229,7 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
         assert_eq!(approval.signature.len(), 256);
     }
 
+    // Each validator shows its own votes, and nothing is held against any of them.
     let mut client = nodes[2].network();
     let listed = client.list_validators(v1::ListValidatorsRequest {}).await;
     let validators = listed.unwrap().into_inner().validators;
@@ -355,18 +370,26 @@ async fn until_voted(node: &TestNode, index: usize, height: u64) {
     .await;
 }
 
+/// Lets a validator vote for the first blocks of a chain that it mines alone, and ends it.
+async fn vote_and_end(network: &Network, dir: &Path, index: usize, blocks: u64) {
+    let node = start(network, dir, index, None);
+    node.mine(network, usize::try_from(blocks).unwrap()).await;
+    until_voted(&node, index, blocks).await;
+    assert!(node.terminate().await.success());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_validator_needs_its_record_and_can_move_with_it() {
+async fn a_validator_votes_only_with_its_record_and_in_one_place() {
     let network = voting();
-    let (first_dir, second_dir) = (data_dir(), data_dir());
-    let (first, second) = (first_dir.path(), second_dir.path());
-    let path = key_file(first, 0);
+    let dir = data_dir();
+    let dir = dir.path();
+    let path = key_file(dir, 0);
     let path = path.to_str().unwrap();
-    let said = failure_of(&mut offline(&network, first, &["--validator-key", path]));
+    let said = failure_of(&mut offline(&network, dir, &["--validator-key", path]));
     for part in ["no vote record", "votes import", "--init-vote-record"] {
         assert!(said.contains(part), "{said}");
     }
-    let node = start(&network, first, 0, None);
+    let node = start(&network, dir, 0, None);
     assert!(
         node.log().contains("made an empty vote record"),
         "{}",
@@ -374,9 +397,9 @@ async fn a_validator_needs_its_record_and_can_move_with_it() {
     );
     node.mine(&network, 3).await;
     until_voted(&node, 0, 3).await;
-    // Its votes are on record; export waits until nobody is at it.
-    let export = first.join("votes.txt");
-    let said = failure_of(&mut votes(&network, first, "export", &export));
+    // Its votes are on record, but while it runs they can't be exported.
+    let export = dir.join("votes.txt");
+    let said = failure_of(&mut votes(&network, dir, "export", &export));
     assert!(said.contains("in use"), "{said}");
     assert!(!export.exists());
     // Nor does another data directory vote with this key.
@@ -385,15 +408,29 @@ async fn a_validator_needs_its_record_and_can_move_with_it() {
     let said = failure_of(&mut offline(&network, other.path(), &flags));
     assert!(said.contains("votes in one place only"), "{said}");
     assert!(node.terminate().await.success());
-    let said = failure_of(&mut offline(&network, first, &flags));
+    let said = failure_of(&mut offline(&network, dir, &flags));
     assert!(said.contains("already"), "{said}");
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_validator_moves_to_another_machine_with_its_record() {
+    let network = voting();
+    let (first_dir, second_dir) = (data_dir(), data_dir());
+    let (first, second) = (first_dir.path(), second_dir.path());
+    vote_and_end(&network, first, 0, 3).await;
+    let export = first.join("votes.txt");
     let said = said_by(&mut votes(&network, first, "export", &export));
     assert!(
         said.contains("exported 3 votes up to height 3 of dpit1"),
         "{said}"
     );
-    // What is left behind is no longer to vote with.
+    // The copy that is left behind votes no more.
+    let path = key_file(first, 0);
+    let flags = [
+        "--validator-key",
+        path.to_str().unwrap(),
+        "--init-vote-record",
+    ];
     for init in [&flags[..2], &flags] {
         let said = failure_of(&mut offline(&network, first, init));
         assert!(said.contains("was moved away"), "{said}");
@@ -418,26 +455,35 @@ async fn a_validator_needs_its_record_and_can_move_with_it() {
     let said = failure_of(&mut votes(&network, second, "import", &export));
     assert!(said.contains("at least as new"), "{said}");
     said_by(&mut votes(&network, first, "import", &later));
-    // The record is of this key, on this chain, and that of a validator.
-    let other = key_file(first, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_serves_one_validator_of_one_network() {
+    let network = voting();
+    let dir = data_dir();
+    let dir = dir.path();
+    vote_and_end(&network, dir, 0, 1).await;
+    let other = key_file(dir, 1);
     let flags = ["--validator-key", other.to_str().unwrap()];
-    let said = failure_of(&mut offline(&network, first, &flags));
+    let said = failure_of(&mut offline(&network, dir, &flags));
     let named = format!("is of the validator {}", network.address(0));
     assert!(said.contains(&named), "{said}");
-    let stranger = key_file(first, 7);
+    let stranger = key_file(dir, 7);
     let flags = ["--validator-key", stranger.to_str().unwrap()];
-    let said = failure_of(&mut offline(&network, first, &flags));
+    let said = failure_of(&mut offline(&network, dir, &flags));
     assert!(said.contains("not among the 4 validators"), "{said}");
     let owner = RecordOwner {
         genesis: network.hash(),
         validator: key(7).address,
     };
+    let export = dir.join("votes.txt");
     std::fs::write(&export, journal::export(&owner, &VoteRecord::default())).unwrap();
     let empty = data_dir();
     let said = failure_of(&mut votes(&network, empty.path(), "import", &export));
     assert!(said.contains("not among the 4 validators"), "{said}");
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let said = failure_of(&mut offline(&network, first, &["--validator-key", path]));
+    // A key file that others can read is refused, whatever is in it.
+    std::fs::set_permissions(&stranger, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let said = failure_of(&mut offline(&network, dir, &flags));
     assert!(said.contains("chmod 600"), "{said}");
 }
 
@@ -445,10 +491,7 @@ async fn a_validator_needs_its_record_and_can_move_with_it() {
 async fn a_damaged_record_is_refused_and_can_begin_anew() {
     let network = voting();
     let dir = data_dir();
-    let node = start(&network, dir.path(), 0, None);
-    node.mine(&network, 3).await;
-    until_voted(&node, 0, 3).await;
-    assert!(node.terminate().await.success());
+    vote_and_end(&network, dir.path(), 0, 3).await;
     let log = dir.path().join("votes.log");
     let mut damaged = std::fs::read(&log).unwrap();
     let end = damaged.len() - 1;
