@@ -5,7 +5,7 @@ use pithead_api::v1;
 use pithead_api::v1::admin_service_client::AdminServiceClient;
 use pithead_api::v1::mining_service_client::MiningServiceClient;
 use pithead_rpc::auth::{AccessRole, role_of_method};
-use pithead_testkit::process::{Line, Network, TestNode, data_dir, reason};
+use pithead_testkit::process::{AuthorizedChannel, Network, TestNode, data_dir, reason};
 use prost::Message as _;
 use tempfile::TempDir;
 use tonic::codec::CompressionEncoding;
@@ -39,16 +39,16 @@ async fn what_is_not_served_yet_says_so() {
 }
 
 /// Calls a method of the role mine.
-async fn list_workers(line: Line) -> Result<(), Status> {
+async fn list_workers(channel: AuthorizedChannel) -> Result<(), Status> {
     let request = v1::ListWorkersRequest {};
-    let mut client = MiningServiceClient::new(line);
+    let mut client = MiningServiceClient::new(channel);
     client.list_workers(request).await.map(drop)
 }
 
 /// Calls a method of the role admin.
-async fn set_log_filter(line: Line) -> Result<(), Status> {
+async fn set_log_filter(channel: AuthorizedChannel) -> Result<(), Status> {
     let filter = "info".to_owned();
-    let mut client = AdminServiceClient::new(line);
+    let mut client = AdminServiceClient::new(channel);
     let answer = client.set_log_filter(v1::SetLogFilterRequest { filter });
     answer.await.map(drop)
 }
@@ -84,25 +84,27 @@ async fn closed_roles_need_their_token() {
         status.message()
     );
     for malformed in ["", "abc"] {
-        let status = list_workers(node.line_with(malformed)).await.unwrap_err();
+        let status = list_workers(node.channel_with(malformed))
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated);
         assert_eq!(reason(&status), "TOKEN_MALFORMED");
     }
     let wrong = "0".repeat(64);
-    let status = list_workers(node.line_with(&wrong)).await.unwrap_err();
+    let status = list_workers(node.channel_with(&wrong)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert_eq!(reason(&status), "TOKEN_REFUSED");
-    list_workers(node.line_with(&node.token("mine")))
+    list_workers(node.channel_with(&node.token("mine")))
         .await
         .unwrap();
-    list_workers(node.line_with(&node.token("admin")))
+    list_workers(node.channel_with(&node.token("admin")))
         .await
         .unwrap();
-    let status = set_log_filter(node.line_with(&node.token("mine")))
+    let status = set_log_filter(node.channel_with(&node.token("mine")))
         .await
         .unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    set_log_filter(node.line_with(&node.token("admin")))
+    set_log_filter(node.channel_with(&node.token("admin")))
         .await
         .unwrap();
 }

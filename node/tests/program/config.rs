@@ -42,6 +42,17 @@ fn assert_says(loaded: Loaded, parts: &[&str]) {
     }
 }
 
+/// Whether a printed configuration has these lines, each with its source.
+#[track_caller]
+pub(crate) fn assert_has_lines(printed: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(
+            printed.lines().any(|found| found == *line),
+            "{line}: {printed}"
+        );
+    }
+}
+
 #[test]
 fn flags_beat_environment_beats_file_beats_default() {
     let file = "rpc_burst = 1\nrpc_max_streams = 1\nrpc_max_connections = 1\n";
@@ -54,18 +65,16 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(config.rpc_max_streams, 2);
     assert_eq!(config.rpc_max_connections, 1);
     assert_eq!(config.rpc_drain_secs, 5);
-    for line in [
-        "data_dir = \"/data\" # flag",
-        "rpc_burst = 3 # flag",
-        "rpc_max_streams = 2 # environment",
-        "rpc_max_connections = 1 # file",
-        "rpc_drain_secs = 5 # default",
-    ] {
-        assert!(
-            printed.lines().any(|found| found == line),
-            "{line}: {printed}"
-        );
-    }
+    assert_has_lines(
+        &printed,
+        &[
+            "data_dir = \"/data\" # flag",
+            "rpc_burst = 3 # flag",
+            "rpc_max_streams = 2 # environment",
+            "rpc_max_connections = 1 # file",
+            "rpc_drain_secs = 5 # default",
+        ],
+    );
 }
 
 #[test]

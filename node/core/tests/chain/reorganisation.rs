@@ -8,8 +8,8 @@ use pithead_consensus::check::{BlockError, NotYet, TransactionError};
 use pithead_consensus::{Block, Encode as _, Hash256, SignedTransaction};
 use pithead_core::chain::{AcceptError, verify};
 use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
-use pithead_core::store::schema::{self, BlockStatus};
 use pithead_core::store::Store;
+use pithead_core::store::schema::{self, BlockStatus};
 use pithead_testkit::chain::mine;
 use pithead_testkit::nodes::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
