@@ -8,7 +8,7 @@ use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Address, Block, BlockHash, Genesis, SignedTransaction};
 use pithead_core::chain::AcceptError;
 use pithead_core::mempool::MempoolLimits;
-use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TemplatePolicy};
+use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, NodeSettings, TemplatePolicy};
 use pithead_core::store::{KeyValue, MemoryStore, RedbStore, Store, Table};
 use tempfile::TempDir;
 
@@ -86,25 +86,19 @@ pub fn memory() -> Arc<dyn Store> {
 
 /// Opens a node on a store.
 pub fn open(store: &Arc<dyn Store>, genesis: &Genesis, now: u64) -> Node {
-    let limits = MempoolLimits {
-        bytes_max: 1 << 20,
-        expiry_secs: 3_600,
-        min_fee_rate: 1,
-    };
-    let policy = TemplatePolicy {
-        refresh_secs: 30,
-        growth_percent: 1,
+    let settings = NodeSettings {
+        mempool: MempoolLimits {
+            bytes_max: 1 << 20,
+            expiry_secs: 3_600,
+            min_fee_rate: 1,
+        },
+        templates: TemplatePolicy {
+            refresh_secs: 30,
+            growth_percent: 1,
+        },
     };
     let path = Path::new("test");
-    Node::open(
-        Arc::clone(store),
-        genesis.clone(),
-        path,
-        limits,
-        policy,
-        now,
-    )
-    .unwrap()
+    Node::open(Arc::clone(store), genesis.clone(), path, settings, now).unwrap()
 }
 
 /// Hands a block to a node.
@@ -126,7 +120,7 @@ pub fn give(node: &mut Node, block: &Block, now: u64) -> Result<BlockVerdict, Ac
 pub fn give_all(node: &mut Node, blocks: &[Block], now: u64) {
     for block in blocks {
         match give(node, block, now) {
-            Ok(_) | Err(AcceptError::NotYet(_)) => {}
+            Ok(_) | Err(AcceptError::NotYet { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }

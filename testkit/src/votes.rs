@@ -7,7 +7,7 @@ use pithead_consensus::genesis::{GenesisFile, ValidatorEntry};
 use pithead_consensus::{
     Address, Block, Certificate, Checkpoint, Genesis, Height, Link, SignedApproval, Validators,
 };
-use pithead_core::finality::{FinalityState, Proof};
+use pithead_core::finality::{Proof, put_certificate};
 use pithead_core::node::Node;
 use pithead_core::store::{Batch, Store};
 use pithead_core::sync::Gossip;
@@ -127,7 +127,7 @@ pub fn certificates(
 pub fn put(store: &Arc<dyn Store>, certificates: &[Certificate]) {
     let mut batch = Batch::default();
     for each in certificates {
-        FinalityState::put_certificate(&mut batch, each);
+        put_certificate(&mut batch, each);
     }
     store.commit(&batch).unwrap();
 }

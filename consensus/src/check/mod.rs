@@ -3,10 +3,9 @@
 //! do. Start with [`check_block`].
 
 mod error;
+mod transaction;
 
-use crate::address::Address;
-use crate::amount::Amount;
-use crate::block::{BASE_VERSION, Block, BlockHeader, VERSION_FIXED_MASK};
+use crate::block::{BASE_VERSION, Block, BlockCommitment, BlockHeader, VERSION_FIXED_MASK};
 use crate::difficulty::{Ancestors, expected_bits};
 use crate::genesis::ConsensusParams;
 use crate::hash::{BlockHash, Hash256, Txid};
@@ -15,6 +14,7 @@ use crate::target::Work;
 use crate::transaction::SignedTransaction;
 
 pub use error::{BlockError, HeaderError, NotYet, TransactionError};
+pub use transaction::{CheckedTransaction, FailedTransaction, check_transaction};
 
 /// A block that keeps every rule which needs no context. It holds the hashes that
 /// were computed on the way.
@@ -56,6 +56,18 @@ impl CheckedBlock {
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// The transactions by themselves, in block order: each was checked with the block.
+    pub fn checked_transactions(&self) -> impl Iterator<Item = CheckedTransaction> + '_ {
+        let hashes = self.txids.iter().zip(&self.leaf_hashes);
+        self.block
+            .transactions
+            .iter()
+            .zip(hashes)
+            .filter_map(|(transaction, (txid, leaf_hash))| {
+                CheckedTransaction::of_block(transaction, *txid, *leaf_hash)
+            })
     }
 }
 
@@ -156,48 +168,14 @@ pub fn known_parent<T>(header: &BlockHeader, parent: Option<T>) -> Result<T, Not
 /// [`BlockError`], one variant a rule.
 pub fn check_block(params: &ConsensusParams, block: Block) -> Result<CheckedBlock, BlockError> {
     let (hash, _) = check_proof_of_work(params, &block.header)?;
-    check_body(params, block, hash)
-}
-
-/// Checks a block without its proof of work. Block templates have none yet.
-///
-/// # Errors
-/// [`BlockError`], one variant a rule.
-pub fn check_body(
-    params: &ConsensusParams,
-    block: Block,
-    hash: BlockHash,
-) -> Result<CheckedBlock, BlockError> {
-    // # Consensus: §4 "The header's merkle_root equals sha256d(commitment)".
-    let found = block.commitment.merkle_root();
-    if found != block.header.merkle_root {
-        return Err(BlockError::CommitmentMismatch {
-            found,
-            expected: block.header.merkle_root,
-        });
-    }
-    // # Consensus: §4 "The commitment's transactions_root is the root of the
-    // transactions that came with it".
+    check_commitment(&block)?;
     let leaf_hashes: Vec<Hash256> = block
         .transactions
         .iter()
         .map(SignedTransaction::leaf_hash)
         .collect();
-    let found = merkle::root(&leaf_hashes);
-    if found != block.commitment.transactions_root {
-        return Err(BlockError::TransactionsRootMismatch {
-            found,
-            expected: block.commitment.transactions_root,
-        });
-    }
-    // # Consensus: §4 "The encoded block has at most max_block_bytes".
-    let size = block.size();
-    if size > usize::try_from(params.max_block_bytes).unwrap_or(usize::MAX) {
-        return Err(BlockError::TooLarge {
-            found: size,
-            max: params.max_block_bytes,
-        });
-    }
+    check_transactions_root(&block, &leaf_hashes)?;
+    let size = check_size(params, &block)?;
     for (index, transaction) in block.transactions.iter().enumerate() {
         check_transaction(transaction).map_err(|error| BlockError::Transaction { index, error })?;
     }
@@ -215,39 +193,76 @@ pub fn check_body(
     })
 }
 
-/// Checks a transaction by itself (protocol §3).
+/// Checks a block that is put together from checked transactions, without its proof of work: block
+/// templates have none yet. Neither the transactions nor their txids and leaves are checked or
+/// computed again; they must have been checked with these parameters.
 ///
 /// # Errors
-/// [`TransactionError`], one variant a rule.
-pub fn check_transaction(transaction: &SignedTransaction) -> Result<(), TransactionError> {
-    let body = &transaction.body;
-    // # Consensus: §3 "1 to 255 outputs, each at least 1 grain".
-    // The decoder refuses more than 255.
-    if body.outputs.is_empty() {
-        return Err(TransactionError::NoOutputs);
-    }
-    if let Some(index) = body
-        .outputs
+/// [`BlockError`], one variant a rule.
+pub fn check_assembled(
+    params: &ConsensusParams,
+    header: BlockHeader,
+    commitment: BlockCommitment,
+    transactions: &[&CheckedTransaction],
+) -> Result<CheckedBlock, BlockError> {
+    let block = Block {
+        header,
+        commitment,
+        transactions: transactions
+            .iter()
+            .map(|checked| checked.transaction().clone())
+            .collect(),
+    };
+    check_commitment(&block)?;
+    let leaf_hashes: Vec<Hash256> = transactions
         .iter()
-        .position(|output| output.amount == Amount::ZERO)
-    {
-        return Err(TransactionError::ZeroOutput { index });
+        .map(|checked| checked.leaf_hash())
+        .collect();
+    check_transactions_root(&block, &leaf_hashes)?;
+    let size = check_size(params, &block)?;
+    Ok(CheckedBlock {
+        hash: block.header.hash(),
+        txids: transactions.iter().map(|checked| checked.txid()).collect(),
+        block,
+        leaf_hashes,
+        size,
+    })
+}
+
+fn check_commitment(block: &Block) -> Result<(), BlockError> {
+    // # Consensus: §4 "The header's merkle_root equals sha256d(commitment)".
+    let found = block.commitment.merkle_root();
+    if found != block.header.merkle_root {
+        return Err(BlockError::CommitmentMismatch {
+            found,
+            expected: block.header.merkle_root,
+        });
     }
-    // # Consensus: §3 "amounts + fee ≤ MAX_MONEY".
-    if body.total().is_none() {
-        return Err(TransactionError::TotalOutOfRange);
+    Ok(())
+}
+
+fn check_transactions_root(block: &Block, leaf_hashes: &[Hash256]) -> Result<(), BlockError> {
+    // # Consensus: §4 "The commitment's transactions_root is the root of the
+    // transactions that came with it".
+    let found = merkle::root(leaf_hashes);
+    if found != block.commitment.transactions_root {
+        return Err(BlockError::TransactionsRootMismatch {
+            found,
+            expected: block.commitment.transactions_root,
+        });
     }
-    // # Consensus: §3 "the key is there if and only if the sequence is 0".
-    // # Consensus: §3 "with a key: its address is the sender".
-    match (&transaction.key, body.sequence) {
-        (None, 0) => Err(TransactionError::KeyMissing),
-        (Some(_), sequence @ 1..) => Err(TransactionError::KeySuperfluous { sequence }),
-        (Some(key), 0) if Address::of_key(key) != body.sender => {
-            Err(TransactionError::KeyNotSenders {
-                sender: body.sender,
-                key_address: Address::of_key(key),
-            })
-        }
-        _ => Ok(()),
+    Ok(())
+}
+
+/// Checks a block's size and returns it, in bytes.
+fn check_size(params: &ConsensusParams, block: &Block) -> Result<usize, BlockError> {
+    // # Consensus: §4 "The encoded block has at most max_block_bytes".
+    let size = block.size();
+    if size > usize::try_from(params.max_block_bytes).unwrap_or(usize::MAX) {
+        return Err(BlockError::TooLarge {
+            found: size,
+            max: params.max_block_bytes,
+        });
     }
+    Ok(size)
 }

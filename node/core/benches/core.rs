@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use pithead_consensus::check::CheckedTransaction;
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Account, Amount, Block, SignedTransaction};
-use pithead_core::mempool::{Mempool, MempoolLimits};
+use pithead_core::mempool::{IncomingTransaction, Mempool, MempoolLimits};
 use pithead_core::node::Node;
 use pithead_core::store::{MemoryStore, RedbStore, Store};
 use pithead_testkit::chain::SmallChain;
@@ -68,7 +69,12 @@ fn transactions_admitted(bencher: Bencher<'_, '_>) {
         .with_inputs(|| (Mempool::new(limits), all.clone()))
         .bench_local_values(|(mut mempool, all)| {
             for transaction in all {
-                let admitted = mempool.accept(&params, transaction, &account, NOW, false);
+                let incoming = IncomingTransaction {
+                    checked: CheckedTransaction::new(&params, transaction).unwrap(),
+                    is_verified: false,
+                    received: NOW,
+                };
+                let admitted = mempool.accept(&params, incoming, &account);
                 black_box(admitted).unwrap();
             }
             mempool

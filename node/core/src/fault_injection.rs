@@ -1,5 +1,6 @@
-//! Faults planted on purpose, so that the simulation can show that it finds
-//! them. Only in builds with the feature `fault-injection`.
+//! Fault injection: rules that a test can switch off, so that the simulation can show that it
+//! notices. Only builds with the feature `fault-injection` contain this. Start reading at
+//! [`allow_surround`] and [`skip_state_root`].
 
 use std::cell::Cell;
 
@@ -17,9 +18,9 @@ pub fn allow_surround(allow: bool) {
     ALLOW_SURROUND.set(allow);
 }
 
-/// The votes that a vote for this height is held against, if the node has the
-/// fault.
-pub(crate) fn forget_others(record: &VoteRecord, height: Height) -> Option<VoteRecord> {
+/// The votes that a vote for this height is compared with while [`allow_surround`] is on: only the
+/// vote for the same height, if there is one. `None` while it is off.
+pub(crate) fn record_of_height(record: &VoteRecord, height: Height) -> Option<VoteRecord> {
     if !ALLOW_SURROUND.get() {
         return None;
     }
@@ -31,13 +32,17 @@ pub(crate) fn forget_others(record: &VoteRecord, height: Height) -> Option<VoteR
     Some(left)
 }
 
-/// Lets nodes on this thread take any state root for the right one.
+/// Lets nodes on this thread accept any state root.
 pub fn skip_state_root(skip: bool) {
     SKIP_STATE_ROOT.set(skip);
 }
 
-/// The context as it would be if the node had the fault.
-pub(crate) fn spoil<'a>(context: ConnectContext<'a>, block: &CheckedBlock) -> ConnectContext<'a> {
+/// The context in which a block is connected: while [`skip_state_root`] is on, it expects the state
+/// root that the block names.
+pub(crate) fn with_state_root_of<'a>(
+    context: ConnectContext<'a>,
+    block: &CheckedBlock,
+) -> ConnectContext<'a> {
     if SKIP_STATE_ROOT.get() {
         return ConnectContext {
             state_root: block.block().commitment.state_root,

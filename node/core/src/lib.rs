@@ -5,7 +5,7 @@
 //! or tokio. A caller passes the time with each event, hence every run can be replayed.
 //!
 //! Start reading at [`node::Node::handle`]. Each module uses only those named after it: `node`,
-//! `sync`, then `chain`, `finality`, `mempool` and `template`, then `store`.
+//! `sync`, `template`, `chain`, then `finality` and `mempool`, then `store`.
 
 pub mod store;
 

@@ -1,13 +1,13 @@
 //! Block templates: what miners work on.
 //!
-//! A template is one block short of a reward address, an extra nonce and a
-//! nonce. It is validated in full, by the same code that connects blocks,
-//! before anyone sees it.
+//! A template is a block that lacks only its reward address, extra nonce and nonce. It is validated
+//! in full, by the code that connects blocks, before a miner receives it. Knows nothing of miners,
+//! nor of when a template is due. Start reading at [`assemble_template`].
 
 use std::sync::Arc;
 
 use pithead_consensus::block::{BASE_VERSION, EMPTY_BLOCK_BYTES};
-use pithead_consensus::check::{BlockError, check_body};
+use pithead_consensus::check::{BlockError, CheckedTransaction, check_assembled};
 use pithead_consensus::connect::{ConnectContext, connect_block};
 use pithead_consensus::subsidy::subsidy;
 use pithead_consensus::{
@@ -21,37 +21,32 @@ use crate::mempool::Mempool;
 use crate::store::StoreError;
 use crate::store::schema;
 
-/// A block to be completed by a miner.
+/// A block for a miner to complete.
 #[derive(Debug, Clone)]
 pub struct BlockTemplate {
-    /// Rank of this template: a later one is higher.
+    /// Number of this template; later templates have higher numbers.
     pub id: u64,
-    /// Height of the block.
     pub height: Height,
-    /// Its parent.
     pub parent: BlockHash,
     /// The parent's time: the earliest that the block may carry, Unix seconds.
     pub time_min: u32,
     /// When it was assembled, Unix seconds; the block's time to start with.
     pub time: u32,
-    /// Compact target.
     pub bits: CompactTarget,
-    /// The same as a number.
+    /// The target that `bits` stands for.
     pub target: Target,
     /// Root of the state after the parent.
     pub state_root: Hash256,
-    /// Root over the transactions.
     pub transactions_root: Hash256,
-    /// The transactions in block order.
+    /// In block order.
     pub transactions: Arc<Vec<SignedTransaction>>,
-    /// Newly issued by the block.
+    /// What the block newly issues.
     pub subsidy: Amount,
-    /// Sum of the fees.
     pub fees: Amount,
 }
 
 impl BlockTemplate {
-    /// What the block pays its miner.
+    /// What the block pays its miner: subsidy and fees.
     #[must_use]
     pub fn reward(&self) -> Amount {
         self.subsidy
@@ -59,7 +54,7 @@ impl BlockTemplate {
             .unwrap_or(Amount::MAX_MONEY)
     }
 
-    /// The commitment for a miner.
+    /// The commitment of a block that pays this address.
     #[must_use]
     pub fn commitment(&self, reward_address: Address, extra_nonce: [u8; 8]) -> BlockCommitment {
         BlockCommitment {
@@ -94,13 +89,13 @@ impl BlockTemplate {
     }
 }
 
-/// Why no template could be assembled.
+/// Why a template could not be assembled.
 #[derive(Debug, Error)]
 pub enum TemplateError {
     /// Storage failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The block would break a rule: a fault in this program.
+    /// The block would break a rule. Admission to the mempool should have prevented that.
     #[error("the assembled block does not pass: {0}")]
     Invalid(#[from] BlockError),
 }
@@ -134,12 +129,12 @@ pub fn assemble_template(
     let leaves: Vec<Hash256> = selection
         .transactions
         .iter()
-        .map(|pending| pending.leaf)
+        .map(|pending| pending.checked().leaf_hash())
         .collect();
     let transactions = selection
         .transactions
         .iter()
-        .map(|pending| pending.transaction.clone())
+        .map(|pending| pending.transaction().clone())
         .collect();
     // Never before the parent, whatever this machine's clock says.
     let clock = u32::try_from(now).unwrap_or(u32::MAX);
@@ -157,19 +152,27 @@ pub fn assemble_template(
         subsidy: subsidy(parent.header.time),
         fees: selection.fees,
     };
-    validate(chain, &template)?;
+    let checked: Vec<_> = selection
+        .transactions
+        .iter()
+        .map(|pending| pending.checked())
+        .collect();
+    validate(chain, &template, &checked)?;
     Ok(template)
 }
 
-/// Checks everything but the proof of work, as if the block had been found.
-fn validate(chain: &Chain, template: &BlockTemplate) -> Result<(), TemplateError> {
+/// Checks the block as if a miner had found it, except for its proof of work.
+fn validate(
+    chain: &Chain,
+    template: &BlockTemplate,
+    transactions: &[&CheckedTransaction],
+) -> Result<(), TemplateError> {
     let snapshot = chain.store().snapshot()?;
     let commitment = template.commitment(Address([0; 32]), [0; 8]);
     let header = template.header(&commitment);
-    let block = template.block(header, commitment);
     let matured = chain.matured_reward(snapshot.as_ref(), template.height)?;
-    let accounts = load_accounts(snapshot.as_ref(), &block, matured.as_ref())?;
-    let checked = check_body(chain.params(), block, header.hash())?;
+    let checked = check_assembled(chain.params(), header, commitment, transactions)?;
+    let accounts = load_accounts(snapshot.as_ref(), checked.block(), matured.as_ref())?;
     let context = ConnectContext {
         params: chain.params(),
         parent_time: chain.tip().header.time,

@@ -4,7 +4,6 @@
 
 use pithead_api::v1;
 use pithead_consensus::{Checkpoint, Height};
-use pithead_core::chain::highest;
 use pithead_core::finality::{FinalityState, FinalityStatus};
 use tonic::Status;
 
@@ -37,9 +36,10 @@ impl BlockFinality {
         tip: Height,
         mut is_best: impl FnMut(&Checkpoint) -> Result<bool, Status>,
     ) -> Result<Self, Status> {
-        let final_to = highest(|height| state.final_at(height), tip, &mut is_best)?.height;
+        let view = state.view();
+        let final_to = view.highest_final(tip, &mut is_best)?.height;
         let mut approved_to = final_to;
-        let above = state
+        let above = view
             .approved_below(tip)
             .take_while(|checkpoint| checkpoint.height > final_to);
         for checkpoint in above.take(APPROVED_LOOKED_AT) {
@@ -89,6 +89,7 @@ mod tests {
     use pithead_consensus::{BlockHash, Certificate, Decode as _, Encode as _, Link};
 
     use super::*;
+    use pithead_core::finality::put_certificate;
     use pithead_core::store::{Batch, MemoryStore, Store as _};
 
     fn checkpoint(height: u64) -> Checkpoint {
@@ -117,7 +118,7 @@ mod tests {
                 target: pair[1],
             };
             let raw = [vec![1], link.encode(), vec![0; 4]].concat();
-            FinalityState::put_certificate(&mut batch, &Certificate::decode(&raw).unwrap());
+            put_certificate(&mut batch, &Certificate::decode(&raw).unwrap());
         }
         store.commit(&batch).unwrap();
         FinalityState::open(&genesis, store.snapshot().unwrap().as_ref()).unwrap()

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use pithead_consensus::Genesis;
 use pithead_core::finality::Voter;
 use pithead_core::mempool::MempoolLimits;
-use pithead_core::node::{Node, TemplatePolicy};
+use pithead_core::node::{Node, NodeSettings, TemplatePolicy};
 use pithead_core::store::{RedbStore, Store};
 use pithead_core::sync::SyncSettings;
 use pithead_engine::{Clock, Engine, NetworkSide, Started, system_clock};
@@ -63,28 +63,23 @@ fn open_node(
     voter: Option<Voter>,
     clock: &Clock,
 ) -> Result<Node> {
-    let mempool = MempoolLimits {
-        bytes_max: config.mempool_bytes_max,
-        expiry_secs: config.mempool_expiry_secs,
-        min_fee_rate: config.min_relay_fee_rate,
+    let settings = NodeSettings {
+        mempool: MempoolLimits {
+            bytes_max: config.mempool_bytes_max,
+            expiry_secs: config.mempool_expiry_secs,
+            min_fee_rate: config.min_relay_fee_rate,
+        },
+        templates: TemplatePolicy {
+            refresh_secs: config.template_refresh_secs,
+            growth_percent: TEMPLATE_GROWTH_PERCENT,
+        },
     };
-    let templates = TemplatePolicy {
-        refresh_secs: config.template_refresh_secs,
-        growth_percent: TEMPLATE_GROWTH_PERCENT,
-    };
-    let node = Node::open(
-        store,
-        genesis,
-        &config.data_dir,
-        mempool,
-        templates,
-        clock(),
-    )?
-    .with_sync(SyncSettings {
-        // Random, so that no attacker can foresee which peers this node asks.
-        seed: rand::random(),
-        minimum_chain_work: config.minimum_chain_work.0,
-    });
+    let node =
+        Node::open(store, genesis, &config.data_dir, settings, clock())?.with_sync(SyncSettings {
+            // Random, so that no attacker can foresee which peers this node asks.
+            seed: rand::random(),
+            minimum_chain_work: config.minimum_chain_work.0,
+        });
     let node = match voter {
         Some(voter) => {
             let prefix = &node.chain().genesis().prefix;

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use pithead_consensus::{Address, Block, BlockHash, Checkpoint, Genesis, Link};
 use pithead_core::finality::{FinalityState, FinalityStatus, Voter};
 use pithead_core::mempool::{Mempool, MempoolLimits};
-use pithead_core::node::{Node, Now, TemplatePolicy};
+use pithead_core::node::{Node, NodeSettings, Now, TemplatePolicy};
 use pithead_core::store::{Store, StoreError};
 use pithead_core::sync::{GossipId, PeerKey, RecentBlocks, Response, SyncSettings, SyncUsage};
 
@@ -164,14 +164,16 @@ impl SimNode {
         voter: Option<Voter>,
         now_us: u64,
     ) -> Result<(), StoreError> {
-        let limits = MempoolLimits {
-            bytes_max: MEMPOOL_BYTES_MAX,
-            expiry_secs: 3_600,
-            min_fee_rate: 1,
-        };
-        let policy = TemplatePolicy {
-            refresh_secs: 30,
-            growth_percent: 1,
+        let settings = NodeSettings {
+            mempool: MempoolLimits {
+                bytes_max: MEMPOOL_BYTES_MAX,
+                expiry_secs: 3_600,
+                min_fee_rate: 1,
+            },
+            templates: TemplatePolicy {
+                refresh_secs: 30,
+                growth_percent: 1,
+            },
         };
         let store: Arc<dyn Store> = self.store.clone();
         let now = self.now(now_us);
@@ -179,8 +181,7 @@ impl SimNode {
             store,
             genesis.clone(),
             Path::new("simulation"),
-            limits,
-            policy,
+            settings,
             now.unix_secs,
         )?
         .with_sync(SyncSettings {

@@ -13,6 +13,7 @@ use crate::events::SECOND_US;
 use crate::model::chain::{ModelBlock, NOT_ARRIVED};
 use crate::model::counters::{RunCounters, TrafficCounter};
 use crate::model::monitor::TimelinePoint;
+use crate::nodes::sim_node::finality_status;
 use crate::settings::SimSettings;
 use crate::world::Simulation;
 
@@ -183,7 +184,7 @@ impl Report {
             requests_max: peak(|usage| usage.requests),
             headers_max: peak(|usage| usage.headers),
             body_bytes_max: peak(|usage| usage.body_bytes),
-            final_height: best_core.map_or(0, |core| core.chain().last_final().height.0),
+            final_height: best_core.map_or(0, |core| finality_status(core).last_final.height.0),
             height: tip.map_or(0, |tip| tip.height.0),
             double_votes: finality.lying_votes,
             contradictions: finality.contradictions,

@@ -10,8 +10,8 @@ use pithead_consensus::{Block, Decode as _, Encode as _, Genesis};
 use pithead_core::node::{Answer, Effect, Event, Now};
 use pithead_core::store::Store;
 use pithead_core::sync::{
-    Gossip, GossipId, PeerEvent, PeerKey, RecentBlocks, Request, RequestFailure, RequestId,
-    Response, Status, SyncUsage, Verdict, serve,
+    Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, RecentBlocks, Request, RequestFailure,
+    RequestId, Response, Status, SyncUsage, Verdict, serve,
 };
 
 use super::member::{Journal, Member, Reply, voter};
@@ -222,7 +222,7 @@ impl World {
             links.get(peer).map(|(other, _)| *other)
         };
         match effect {
-            Effect::Request { peer, id, request } => {
+            Effect::Peer(PeerEffect::Request { peer, id, request }) => {
                 if let Some(other) = other(self, &peer) {
                     self.members[index].asked.push((other, request.clone()));
                     // Through the codec, as on a wire.
@@ -230,7 +230,7 @@ impl World {
                     self.after(LATENCY_MS, Delivery::Ask(index, peer, id, request));
                 }
             }
-            Effect::Verdict { peer, id, verdict } => {
+            Effect::Peer(PeerEffect::Verdict { peer, id, verdict }) => {
                 let Some((from, gossip)) = self.members[index].gossiped.remove(&id) else {
                     panic!("a verdict on what did not come, or a second one");
                 };
@@ -243,7 +243,7 @@ impl World {
                     self.spread(index, &gossip, Some(peer));
                 }
             }
-            Effect::Publish(gossip) => {
+            Effect::Peer(PeerEffect::Publish(gossip)) => {
                 self.members[index].trace.push("publish");
                 self.members[index].published.push(gossip.clone());
                 let before = self.members[index].seen.get(&name_of(&gossip)).copied();
@@ -255,12 +255,12 @@ impl World {
                     self.tell_status(index);
                 }
             }
-            Effect::BlockValidated(block) => {
+            Effect::Peer(PeerEffect::BlockValidated(block)) => {
                 self.members[index].trace.push("validated");
                 self.members[index].recent.push(block);
             }
             Effect::TipChanged { .. } => self.members[index].trace.push("tip"),
-            Effect::Disconnect { peer, reason, ban } => {
+            Effect::Peer(PeerEffect::Disconnect { peer, reason, ban }) => {
                 if let Some(other) = other(self, &peer) {
                     self.members[index].dropped.push((other, reason, ban));
                     self.cut(index, peer);
@@ -268,7 +268,7 @@ impl World {
                     self.after(0, Delivery::Event(index, event));
                 }
             }
-            Effect::PeerScored { peer, points } => {
+            Effect::Peer(PeerEffect::Scored { peer, points }) => {
                 if let Some(other) = other(self, &peer) {
                     self.members[index].scored.push((other, points));
                 }
@@ -453,6 +453,6 @@ fn raise(most: &mut SyncUsage, now: &SyncUsage) {
     up(&mut most.body_bytes, now.body_bytes);
     up(&mut most.held_announcements, now.held_announcements);
     up(&mut most.wanted_transactions, now.wanted_transactions);
-    up(&mut most.own_transactions, now.own_transactions);
-    up(&mut most.early_transactions, now.early_transactions);
+    up(&mut most.local_transactions, now.local_transactions);
+    up(&mut most.orphan_transactions, now.orphan_transactions);
 }

@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use pithead_consensus::check::{BlockError, TransactionError, check_body, check_transaction};
+use pithead_consensus::check::{
+    BlockError, CheckedTransaction, FailedTransaction, TransactionError, check_assembled,
+    check_transaction,
+};
 use pithead_consensus::connect::{ConnectContext, check_signature, connect_block};
 use pithead_consensus::genesis::Network;
 use pithead_consensus::state_tree::EMPTY_ROOT;
-use pithead_consensus::{Account, Accounts, Amount, BlockHash, ConsensusParams, SignedTransaction};
+use pithead_consensus::{
+    Account, Accounts, Amount, ConsensusParams, Encode as _, SignedTransaction,
+};
 
 use pithead_testkit::{grains, key};
 
@@ -42,7 +47,9 @@ fn in_context(transaction: &SignedTransaction, account: &Account) -> Result<(), 
         matured_reward: None,
     };
     let accounts = Accounts(BTreeMap::from([(key(0).address, account.clone())]));
-    let connected = check_body(&genesis.params, block, BlockHash::ZERO)
+    let checked = CheckedTransaction::new(&genesis.params, transaction.clone());
+    let checked = checked.map_err(|failed| failed.error)?;
+    let connected = check_assembled(&genesis.params, block.header, block.commitment, &[&checked])
         .and_then(|checked| connect_block(&context, &checked, &accounts, &HashSet::new()));
     match connected {
         Ok(_) => Ok(()),
@@ -162,4 +169,32 @@ fn rejects_bad_signature() {
     let elsewhere = Network::Main.genesis().unwrap().params.genesis_hash;
     let replayed = key(0).pay(&elsewhere, 3, 1, &[(key(1).address, 1)]);
     assert_eq!(in_context(&replayed, &account), bad);
+}
+
+#[test]
+fn a_checked_transaction_carries_what_its_check_computed() {
+    let transaction = payment(0, 1, 5);
+    let checked = CheckedTransaction::new(&params(), transaction.clone()).unwrap();
+    assert_eq!(checked.transaction(), &transaction);
+    assert_eq!(checked.encoded(), transaction.encode());
+    assert_eq!(checked.size(), transaction.size());
+    assert_eq!(checked.txid(), transaction.txid(&params().genesis_hash));
+    assert_eq!(checked.leaf_hash(), transaction.leaf_hash());
+    assert_eq!(Some(checked.total()), transaction.body.total());
+
+    // A forged copy has the same txid. It is checked all the same, and has another leaf.
+    let mut forged = transaction.clone();
+    *forged.signature.0 = [7; 256];
+    let forged = CheckedTransaction::new(&params(), forged).unwrap();
+    assert_eq!(forged.txid(), checked.txid());
+    assert_ne!(forged.leaf_hash(), checked.leaf_hash());
+
+    // One that lacks the key does not pass, and still has that txid.
+    let mut keyless = transaction;
+    keyless.key = None;
+    let failed = FailedTransaction {
+        txid: checked.txid(),
+        error: TransactionError::KeyMissing,
+    };
+    assert_eq!(CheckedTransaction::new(&params(), keyless), Err(failed));
 }

@@ -1,59 +1,60 @@
-//! What the chain below a block contains of the final checkpoints and of the approved
-//! one: what fork choice asks before it looks at work (protocol §8). Knows nothing of
-//! work, nor whether blocks are valid. Start with [`Ancestry::secured`].
+//! What the chain below a block contains of the final checkpoints and of the preferred one: the
+//! question that fork choice asks before it looks at work (protocol §8). Knows neither work nor
+//! whether blocks are valid. Start reading at [`Ancestry::finality_rank`].
 
 use std::collections::{HashMap, VecDeque};
 
 use pithead_consensus::{BlockHash, Checkpoint, Height};
 
-use super::{FinalPath, contains_best};
+use crate::finality::FinalityView;
 use crate::store::schema::{self, ChainEntry};
 use crate::store::{Snapshot, StoreError};
 
-/// Most blocks whose answer is remembered, as many as ends of side branches: some 100 kB.
-/// One that is forgotten is worked out anew from the blocks below.
+/// Most blocks whose rank is remembered: as many as ends of side branches, some 100 kB. The rank
+/// of a block that was forgotten is worked out again from the blocks below it.
 const REMEMBERED_MAX: usize = 1_024;
 
-/// What a chain contains of what certificates secure.
+/// How a chain compares with others before work counts: by what it contains of the checkpoints
+/// that certificates have made final or approved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Secured {
-    /// Height of the highest final block in it.
+pub(super) struct FinalityRank {
+    /// Height of the highest final block in the chain.
     pub(super) final_height: Height,
-    /// Whether the approved checkpoint is in it.
-    pub(super) contains_approved: bool,
+    /// Whether the chain contains the preferred checkpoint.
+    pub(super) contains_preferred: bool,
 }
 
-/// All that an answer depends on besides the block: which checkpoints are final below the
-/// last one is fixed with that one.
+/// Everything that a rank depends on besides the block. Which checkpoints below the last final
+/// one are final is fixed with the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Basis {
     last_final: Checkpoint,
-    approved: Checkpoint,
+    preferred: Checkpoint,
 }
 
-/// Answers, and remembers the last ones, so that the next block of a long branch is
-/// answered for from its parent. A block's hash fixes what is below it, whichever chain
-/// is the best: an answer holds until its basis moves.
+/// Ranks blocks, and remembers the last ranks, so that the next block of a long branch takes
+/// its rank from its parent. The hash of a block fixes what is below it, whichever chain is the
+/// best: a rank holds until its basis moves.
 #[derive(Debug, Default)]
 pub(super) struct Ancestry {
     basis: Option<Basis>,
-    found: HashMap<BlockHash, Secured>,
+    found: HashMap<BlockHash, FinalityRank>,
     /// The blocks of `found`, oldest first.
     order: VecDeque<BlockHash>,
 }
 
 impl Ancestry {
-    /// What the chain that ends with a block contains.
-    pub(super) fn secured(
+    /// The rank of the chain that ends with a block.
+    pub(super) fn finality_rank(
         &mut self,
         from: &dyn Snapshot,
         entry: &ChainEntry,
-        finals: &FinalPath,
-        approved: &Checkpoint,
-    ) -> Result<Secured, StoreError> {
+        finality: &FinalityView,
+        preferred: &Checkpoint,
+    ) -> Result<FinalityRank, StoreError> {
         let basis = Some(Basis {
-            last_final: finals.at(Height(u64::MAX)),
-            approved: *approved,
+            last_final: finality.last_final(),
+            preferred: *preferred,
         });
         if self.basis != basis {
             *self = Self {
@@ -61,68 +62,75 @@ impl Ancestry {
                 ..Self::default()
             };
         }
-        let found = self.work_out(from, entry, finals, approved)?;
+        let found = self.work_out(from, entry, finality, preferred)?;
         self.remember(entry.hash(), found);
         Ok(found)
     }
 
-    /// Looks at the blocks one by one, down to one that decides by itself or whose answer
-    /// is at hand.
+    /// Goes down block by block, to one that decides by itself or whose rank is at hand.
     fn work_out(
         &self,
         from: &dyn Snapshot,
         entry: &ChainEntry,
-        finals: &FinalPath,
-        approved: &Checkpoint,
-    ) -> Result<Secured, StoreError> {
-        let mut at = (entry.hash(), entry.height, entry.header.prev);
+        finality: &FinalityView,
+        preferred: &Checkpoint,
+    ) -> Result<FinalityRank, StoreError> {
+        let mut at = Checkpoint {
+            height: entry.height,
+            hash: entry.hash(),
+        };
+        let mut prev = entry.header.prev;
         let mut final_height = None;
         // Every chain contains the genesis.
-        let mut contains_approved = (approved.height == Height::GENESIS).then_some(true);
+        let mut contains_preferred = (preferred.height == Height::GENESIS).then_some(true);
         loop {
-            let (hash, height, prev) = at;
-            final_height = final_height.or_else(|| final_by(finals, &hash, height));
-            contains_approved = contains_approved.or_else(|| approved_by(approved, &hash, height));
-            if let (Some(final_height), Some(contains_approved)) = (final_height, contains_approved)
+            final_height = final_height.or_else(|| final_by(finality, &at));
+            contains_preferred = contains_preferred.or_else(|| preferred_by(preferred, &at));
+            if let (Some(final_height), Some(contains_preferred)) =
+                (final_height, contains_preferred)
             {
-                return Ok(Secured {
+                return Ok(FinalityRank {
                     final_height,
-                    contains_approved,
+                    contains_preferred,
                 });
             }
-            if let Some(rest) = self.at_hand(from, &hash, height, finals, approved)? {
-                return Ok(Secured {
+            if let Some(rest) = self.at_hand(from, &at, finality, preferred)? {
+                return Ok(FinalityRank {
                     final_height: final_height.unwrap_or(rest.final_height),
-                    contains_approved: contains_approved.unwrap_or(rest.contains_approved),
+                    contains_preferred: contains_preferred.unwrap_or(rest.contains_preferred),
                 });
             }
             let parent = schema::expect_entry(from, &prev)?;
-            at = (prev, parent.height, parent.header.prev);
+            at = Checkpoint {
+                height: parent.height,
+                hash: prev,
+            };
+            prev = parent.header.prev;
         }
     }
 
-    /// The answer for a block that is remembered or on the best chain.
+    /// The rank of a block that is remembered or on the best chain.
     fn at_hand(
         &self,
         from: &dyn Snapshot,
-        hash: &BlockHash,
-        height: Height,
-        finals: &FinalPath,
-        approved: &Checkpoint,
-    ) -> Result<Option<Secured>, StoreError> {
-        if let Some(known) = self.found.get(hash) {
+        at: &Checkpoint,
+        finality: &FinalityView,
+        preferred: &Checkpoint,
+    ) -> Result<Option<FinalityRank>, StoreError> {
+        if let Some(known) = self.found.get(&at.hash) {
             return Ok(Some(*known));
         }
-        if !schema::is_best(from, hash, height)? {
+        if !schema::is_best(from, &at.hash, at.height)? {
             return Ok(None);
         }
-        Ok(Some(Secured {
-            final_height: finals.on_best(from, height)?.height,
-            contains_approved: approved.height <= height && contains_best(from, approved)?,
+        Ok(Some(FinalityRank {
+            final_height: finality.highest_final_on_best(from, at.height)?.height,
+            contains_preferred: preferred.height <= at.height
+                && schema::is_best(from, &preferred.hash, preferred.height)?,
         }))
     }
 
-    fn remember(&mut self, hash: BlockHash, found: Secured) {
+    fn remember(&mut self, hash: BlockHash, found: FinalityRank) {
         if self.found.insert(hash, found).is_some() {
             return;
         }
@@ -135,32 +143,30 @@ impl Ancestry {
     }
 }
 
-/// The height of the highest final block in a chain, if the block at its end decides
-/// that: it is final itself, or nothing up to its height is but the genesis.
-fn final_by(finals: &FinalPath, hash: &BlockHash, height: Height) -> Option<Height> {
-    let here = finals.at(height);
-    let is_it = here.height == height && here.hash == *hash;
-    (is_it || here.height == Height::GENESIS).then_some(here.height)
+/// The height of the highest final block in a chain, if the block at its end decides it: either
+/// that block is final, or nothing up to its height is final but the genesis.
+fn final_by(finality: &FinalityView, end: &Checkpoint) -> Option<Height> {
+    let here = finality.final_at(end.height);
+    (here == *end || here.height == Height::GENESIS).then_some(here.height)
 }
 
-/// Whether a chain contains the approved checkpoint, if the block at its end decides that.
-fn approved_by(approved: &Checkpoint, hash: &BlockHash, height: Height) -> Option<bool> {
-    (height <= approved.height).then(|| height == approved.height && *hash == approved.hash)
+/// Whether a chain contains the preferred checkpoint, if the block at its end decides it: the
+/// checkpoint is that block, or is not below it.
+fn preferred_by(preferred: &Checkpoint, end: &Checkpoint) -> Option<bool> {
+    (end.height <= preferred.height).then(|| end == preferred)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
     use pithead_consensus::{
-        Address, BlockCommitment, BlockHeader, CompactTarget, Encode as _, Hash256, Work,
+        Address, BlockCommitment, BlockHeader, CompactTarget, Encode as _, Finality, Hash256, Link,
+        Work,
     };
 
     use super::*;
-    use crate::store::schema::{BlockStatus, Outcome};
+    use crate::store::schema::{BlockOutcome, BlockStatus};
     use crate::store::{Batch, MemoryStore, Store as _, Table};
 
     /// A chain from the genesis with so many blocks more; the nonce tells branches apart.
@@ -190,7 +196,7 @@ mod tests {
                 status: BlockStatus::Stored,
                 transaction_count: 0,
                 size: 0,
-                outcome: Outcome::default(),
+                outcome: BlockOutcome::default(),
             };
             chain.push(entry);
         }
@@ -222,26 +228,47 @@ mod tests {
         chain.iter().map(of).collect()
     }
 
+    /// The view in which the checkpoints of a path are final, from the genesis up to height `top`.
+    fn final_up_to(path: &[Checkpoint], top: u64) -> FinalityView {
+        let mut finality = Finality::new(5, path[0]);
+        for pair in path
+            .windows(2)
+            .filter(|pair| top > 0 && pair[0].height.0 <= top)
+        {
+            let link = Link {
+                source: pair[0],
+                target: pair[1],
+            };
+            finality.accept(link).unwrap();
+        }
+        assert_eq!(finality.last_final().height.0, top);
+        FinalityView::new(finality)
+    }
+
     /// Holds the answers for a chain's blocks against all that is below each.
     fn check(
         ancestry: &mut Ancestry,
         from: &dyn Snapshot,
         chain: &[ChainEntry],
-        finals: &FinalPath,
-        approved: &Checkpoint,
+        finality: &FinalityView,
+        preferred: &Checkpoint,
     ) {
         let all = checkpoints(chain);
         // With gaps, then without.
         for step in [3, 1] {
             for (index, entry) in chain.iter().enumerate().step_by(step) {
                 let below = &all[..=index];
-                let is_final = |at: &&Checkpoint| finals.at(at.height) == **at;
-                let expected = Secured {
+                let is_final = |at: &&Checkpoint| finality.final_at(at.height) == **at;
+                let expected = FinalityRank {
                     final_height: below.iter().rev().find(is_final).unwrap().height,
-                    contains_approved: below.contains(approved),
+                    contains_preferred: below.contains(preferred),
                 };
-                let found = ancestry.secured(from, entry, finals, approved).unwrap();
-                assert_eq!(found, expected, "{entry:?}, {finals:?}, {approved:?}");
+                let found = ancestry.finality_rank(from, entry, finality, preferred);
+                assert_eq!(
+                    found.unwrap(),
+                    expected,
+                    "{entry:?}, {finality:?}, {preferred:?}"
+                );
             }
         }
     }
@@ -257,31 +284,23 @@ mod tests {
         for chain in chains {
             put(&store, chain);
         }
-        let last_final = Arc::new(AtomicU64::new(0));
-        let finals = {
-            let last_final = Arc::clone(&last_final);
-            let path: Vec<Checkpoint> = checkpoints(&right).into_iter().step_by(5).collect();
-            FinalPath::new(move |height| {
-                let top = height.0.min(last_final.load(Ordering::Relaxed));
-                *path.iter().rev().find(|at| at.height.0 <= top).unwrap()
-            })
-        };
-        let approvable: Vec<Checkpoint> = chains
+        let path: Vec<Checkpoint> = checkpoints(&right).into_iter().step_by(5).collect();
+        let choices: Vec<Checkpoint> = chains
             .iter()
             .flat_map(|chain| checkpoints(chain).into_iter().step_by(10))
             .collect();
         let mut kept = Ancestry::default();
         for top in [0, 5, 10, 15, 25, 30, 5] {
-            last_final.store(top, Ordering::Relaxed);
-            for approved in &approvable {
+            let finality = final_up_to(&path, top);
+            for preferred in &choices {
                 // Both end at one height. Which is the best makes no difference.
                 for best in [&main, &right] {
                     make_best(&store, best);
                     let snapshot = store.snapshot().unwrap();
                     let mut fresh = Ancestry::default();
                     for chain in chains {
-                        check(&mut kept, snapshot.as_ref(), chain, &finals, approved);
-                        check(&mut fresh, snapshot.as_ref(), chain, &finals, approved);
+                        check(&mut kept, snapshot.as_ref(), chain, &finality, preferred);
+                        check(&mut fresh, snapshot.as_ref(), chain, &finality, preferred);
                     }
                 }
             }
@@ -296,13 +315,12 @@ mod tests {
         make_best(&store, &chain[..1]);
         let snapshot = store.snapshot().unwrap();
         let all = checkpoints(&chain);
-        let genesis = all[0];
-        let finals = FinalPath::new(move |_| genesis);
+        let finality = FinalityView::new(Finality::new(1, all[0]));
         let mut ancestry = Ancestry::default();
         for _ in 0..2 {
             for entry in &chain {
-                let found = ancestry.secured(snapshot.as_ref(), entry, &finals, &all[1]);
-                assert_eq!(found.unwrap().contains_approved, entry.height.0 >= 1);
+                let found = ancestry.finality_rank(snapshot.as_ref(), entry, &finality, &all[1]);
+                assert_eq!(found.unwrap().contains_preferred, entry.height.0 >= 1);
             }
             assert_eq!(ancestry.found.len(), REMEMBERED_MAX);
             assert_eq!(ancestry.order.len(), REMEMBERED_MAX);

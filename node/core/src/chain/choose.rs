@@ -1,75 +1,44 @@
-//! Which chain is the best (protocol §8), and what a certificate changes about
-//! that (§9).
+//! Which chain is the best (protocol §8), and what a certificate changes about that (§9). Start
+//! reading at [`Chain::reconsider`].
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use pithead_consensus::BlockHash;
 use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::fork_choice::{self, Candidate};
-use pithead_consensus::{BlockHash, Checkpoint};
 
-use super::{AcceptError, Accepted, Ancestry, Chain, ChainUpdate, FinalPath};
+use super::{AcceptError, Accepted, Chain, ChainUpdate};
+use crate::finality::FinalityView;
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 use crate::store::{Overlay, Snapshot, StoreError};
 
-/// Most ends of side branches that are remembered. One that is forgotten is
-/// thought of again with its next block.
-pub(super) const LEAVES_MAX: usize = 1_024;
+/// Most ends of side branches that are remembered. A branch that was forgotten is considered
+/// again with its next block.
+const LEAVES_MAX: usize = 1_024;
 
 impl Chain {
-    /// The last final block, and the highest approved checkpoint that chains
-    /// are preferred for: what certificates have shown. [`Self::reconsider`]
-    /// acts on it.
-    pub fn follow_finality(&mut self, last_final: Checkpoint, approved: Checkpoint) {
-        self.last_final = last_final;
-        self.approved = approved;
-    }
-
-    /// Where the chain learns which checkpoints below the last final one are final.
-    pub fn know_finals(&mut self, finals: FinalPath) {
-        self.finals = finals;
-        self.ancestry = Ancestry::default();
-    }
-
-    /// What the chain knows of final checkpoints.
-    #[must_use]
-    pub fn finals(&self) -> &FinalPath {
-        &self.finals
-    }
-
-    /// The last final block.
-    #[must_use]
-    pub fn last_final(&self) -> Checkpoint {
-        self.last_final
-    }
-
-    /// The checkpoint that the best chain should contain, if there is a choice.
-    #[must_use]
-    pub fn approved(&self) -> Checkpoint {
-        self.approved
-    }
-
-    /// Switches to the best chain among those that are stored, if the present
-    /// one is not it: to be called when finality has moved. `validated` as in
-    /// [`Self::accept_block_telling`].
+    /// Switches to the best chain among the stored ones, unless the present one is the best: to
+    /// be called when finality has moved. `validated` is told of the new tip before the commit.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.
     pub fn reconsider(
         &mut self,
+        finality: &FinalityView,
         validated: &mut dyn FnMut(&Arc<CheckedBlock>),
     ) -> Result<Option<ChainUpdate>, StoreError> {
         loop {
             let store = Arc::clone(&self.store);
             let snapshot = store.snapshot()?;
-            let Some(entry) = self.best_stored(snapshot.as_ref())? else {
+            let Some(entry) = self.best_stored(snapshot.as_ref(), finality)? else {
                 return Ok(None);
             };
             let block = self.load(snapshot.as_ref(), &entry)?;
             let overlay = Overlay::new(snapshot.as_ref());
-            match self.switch_to(overlay, &entry, block, validated) {
+            match self.switch_to(overlay, (&entry, &block), finality, validated) {
                 Ok(Accepted::NewTip(update)) => return Ok(Some(update)),
-                // Condemned: the next best is looked for.
+                // That chain is marked invalid now: try the next best.
                 Err(AcceptError::Invalid(_) | AcceptError::InvalidAncestor { .. }) => {}
                 Err(AcceptError::Internal(error)) => return Err(error),
                 Ok(Accepted::Side) | Err(_) => return Ok(None),
@@ -78,10 +47,15 @@ impl Chain {
     }
 
     /// The stored chain that is better than the present one, if there is one.
-    fn best_stored(&mut self, from: &dyn Snapshot) -> Result<Option<ChainEntry>, StoreError> {
+    fn best_stored(
+        &mut self,
+        from: &dyn Snapshot,
+        finality: &FinalityView,
+    ) -> Result<Option<ChainEntry>, StoreError> {
         let tip = self.tip.clone();
-        let mut best = (self.candidate(from, &tip)?, None);
-        let named = [self.last_final.hash, self.approved.hash];
+        let mut best = (self.candidate(from, &tip, finality)?, None);
+        let status = finality.status();
+        let named = [status.last_final.hash, status.preferred().hash];
         let ends: Vec<BlockHash> = self.leaves.iter().copied().chain(named).collect();
         for hash in &ends {
             let Some(entry) = schema::entry(from, hash)? else {
@@ -90,7 +64,7 @@ impl Chain {
             if entry.status == BlockStatus::Invalid {
                 continue;
             }
-            let candidate = self.candidate(from, &entry)?;
+            let candidate = self.candidate(from, &entry, finality)?;
             if fork_choice::compare(&candidate, &best.0) == Ordering::Greater {
                 best = (candidate, Some(entry));
             }
@@ -99,13 +73,15 @@ impl Chain {
     }
 
     /// How a chain compares with the best one (protocol §8).
-    pub(super) fn rank(
+    pub(super) fn compare_with_tip(
         &mut self,
         from: &dyn Snapshot,
         entry: &ChainEntry,
+        finality: &FinalityView,
     ) -> Result<Ordering, StoreError> {
         let tip = self.tip.clone();
-        let (new, present) = (self.candidate(from, entry)?, self.candidate(from, &tip)?);
+        let new = self.candidate(from, entry, finality)?;
+        let present = self.candidate(from, &tip, finality)?;
         Ok(fork_choice::compare(&new, &present))
     }
 
@@ -113,20 +89,23 @@ impl Chain {
         &mut self,
         from: &dyn Snapshot,
         entry: &ChainEntry,
+        finality: &FinalityView,
     ) -> Result<Candidate, StoreError> {
-        let secured = self
+        let preferred = finality.status().preferred();
+        let rank = self
             .ancestry
-            .secured(from, entry, &self.finals, &self.approved)?;
+            .finality_rank(from, entry, finality, &preferred)?;
         Ok(Candidate {
-            final_height: secured.final_height,
-            contains_approved: secured.contains_approved,
+            final_height: rank.final_height,
+            contains_approved: rank.contains_preferred,
             chain_work: entry.chain_work,
             arrival: entry.arrival,
         })
     }
 
-    /// Notes the end of a side branch, in memory and, with what else is changed, on
-    /// disk: after a restart a certificate may still be for it.
+    /// Remembers the end of a side branch, in memory and, with the other changes of the overlay, on
+    /// disk: after a restart a certificate may still favour that branch. Ends that `leaf` builds
+    /// on, and blocks of `joined`, are no longer ends.
     pub(super) fn remember_leaf(
         &mut self,
         overlay: &mut Overlay<'_>,
@@ -143,12 +122,4 @@ impl Chain {
         self.leaves.push_back(end);
         schema::put_leaves(overlay, self.leaves.iter());
     }
-}
-
-/// Whether a checkpoint is on the best chain.
-pub(super) fn contains_best(
-    from: &dyn Snapshot,
-    checkpoint: &Checkpoint,
-) -> Result<bool, StoreError> {
-    schema::is_best(from, &checkpoint.hash, checkpoint.height)
 }

@@ -1,5 +1,6 @@
-//! One step of the best chain: connecting a block on top of its parent, or
-//! disconnecting the tip. Everything happens on an overlay.
+//! One step of the best chain: connecting a block on top of its parent, or disconnecting the tip.
+//! Every change is made on an overlay; nothing is committed here. Start reading at
+//! [`Chain::connect`].
 
 use std::collections::BTreeSet;
 
@@ -11,15 +12,8 @@ use pithead_consensus::state::UndoRecord;
 use pithead_consensus::{Accounts, Address, Amount, Block, Encode, Hash256, Height, state_tree};
 
 use super::{AcceptError, Chain};
-use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome, Place};
+use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry, Place};
 use crate::store::{Overlay, Snapshot, StoreError, Table};
-
-/// How many blocks can be undone: at least the 1,000 of protocol §12. Ten times
-/// that, more than a day of the main network, lets a network that was split
-/// over night still become one again.
-pub const UNDO_BLOCKS: u64 = 10_000;
-/// Blocks whose undo records are dropped with one new block.
-const PRUNED_AT_ONCE: u64 = 8;
 
 impl Chain {
     /// Connects `block` (whose entry is `entry`) on top of `parent`, the tip of
@@ -40,7 +34,7 @@ impl Chain {
             matured_reward: matured,
         };
         #[cfg(feature = "fault-injection")]
-        let context = crate::fault_injection::spoil(context, block);
+        let context = crate::fault_injection::with_state_root_of(context, block);
         let connected = connect_block(&context, block, &accounts, &self.verified)?;
         let (state_root, tree_version) = write_state(overlay, parent, &connected)?;
         overlay.put(
@@ -51,7 +45,7 @@ impl Chain {
         write_indexes(overlay, entry.height, block);
         let entry = ChainEntry {
             status: BlockStatus::Connected,
-            outcome: Outcome {
+            outcome: BlockOutcome {
                 subsidy: connected.subsidy,
                 fees: connected.fees,
                 supply: supply_after(parent, &connected)?,
@@ -70,7 +64,6 @@ impl Chain {
             entry.height.0.to_be_bytes(),
             block.hash().0,
         );
-        self.prune(overlay, entry.height)?;
         Ok(entry)
     }
 
@@ -109,42 +102,8 @@ impl Chain {
         Ok(())
     }
 
-    /// Drops what is only needed to undo blocks that can't be undone any more:
-    /// too deep, and not above the last final one where there are validators
-    /// (protocol §12). What waited for finality follows a few blocks at a time.
-    fn prune(&self, overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
-        let Some(deep) = height.checked_sub(UNDO_BLOCKS) else {
-            return Ok(());
-        };
-        if self.genesis().validators.is_empty() {
-            return prune_block(overlay, deep);
-        }
-        // A final block that this chain does not contain may yet call for undoing it.
-        let last_final = self.finals().on_best(overlay, height)?;
-        let limit = deep.min(last_final.height);
-        let done = schema::pruned(overlay)?;
-        let next = Height(done.0.saturating_add(PRUNED_AT_ONCE)).min(limit);
-        if next <= done {
-            return Ok(());
-        }
-        for height in done.0.saturating_add(1)..=next.0 {
-            prune_block(overlay, Height(height))?;
-        }
-        overlay.put(Table::Meta, schema::META_PRUNED, next.0.to_le_bytes());
-        Ok(())
-    }
-
-    /// How many blocks of the best chain can be undone.
-    pub(super) fn undo_reach(&self, from: &dyn Snapshot) -> Result<u64, StoreError> {
-        undo_reach(
-            from,
-            self.genesis().validators.is_empty(),
-            self.tip().height,
-        )
-    }
-
-    /// The reward that a block of this height pays out, unless it pays its own
-    /// or there is none yet (protocol §5).
+    /// The reward of an earlier block that a block of this height pays out (protocol §5). `None` if
+    /// the network's blocks pay their own reward, or if no reward has matured yet.
     pub(crate) fn matured_reward(
         &self,
         from: &dyn Snapshot,
@@ -161,22 +120,6 @@ impl Chain {
     }
 }
 
-/// How many blocks below a tip of this height can be undone: those that undo records
-/// are kept of. Where validators make blocks final, all that are not (protocol §12).
-///
-/// # Errors
-/// [`StoreError`] if storage fails or is damaged.
-pub fn undo_reach(
-    from: &dyn Snapshot,
-    without_validators: bool,
-    tip: Height,
-) -> Result<u64, StoreError> {
-    if without_validators {
-        return Ok(UNDO_BLOCKS);
-    }
-    Ok(tip.0.saturating_sub(schema::pruned(from)?.0))
-}
-
 /// Loads every account that a block touches.
 pub(crate) fn load_accounts(
     from: &dyn Snapshot,
@@ -191,8 +134,8 @@ pub(crate) fn load_accounts(
     Ok(accounts)
 }
 
-/// Writes the changed accounts and the next version of the state tree. A block
-/// that changes no account keeps its parent's version.
+/// Writes the changed accounts and the next version of the state tree. A block that changes no
+/// account keeps the version of its parent.
 fn write_state(
     overlay: &mut Overlay<'_>,
     parent: &ChainEntry,
@@ -268,23 +211,6 @@ fn write_indexes(overlay: &mut Overlay<'_>, height: Height, block: &CheckedBlock
             );
         }
     }
-}
-
-/// Drops what is only needed to undo one block.
-fn prune_block(overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
-    let Some(hash) = schema::best_hash(overlay, height)? else {
-        return Ok(());
-    };
-    overlay.delete(Table::Undo, hash.0);
-    let version = schema::expect_entry(overlay, &hash)?.outcome.tree_version;
-    let to = version.saturating_add(1).to_be_bytes();
-    for (index, _) in overlay.range(Table::StaleNodes, &[], &to, usize::MAX, false)? {
-        if let Some((_, key)) = index.split_first_chunk::<8>() {
-            overlay.delete(Table::StateNodes, key.to_vec());
-        }
-        overlay.delete(Table::StaleNodes, index);
-    }
-    Ok(())
 }
 
 fn place_at(height: Height, position: usize) -> Place {

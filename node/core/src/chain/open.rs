@@ -1,21 +1,19 @@
-//! Opening a store: writing the genesis into a new one, refusing one that
-//! belongs to another chain.
+//! Opening a store: a new one gets the genesis, and one that belongs to another chain is refused.
+//! Start reading at [`Chain::open`].
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use pithead_consensus::{
-    Account, Address, Amount, BlockHash, Checkpoint, Encode, Genesis, Height, Work,
-};
+use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
-use super::{Ancestry, Chain, FinalPath};
-use crate::store::schema::{self, BlockStatus, ChainEntry, Outcome};
+use super::{Ancestry, Chain};
+use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
 use crate::store::{Overlay, Store, StoreError, Table};
 
 impl Chain {
-    /// Opens the chain in `store`; `dir` is only named in errors.
+    /// Opens the chain in `store`; errors name `dir` as its place.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails, or the store was written for another
@@ -64,9 +62,6 @@ impl Chain {
             verified: HashSet::new(),
             defers_commits: false,
             has_deferred: false,
-            last_final: Checkpoint::genesis(expected),
-            approved: Checkpoint::genesis(expected),
-            finals: FinalPath::new(move |_| Checkpoint::genesis(expected)),
             ancestry: Ancestry::default(),
             leaves,
         })
@@ -92,7 +87,7 @@ pub(super) fn write_genesis(
     for (address, account) in &accounts {
         schema::put_account(overlay, address, account);
     }
-    // Also without allocations: version 1 of the tree builds on version 0.
+    // Version 0 is written even without allocations: version 1 of the tree builds on it.
     let state_root = write_tree(overlay, 0, &accounts)?;
     let supply = Amount::sum(genesis.allocations.values().copied())
         .map_err(|error| StoreError::Damaged(error.to_string()))?;
@@ -105,10 +100,10 @@ pub(super) fn write_genesis(
         status: BlockStatus::Connected,
         transaction_count: 0,
         size: u32::try_from(genesis.block.size()).unwrap_or(u32::MAX),
-        outcome: Outcome {
+        outcome: BlockOutcome {
             supply,
             state_root,
-            ..Outcome::default()
+            ..BlockOutcome::default()
         },
     };
     let hash = entry.hash();

@@ -1,22 +1,21 @@
-//! The way from one block to another through their last common ancestor.
-
-use pithead_consensus::BlockHash;
+//! The way from one block to another through their last common ancestor. Start reading at
+//! [`path_between`].
 
 use crate::store::schema::{self, ChainEntry};
 use crate::store::{Snapshot, StoreError};
 
-/// The steps from one block to another.
+/// The blocks that a reorganisation disconnects and connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainPath {
-    /// Blocks to leave, newest first.
+    /// Blocks to disconnect, newest first.
     pub down: Vec<ChainEntry>,
-    /// The last common ancestor.
+    /// The last common ancestor of both ends.
     pub fork: ChainEntry,
-    /// Blocks to join, oldest first.
+    /// Blocks to connect, oldest first.
     pub up: Vec<ChainEntry>,
 }
 
-/// The way from `from` to `to`.
+/// The way from the tip `from` to the tip `to`.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.
@@ -36,7 +35,7 @@ pub fn path_between(
         let next = parent(&low)?;
         down.push(std::mem::replace(&mut low, next));
     }
-    while hash(&low) != hash(&high) {
+    while low.hash() != high.hash() {
         let (next_low, next_high) = (parent(&low)?, parent(&high)?);
         down.push(std::mem::replace(&mut low, next_low));
         up.push(std::mem::replace(&mut high, next_high));
@@ -47,8 +46,4 @@ pub fn path_between(
         fork: low,
         up,
     })
-}
-
-fn hash(entry: &ChainEntry) -> BlockHash {
-    entry.hash()
 }

@@ -1,5 +1,5 @@
-//! `--verify`: replays the whole best chain from the genesis in memory and
-//! compares every block's outcome and the final accounts with the store.
+//! `--verify`: replays the whole best chain from the genesis in memory, and compares every block's
+//! outcome and the resulting accounts with the store. Start reading at [`verify`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,53 +8,50 @@ use pithead_consensus::check::check_block;
 use pithead_consensus::{BlockHash, Genesis, Height};
 use thiserror::Error;
 
-use super::{AcceptError, Accepted, Chain};
+use super::{AcceptContext, AcceptError, Accepted, Chain};
+use crate::finality::FinalityView;
 use crate::store::schema;
 use crate::store::{MemoryStore, Snapshot, Store, StoreError, Table};
 
-/// How many accounts are compared at a time.
+/// How many accounts are read and compared at a time.
 const ACCOUNTS_PER_READ: usize = 10_000;
 
-/// What a replay found in order.
+/// What a replay compared without finding a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Blocks replayed, the genesis not counted.
+    /// Number of blocks replayed, without the genesis.
     pub blocks: u64,
-    /// Transactions replayed.
+    /// Number of transactions replayed.
     pub transactions: u64,
-    /// Accounts compared.
+    /// Number of accounts compared.
     pub accounts: u64,
-    /// The tip.
+    /// Hash of the last block replayed.
     pub tip: BlockHash,
 }
 
-/// What a replay found wrong.
+/// What a replay found to be wrong.
 #[derive(Debug, Error)]
 pub enum VerifyError {
     /// A stored block does not pass the rules.
     #[error("block {hash} at height {height} does not pass: {error}")]
     BadBlock {
-        /// Its height.
         height: Height,
-        /// Its hash.
         hash: BlockHash,
-        /// The rule.
+        /// Why the block is not accepted.
         error: Box<AcceptError>,
     },
     /// A stored outcome differs from the replayed one.
     #[error("block {hash} at height {height}: stored {what} differs from the replayed one")]
     Differs {
-        /// Its height.
         height: Height,
-        /// Its hash.
         hash: BlockHash,
-        /// What differs.
+        /// The part of the outcome that differs.
         what: &'static str,
     },
     /// The accounts differ although the roots agree.
     #[error("the stored accounts differ from the replayed ones at {address}")]
     AccountsDiffer {
-        /// The first address that differs, hex payload.
+        /// The first address that differs, as hex.
         address: String,
     },
     /// Storage failed.
@@ -62,7 +59,8 @@ pub enum VerifyError {
     Store(#[from] StoreError),
 }
 
-/// Replays the best chain in `store`; `progress` is told each height done.
+/// Replays the best chain in `store`. After each block, `progress` receives its height and the
+/// height of the tip.
 ///
 /// # Errors
 /// [`VerifyError`] names the first block or account that is wrong.
@@ -109,9 +107,15 @@ fn replay_block(
     let block = schema::expect_block(stored, &hash)?;
     check_block(replay.params(), block.clone())
         .map_err(|error| bad(AcceptError::Invalid(error)))?;
-    // A block on the chain was not ahead of the clock when it came.
+    // The clock was at least at the block's time when the block was accepted.
     let now = u64::from(block.header.time);
-    match replay.accept_block(block, now) {
+    // The replay sees one chain only, so finality has nothing to choose.
+    let finality = FinalityView::of_genesis(replay.params());
+    let context = AcceptContext {
+        now,
+        finality: &finality,
+    };
+    match replay.accept_block(block, context, &mut |_| {}) {
         Ok(Accepted::NewTip(_)) => {}
         Ok(Accepted::Side) => {
             return Err(VerifyError::Differs {

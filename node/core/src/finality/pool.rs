@@ -1,4 +1,5 @@
-//! The approvals at hand, found by validator and by link.
+//! The approvals in memory, found by validator and by link. Knows no certificates. Start reading at
+//! [`Pool::insert`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,17 +7,17 @@ use pithead_consensus::{
     Address, Approval, BlockHash, Checkpoint, Height, Link, SignedApproval, VerifiedApproval,
 };
 
-/// Approvals of one validator with one target height: the second is proof of an
-/// offence, a third says nothing new.
+/// Most approvals of one validator with one target height. The second one proves an offence; a
+/// third one would say nothing new.
 const OF_ONE_TARGET_MAX: usize = 2;
-/// Target heights of one validator; the lowest is given up for a new one.
+/// Most target heights of one validator; a new one displaces the lowest.
 const TARGETS_OF_ONE_MAX: usize = 128;
 
-/// Approvals whose signatures hold.
+/// Approvals whose signatures were verified.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pool {
     links: BTreeMap<Link, BTreeMap<Address, VerifiedApproval>>,
-    /// Each validator's links by target height.
+    /// The links of each validator by target height.
     votes: BTreeMap<Address, BTreeMap<Height, BTreeSet<Link>>>,
 }
 
@@ -31,7 +32,7 @@ impl Pool {
             .is_some_and(|approvals| approvals.contains_key(validator))
     }
 
-    /// Whether a validator may have one more approval with this target height.
+    /// Whether there is room for one more approval of a validator with this target height.
     pub(super) fn has_room(&self, validator: &Address, target: Height) -> bool {
         let Some(votes) = self.votes.get(validator) else {
             return true;
@@ -97,7 +98,7 @@ impl Pool {
         self.links.get(link).map_or(0, BTreeMap::len)
     }
 
-    /// The approvals of a link, as they were verified when they came.
+    /// The approvals of a link, with the proof that they were verified.
     pub(super) fn verified(&self, link: &Link) -> Vec<VerifiedApproval> {
         let approvals = self.links.get(link).into_iter().flatten();
         approvals.map(|(_, verified)| verified.clone()).collect()
@@ -126,14 +127,14 @@ impl Pool {
             .collect()
     }
 
-    /// Who approved a checkpoint, from whatever source.
+    /// The validators that approved a checkpoint, whatever the source of their vote.
     pub(super) fn approvers(&self, target: &Checkpoint) -> impl Iterator<Item = Address> {
         self.approvals_of(target)
             .into_iter()
             .map(|each| each.approval.validator)
     }
 
-    /// The approvals of a checkpoint, from whatever source, by validator.
+    /// The approvals of a checkpoint, whatever their source, by validator.
     pub(super) fn approvals_of(&self, target: &Checkpoint) -> Vec<SignedApproval> {
         let mut found = Vec::new();
         for (validator, votes) in &self.votes {
@@ -144,7 +145,7 @@ impl Pool {
         found
     }
 
-    /// Approvals with a target above a height, highest first.
+    /// At most `max` approvals with a target above a height, highest target first.
     pub(super) fn above(&self, height: Height, max: usize) -> Vec<SignedApproval> {
         let mut links: Vec<&Link> = self
             .links

@@ -1,35 +1,34 @@
-//! Proofs of misbehaviour as they are kept: kind, time, and the two signed
-//! things that can't both be honest.
+//! Proofs of misbehaviour as they are kept: the kind, the time, and two signed things that can't
+//! both be honest. Start reading at [`Proof`].
 
 use pithead_consensus::encoding::Reader;
 use pithead_consensus::{Certificate, Decode, DecodeError, Encode, Evidence};
 
 use crate::store::{Snapshot, StoreError, Table};
 
-/// Proofs kept of one validator's misbehaviour: one suffices.
+/// Most proofs that are kept against one validator. One would suffice.
 pub const PROOFS_OF_ONE_MAX: usize = 16;
-/// Pairs of conflicting certificates kept.
+/// Most pairs of conflicting certificates that are kept.
 pub const CONFLICTS_MAX: usize = 16;
-/// Most proofs read back: of every validator of the largest network.
+/// Most proofs that are read back: all that can be kept in a network of 1,000 validators.
 const READ_MAX: usize = 1_000 * PROOFS_OF_ONE_MAX + CONFLICTS_MAX;
 const KIND_VOTES: u8 = 0;
 const KIND_CERTIFICATES: u8 = 1;
 
-/// Something that no honest validators can have signed.
+/// Two things of which honest validators sign at most one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// Two votes of one validator (protocol §9, rules 1 and 2).
     Votes(Box<Evidence>),
-    /// Two certificates that conflict: the earlier one first.
+    /// Two certificates that conflict, the earlier one first.
     Certificates(Box<Certificate>, Box<Certificate>),
 }
 
-/// A proof, and when this node came to keep it.
+/// A proof, and when this node found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptProof {
-    /// Unix seconds.
+    /// When the proof was found, Unix seconds.
     pub time: u64,
-    /// The proof.
     pub proof: Proof,
 }
 
@@ -73,7 +72,7 @@ impl Decode for KeptProof {
     }
 }
 
-/// Whether a proof is not among these, and may be kept beside them.
+/// Whether a proof may be kept beside these: it is not among them, and there is room for its kind.
 pub(super) fn has_room<'a>(kept: impl Iterator<Item = &'a KeptProof>, proof: &Proof) -> bool {
     let mut of_its_kind = 0;
     for kept in kept {
@@ -98,7 +97,7 @@ pub(super) fn has_room<'a>(kept: impl Iterator<Item = &'a KeptProof>, proof: &Pr
         }
 }
 
-/// Whether two proofs are of the same pair of votes, however signed.
+/// Whether two proofs show the same pair of votes, whatever the signatures.
 fn same_votes(a: &Evidence, b: &Evidence) -> bool {
     let links = |evidence: &Evidence| {
         let (first, second) = evidence.approvals();

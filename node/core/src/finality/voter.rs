@@ -1,5 +1,6 @@
-//! A validator's part: what to vote for, and that no signature leaves before the
-//! vote is on record (protocol §9, rules 1 to 4).
+//! The key and the vote record of this node's validator: no signature leaves before its vote is on
+//! record (protocol §9, rules 1 to 4). Knows neither the chain nor which vote is due. Start reading
+//! at [`Voter::cast`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -9,44 +10,43 @@ use pithead_consensus::{
 };
 use thiserror::Error;
 
-/// Checkpoints whose arrival is remembered.
+/// Most checkpoint heights whose arrival is remembered.
 const REACHED_MAX: usize = 16;
-/// Votes signed since the start that are remembered: only the last two
-/// checkpoints are ever voted for.
+/// Most votes signed since the start that are remembered. Only the last two checkpoints are ever
+/// voted for.
 const SIGNED_MAX: usize = 16;
 
-/// No vote skips a checkpoint so soon after the start: others may have approved that one
-/// while this node was away, and are asked about it within this time.
+/// Within this time after the start, no vote skips a checkpoint: other validators may have approved
+/// it while this node was away, and this node asks for their approvals first.
 const LISTENING_MS: u64 = 5_000;
 
 /// A validator's key.
 pub trait Signer: Send {
-    /// Its address.
+    /// The address of the key: it identifies the validator.
     fn address(&self) -> Address;
 
     /// Signs a message (protocol §2).
     ///
     /// # Errors
-    /// In words, if the system gives no randomness.
+    /// A message for the operator, if the system gives no randomness.
     fn sign(&self, message: &[u8]) -> Result<Signature, String>;
 }
 
-/// Why a vote is not on record: the signature must not leave then.
+/// Why a vote may not be on record. Its signature must not leave.
 #[derive(Debug, Error)]
 #[error("the vote record: {0}")]
 pub struct JournalError(pub String);
 
-/// Where votes are kept.
+/// Where the votes of a validator are kept.
 pub trait VoteJournal: Send {
-    /// Puts a vote on record. It is durable on return: a crash of process or
-    /// machine keeps it.
+    /// Puts a vote on record. On return it survives a crash of the process or the machine.
     ///
     /// # Errors
-    /// [`JournalError`]; whether the vote is on record is unknown then.
+    /// [`JournalError`]: it is unknown whether the vote is on record.
     fn append(&mut self, link: &Link) -> Result<(), JournalError>;
 
-    /// Sees to it that no later start votes on this record, since the key votes
-    /// elsewhere too. A record that ends with its process has nothing to do.
+    /// Closes the record for ever, because the key votes elsewhere too: no later start may vote on
+    /// it. A record that ends with its process needs to do nothing.
     ///
     /// # Errors
     /// [`JournalError`] if the record stays open.
@@ -55,21 +55,21 @@ pub trait VoteJournal: Send {
     }
 }
 
-/// Signs this node's approvals.
+/// Signs the approvals of this node.
 pub struct Voter {
     signer: Box<dyn Signer>,
     journal: Box<dyn VoteJournal>,
     record: VoteRecord,
-    /// When the best chain reached a checkpoint's height, milliseconds.
+    /// When the best chain first reached a checkpoint height, milliseconds.
     reached: BTreeMap<Height, u64>,
-    /// When this process first thought of voting, milliseconds.
+    /// When this process first had a vote to consider, milliseconds.
     began_ms: Option<u64>,
     /// The votes signed last, oldest first.
     signed: VecDeque<Link>,
 }
 
 impl Voter {
-    /// A validator with the votes that it has cast.
+    /// A validator whose key has cast the votes of `record`.
     #[must_use]
     pub fn new(signer: Box<dyn Signer>, journal: Box<dyn VoteJournal>, record: VoteRecord) -> Self {
         Self {
@@ -82,27 +82,27 @@ impl Voter {
         }
     }
 
-    /// Its address.
+    /// The address of the validator.
     #[must_use]
     pub fn address(&self) -> Address {
         self.signer.address()
     }
 
-    /// The votes cast.
+    /// The votes cast so far.
     #[must_use]
     pub fn record(&self) -> &VoteRecord {
         &self.record
     }
 
-    /// The vote cast for this height, if one was.
+    /// The vote cast for this height, if there is one.
     pub(crate) fn vote_at(&self, target: Height) -> Option<Link> {
         let here = |link: &&Link| link.target.height == target;
         let signed = || self.signed.iter().find(here);
         self.record.vote_at(target).or_else(signed).copied()
     }
 
-    /// Whether this process has signed a vote. Once is enough, whatever became of
-    /// the approval since: a full pool may have let it go.
+    /// Whether this process has signed a vote. It never signs one twice, even if a full pool has
+    /// dropped the approval since.
     pub(crate) fn has_signed(&self, link: &Link) -> bool {
         self.signed.contains(link)
     }
@@ -111,7 +111,7 @@ impl Voter {
     pub(crate) fn waited_ms(&mut self, height: Height, now_ms: u64) -> u64 {
         let since = *self.reached.entry(height).or_insert(now_ms);
         if self.reached.len() > REACHED_MAX {
-            // The one that came first, which need not be the lowest: a
+            // Drop the height that was reached first. It need not be the lowest, because a
             // reorganisation may lead to lower heights.
             let others = self.reached.iter().filter(|(other, _)| **other != height);
             let first = others.min_by_key(|(_, since)| **since);
@@ -122,24 +122,23 @@ impl Voter {
         now_ms.saturating_sub(since)
     }
 
-    /// Whether this process has been at it long enough to know what others have approved.
+    /// Whether this process has run long enough to know what other validators have approved.
     pub(crate) fn has_listened(&mut self, now_ms: u64) -> bool {
         now_ms.saturating_sub(*self.began_ms.get_or_insert(now_ms)) >= LISTENING_MS
     }
 
-    /// Puts a vote on record, if it is not there, then signs it. The caller has
-    /// checked that it may be cast; rules 1 and 2 are checked here once more,
-    /// right before the pen.
+    /// Puts a vote on record, unless it is there, then signs it. The caller has checked that the vote
+    /// may be cast; rules 1 and 2 are checked once more right before the signature.
     ///
     /// # Errors
-    /// [`JournalError`] if it is not on record for sure, or may not be.
+    /// [`JournalError`] if the vote breaks rule 1 or 2, or may not be on record.
     pub(crate) fn cast(
         &mut self,
         link: Link,
         genesis_hash: &BlockHash,
     ) -> Result<SignedApproval, JournalError> {
         #[cfg(feature = "fault-injection")]
-        let lenient = crate::fault_injection::forget_others(&self.record, link.target.height)
+        let lenient = crate::fault_injection::record_of_height(&self.record, link.target.height)
             .is_some_and(|fewer| fewer.check(&link).is_ok());
         #[cfg(not(feature = "fault-injection"))]
         let lenient = false;
@@ -150,8 +149,7 @@ impl Voter {
         }
         if self.record.vote_at(link.target.height).is_none() {
             self.journal.append(&link)?;
-            // With the fault planted, a vote that the record can't hold is known
-            // from `signed` alone.
+            // Under fault injection, the record may refuse the vote: then only `signed` knows it.
             let recorded = self.record.record(link);
             if !lenient {
                 recorded.map_err(|error| JournalError(error.to_string()))?;
@@ -173,11 +171,11 @@ impl Voter {
         })
     }
 
-    /// Looks at a sound approval that came from elsewhere. If it is by this key
-    /// but was not cast here, another copy of the key is at work, or the record is
-    /// older than its votes: the vote goes on record, the record is closed, and
-    /// the reason is returned why this node must not vote any more.
-    pub(crate) fn disowned(&mut self, approval: &Approval) -> Option<String> {
+    /// Checks whether a sound approval from the network shows that this node's key votes elsewhere.
+    /// An approval by this key that was not cast here means that another copy of the key is in use,
+    /// or that the record is an old copy. Then the vote goes on record, the record is closed, and
+    /// the reason why this node must not vote any more is returned.
+    pub(crate) fn detect_doppelganger(&mut self, approval: &Approval) -> Option<String> {
         let link = &approval.link;
         if approval.validator != self.signer.address()
             || self.record.accounts_for(link)
@@ -186,7 +184,7 @@ impl Voter {
             return None;
         }
         let mut failures = String::new();
-        // One that contradicts the record can't be on it; both are evidence.
+        // The record refuses a vote that contradicts it. The two together are evidence anyway.
         if self.record.record(*link).is_ok()
             && let Err(error) = self.journal.append(link)
         {
@@ -230,7 +228,7 @@ mod tests {
         }
     }
 
-    /// What was put on record, and whether the record was closed.
+    /// The votes put on record, and whether the record was closed.
     #[derive(Clone, Default)]
     struct Journal(Arc<Mutex<(Vec<Link>, bool)>>);
 
@@ -301,27 +299,39 @@ mod tests {
         let journal = Journal::default();
         let mut voter = voter(&journal);
         voter.cast(link(0, 1), &BlockHash([0; 32])).unwrap();
-        // One's own comes back, and others' are none of its business.
-        assert_eq!(voter.disowned(&approval(ADDRESS, link(0, 1))), None);
+        // The own vote may come back, and those of others prove nothing.
+        assert_eq!(
+            voter.detect_doppelganger(&approval(ADDRESS, link(0, 1))),
+            None
+        );
         let other = Address([4; 32]);
-        assert_eq!(voter.disowned(&approval(other, link(0, 2))), None);
+        assert_eq!(
+            voter.detect_doppelganger(&approval(other, link(0, 2))),
+            None
+        );
         assert!(!journal.0.lock().unwrap().1);
-        let reason = voter.disowned(&approval(ADDRESS, link(1, 2))).unwrap();
+        let reason = voter
+            .detect_doppelganger(&approval(ADDRESS, link(1, 2)))
+            .unwrap();
         assert!(reason.contains("height 2"), "{reason}");
         assert_eq!(
             *journal.0.lock().unwrap(),
             (vec![link(0, 1), link(1, 2)], true)
         );
-        // One that contradicts is not put on record, and stops it all the same.
+        // A vote that contradicts is not put on record, and stops the validator all the same.
         let mut foreign = link(0, 1);
         foreign.target.hash = BlockHash([9; 32]);
-        assert!(voter.disowned(&approval(ADDRESS, foreign)).is_some());
+        assert!(
+            voter
+                .detect_doppelganger(&approval(ADDRESS, foreign))
+                .is_some()
+        );
         assert_eq!(journal.0.lock().unwrap().0.len(), 2);
     }
 
     #[cfg(feature = "fault-injection")]
     #[test]
-    fn with_the_fault_planted_a_vote_is_cast_once() {
+    fn under_fault_injection_a_vote_is_cast_once() {
         let journal = Journal::default();
         let mut voter = voter(&journal);
         voter.cast(link(5, 6), &BlockHash([0; 32])).unwrap();

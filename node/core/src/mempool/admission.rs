@@ -1,8 +1,9 @@
-//! Who gets into the mempool: consensus rules, then policy.
+//! Which transactions get into the mempool: the consensus rules decide, then policy. Start reading
+//! at [`Mempool::accept`].
 
 use std::sync::Arc;
 
-use pithead_consensus::check::{TransactionError, check_transaction};
+use pithead_consensus::check::{CheckedTransaction, TransactionError};
 use pithead_consensus::connect::check_signature;
 use pithead_consensus::{Account, Amount, ConsensusParams, SignedTransaction, Txid};
 use thiserror::Error;
@@ -14,137 +15,137 @@ use super::{
 /// Why a transaction is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RejectReason {
-    /// It breaks a consensus rule.
+    /// The transaction breaks a consensus rule.
     #[error(transparent)]
     Rule(#[from] TransactionError),
-    /// Its sequence was used already.
+    /// The account's transaction with this sequence is mined.
     #[error(
         "sequence {found} was used already: the account's next is {expected}; build the transaction again"
     )]
     SequenceUsed {
-        /// The transaction's.
+        /// The sequence of the transaction.
         found: u64,
-        /// The next one due.
+        /// The next sequence due.
         expected: u64,
     },
-    /// Its sequence runs too far ahead.
+    /// The sequence is too far above the next one due.
     #[error(
         "sequence {found} is too far ahead: the next due is {expected}, at most {SEQUENCE_GAP_MAX} may be skipped"
     )]
     SequenceGap {
-        /// The transaction's.
+        /// The sequence of the transaction.
         found: u64,
-        /// The next one due.
+        /// The next sequence due.
         expected: u64,
     },
-    /// The sender's first transaction, which brings the key, is not here.
+    /// The sender's first transaction, which brings the key, is neither mined nor pending.
     #[error("sequence {found} can't be checked before the account's first transaction, sequence 0")]
-    KeyUnknown {
-        /// The transaction's sequence.
-        found: u64,
-    },
-    /// The balance does not cover it on top of the sender's pending ones.
+    KeyUnknown { found: u64 },
+    /// The balance does not cover the transaction on top of the sender's pending ones.
     #[error(
         "it spends {needed} PIT with its fee; of {balance} PIT, {reserved} PIT are pending already"
     )]
     InsufficientBalance {
-        /// Amounts and fee.
+        /// What the transaction spends: amounts and fee.
         needed: Amount,
         /// The confirmed balance.
         balance: Amount,
-        /// What earlier pending transactions of the sender spend.
+        /// What the sender's pending transactions with lower sequences spend.
         reserved: Amount,
     },
-    /// Below the minimum fee.
+    /// The fee is below the minimum.
     #[error("a fee of {found} PIT is too low for {size} bytes: at least {required} PIT")]
     FeeTooLow {
-        /// The fee.
         found: Amount,
         /// Encoded size, bytes.
         size: usize,
-        /// The least fee.
+        /// The lowest fee that would do.
         required: Amount,
     },
-    /// It would replace another, but pays too little more.
+    /// The transaction would replace a pending one, but its fee is too low for that.
     #[error(
         "another transaction with sequence {sequence} is pending; to replace it, pay at least {required} PIT"
     )]
     ReplacementFeeTooLow {
-        /// The sequence.
         sequence: u64,
-        /// The fee.
         found: Amount,
-        /// The least fee: 10 % more per byte.
+        /// The lowest fee that would do: 10 % more for each byte.
         required: Amount,
     },
-    /// The sender has too many pending.
+    /// The sender has as many pending transactions as are allowed.
     #[error("the sender has {SENDER_TRANSACTIONS_MAX} pending transactions; wait for a block")]
     TooManyPending,
-    /// The pool is full of better ones.
+    /// The mempool is full of transactions that pay more, or that this one must not displace.
     #[error("the mempool is full: pay more than {required} grains a byte, or try again later")]
     Full {
-        /// The fee rate to beat, grains a byte.
+        /// The fee rate that must be exceeded, grains a byte.
         required: u64,
     },
+}
+
+/// A transaction that asks to be admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncomingTransaction {
+    /// The transaction.
+    pub checked: CheckedTransaction,
+    /// Whether this process has verified the signature of these very bytes before. The mempool
+    /// verifies it otherwise.
+    pub is_verified: bool,
+    /// When the transaction came, Unix seconds.
+    pub received: u64,
 }
 
 /// What admitting a transaction did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
-    /// It is in.
+    /// The transaction is in the mempool.
     Accepted,
-    /// It is in, and another with its sender and sequence is out.
+    /// The transaction is in the mempool, and the one with the same sender and sequence is out.
     Replaced {
-        /// That one's txid.
+        /// The txid of the transaction that is out.
         txid: Txid,
     },
-    /// It was there before.
+    /// A transaction with this txid is in the mempool already. The one that came was not looked
+    /// at: it may have another signature, or a forged one.
     Duplicate,
 }
 
+/// How the mempool answers to a transaction, and how it changed.
+pub type Admission = Result<(Admitted, Vec<PendingChange>), RejectReason>;
+
 impl Mempool {
-    /// Admits a transaction. `account` is its sender's, confirmed; `now` is
-    /// Unix seconds. `verified` says that its signature was checked before.
+    /// Admits a transaction whose sender has the confirmed account `account`.
     ///
     /// # Errors
     /// [`RejectReason`], one variant a rule.
     pub fn accept(
         &mut self,
         params: &ConsensusParams,
-        transaction: SignedTransaction,
+        incoming: IncomingTransaction,
         account: &Account,
-        now: u64,
-        verified: bool,
-    ) -> Result<(Admitted, Vec<PendingChange>), RejectReason> {
-        let txid = transaction.txid(&params.genesis_hash);
+    ) -> Admission {
+        let checked = &incoming.checked;
+        let (transaction, txid) = (checked.transaction(), checked.txid());
         if self.by_txid.contains_key(&txid) {
             return Ok((Admitted::Duplicate, Vec::new()));
         }
-        check_transaction(&transaction)?;
-        let size = transaction.size();
-        self.check_fee(&transaction, size)?;
+        self.check_fee(checked)?;
         let next = self.next_sequence(&transaction.body.sender, account.sequence);
-        check_sequence(&transaction, account.sequence, next)?;
-        let total = transaction
-            .body
-            .total()
-            .ok_or(TransactionError::TotalOutOfRange)?;
-        let replaced = self.check_replacement(&transaction, size)?;
-        self.check_balance(&transaction, total, account)?;
-        if !verified {
-            self.check_key_and_signature(params, &transaction, account)?;
+        check_sequence(transaction, account.sequence, next)?;
+        let replaced = self.check_replacement(checked)?;
+        self.check_balance(checked, account)?;
+        if !incoming.is_verified {
+            self.check_key_and_signature(params, transaction, account)?;
         }
         let pending = Arc::new(Pending {
-            txid,
-            leaf: transaction.leaf_hash(),
-            size,
-            total,
-            received: now,
-            transaction,
+            received: incoming.received,
+            checked: incoming.checked,
         });
         let mut changes = Vec::new();
-        let freed = replaced.map_or(0, |txid| self.by_txid.get(&txid).map_or(0, |old| old.size));
-        let ready = pending.transaction.body.sequence <= next;
+        let freed = replaced.map_or(0, |txid| {
+            self.by_txid.get(&txid).map_or(0, |old| old.size())
+        });
+        let ready = pending.body().sequence <= next;
         self.make_room(&pending, ready, freed, &mut changes)?;
         if let Some(old) = replaced {
             changes.extend(self.remove_as(&old, Fate::Replaced { by: txid }));
@@ -155,9 +156,10 @@ impl Mempool {
         Ok((admitted, changes))
     }
 
-    fn check_fee(&self, transaction: &SignedTransaction, size: usize) -> Result<(), RejectReason> {
+    fn check_fee(&self, checked: &CheckedTransaction) -> Result<(), RejectReason> {
+        let size = checked.size();
         let least = self.limits.min_fee_rate.saturating_mul(size as u64);
-        let found = transaction.body.fee;
+        let found = checked.transaction().body.fee;
         if found.grains() < least {
             return Err(RejectReason::FeeTooLow {
                 found,
@@ -168,13 +170,13 @@ impl Mempool {
         Ok(())
     }
 
-    /// The txid that would be replaced, if the fee rate suffices.
+    /// The txid of the pending transaction that this one replaces, if there is one and the fee rate
+    /// is 10 % higher.
     fn check_replacement(
         &self,
-        transaction: &SignedTransaction,
-        size: usize,
+        checked: &CheckedTransaction,
     ) -> Result<Option<Txid>, RejectReason> {
-        let body = &transaction.body;
+        let (body, size) = (&checked.transaction().body, checked.size());
         let queue = self.by_sender.get(&body.sender);
         let Some(old) = queue
             .and_then(|queue| queue.get(&body.sequence))
@@ -187,10 +189,10 @@ impl Mempool {
             };
         };
         // fee / size >= 1.1 × old fee / old size, in integers.
-        let new_side = u128::from(body.fee.grains()) * old.size as u128 * 10;
-        let old_side = u128::from(old.transaction.body.fee.grains()) * size as u128 * 11;
+        let new_side = u128::from(body.fee.grains()) * old.size() as u128 * 10;
+        let old_side = u128::from(old.body().fee.grains()) * size as u128 * 11;
         if new_side < old_side || body.fee.grains() == 0 {
-            let divisor = old.size as u128 * 10;
+            let divisor = old.size() as u128 * 10;
             let required = u64::try_from(old_side.div_ceil(divisor)).unwrap_or(u64::MAX);
             return Err(RejectReason::ReplacementFeeTooLow {
                 sequence: body.sequence,
@@ -198,22 +200,21 @@ impl Mempool {
                 required: Amount::from_grains(required.max(1)).unwrap_or(Amount::MAX_MONEY),
             });
         }
-        Ok(Some(old.txid))
+        Ok(Some(old.txid()))
     }
 
-    /// The confirmed balance must cover this one and all earlier pending ones.
-    /// What is on its way to the account does not count: it may never arrive.
+    /// The confirmed balance must cover the transaction and the sender's pending ones with lower
+    /// sequences. Pending payments to the account do not count: they may never be mined.
     fn check_balance(
         &self,
-        transaction: &SignedTransaction,
-        total: Amount,
+        checked: &CheckedTransaction,
         account: &Account,
     ) -> Result<(), RejectReason> {
-        let body = &transaction.body;
+        let (body, total) = (&checked.transaction().body, checked.total());
         let earlier = self
             .of_sender(&body.sender)
-            .filter(|pending| pending.transaction.body.sequence < body.sequence)
-            .map(|pending| pending.total);
+            .filter(|pending| pending.body().sequence < body.sequence)
+            .map(|pending| pending.total());
         let reserved = Amount::sum(earlier).unwrap_or(Amount::MAX_MONEY);
         let covered = account
             .balance
@@ -241,9 +242,9 @@ impl Mempool {
         account: &Account,
     ) -> Result<(), RejectReason> {
         let sender = &transaction.body.sender;
-        // The key may be pending itself, in the account's first transaction.
+        // The account's first transaction, which brings the key, may be pending itself.
         let first = self.of_sender(sender).next();
-        let pending_key = first.and_then(|pending| pending.transaction.key.clone());
+        let pending_key = first.and_then(|pending| pending.transaction().key.clone());
         let key = account.key.clone().or(pending_key);
         if transaction.key.is_none() && key.is_none() {
             return Err(RejectReason::KeyUnknown {
@@ -254,7 +255,7 @@ impl Mempool {
         Ok(())
     }
 
-    /// The fee rate that a new transaction must reach to get in now.
+    /// The fee rate that a new transaction must reach to be admitted now, grains a byte.
     #[must_use]
     pub fn entry_rate(&self) -> u64 {
         if self.bytes < self.limits.bytes_max {

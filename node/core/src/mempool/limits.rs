@@ -1,4 +1,5 @@
-//! Keeping the mempool within its limits and true to the chain.
+//! Which transactions leave the mempool: those that exceed its limits, and those that no longer
+//! hold after a change of the chain. Start reading at [`Mempool::revalidate_sender`].
 
 use std::sync::Arc;
 
@@ -7,10 +8,11 @@ use pithead_consensus::{Account, Address, Amount, Txid};
 use super::{Fate, Mempool, Pending, PendingChange, RejectReason};
 
 impl Mempool {
-    /// Evicts until `incoming` fits. Only the last transaction of a sender's
-    /// queue is ever evicted, so that none behind it is orphaned, and a full
-    /// pool never takes one that can't be mined next in exchange for one that
-    /// can (protocol §12).
+    /// Evicts transactions until `incoming` fits, where `freed` bytes leave with the transaction that
+    /// it replaces (protocol §12):
+    /// 1. Only the last transaction of a sender's queue is evicted, never one that others need.
+    /// 2. Only transactions that pay less than `incoming` are evicted.
+    /// 3. If `incoming` is not `ready`, that is, if it can't be mined next, nothing is evicted for it.
     pub(super) fn make_room(
         &mut self,
         incoming: &Pending,
@@ -18,7 +20,7 @@ impl Mempool {
         freed: usize,
         changes: &mut Vec<PendingChange>,
     ) -> Result<(), RejectReason> {
-        let mut over = (self.bytes + incoming.size)
+        let mut over = (self.bytes + incoming.size())
             .saturating_sub(freed)
             .saturating_sub(self.limits.bytes_max);
         if over == 0 {
@@ -35,8 +37,8 @@ impl Mempool {
             let victim = self
                 .eviction_candidate(incoming, &victims)
                 .ok_or_else(|| full.clone())?;
-            over = over.saturating_sub(victim.size);
-            victims.push(victim.txid);
+            over = over.saturating_sub(victim.size());
+            victims.push(victim.txid());
         }
         for victim in victims {
             let fate = Fate::Dropped {
@@ -47,8 +49,8 @@ impl Mempool {
         Ok(())
     }
 
-    /// The worst transaction that pays less than `incoming`, is of another
-    /// sender and has none behind it but those already chosen.
+    /// The transaction with the lowest fee rate that pays less than `incoming`, is of another sender,
+    /// and is the last of its sender's queue apart from those already chosen.
     fn eviction_candidate(&self, incoming: &Pending, chosen: &[Txid]) -> Option<Arc<Pending>> {
         let rate = incoming.fee_rate();
         self.by_rate
@@ -57,14 +59,14 @@ impl Mempool {
             .filter(|(_, txid)| !chosen.contains(txid))
             .filter_map(|(_, txid)| self.by_txid.get(txid))
             .find(|pending| {
-                let body = &pending.transaction.body;
-                body.sender != incoming.transaction.body.sender && self.is_last_but(pending, chosen)
+                let body = pending.body();
+                body.sender != incoming.body().sender && self.is_last_but(pending, chosen)
             })
             .cloned()
     }
 
     fn is_last_but(&self, pending: &Pending, chosen: &[Txid]) -> bool {
-        let body = &pending.transaction.body;
+        let body = pending.body();
         self.by_sender.get(&body.sender).is_some_and(|queue| {
             queue
                 .range(body.sequence.saturating_add(1)..)
@@ -72,17 +74,17 @@ impl Mempool {
         })
     }
 
-    /// Drops what has waited too long; `now` is Unix seconds.
+    /// Drops transactions that have waited too long; `now` is Unix seconds.
     pub fn expire(&mut self, now: u64) -> Vec<PendingChange> {
         let limit = self.limits.expiry_secs;
-        // In an order that never depends on a hash map's.
+        // By sender and sequence: the order must not be that of a hash map.
         let expired: Vec<Txid> = self
             .by_sender
             .values()
             .flat_map(|queue| queue.values())
             .filter_map(|txid| self.by_txid.get(txid))
             .filter(|pending| now.saturating_sub(pending.received) > limit)
-            .map(|pending| pending.txid)
+            .map(|pending| pending.txid())
             .collect();
         let fate = Fate::Dropped {
             reason: "expired: it was not mined in time",
@@ -99,9 +101,9 @@ impl Mempool {
         self.remove(txid).map(PendingChange::Mined)
     }
 
-    /// Brings a sender's queue in line with its account after the chain
-    /// changed: drops what was overtaken and what the balance no longer covers.
-    /// `mined_at` tells which txid took a sequence, if the caller knows.
+    /// Brings a sender's queue in line with its account after a change of the chain: drops
+    /// transactions whose sequence is used now, and those that the balance no longer covers.
+    /// `mined_at` gives the txid that was mined with a sequence, if the caller knows it.
     pub fn revalidate_sender(
         &mut self,
         sender: &Address,
@@ -111,7 +113,7 @@ impl Mempool {
         let mut left = account.balance;
         let mut doomed = Vec::new();
         for pending in self.of_sender(sender) {
-            let sequence = pending.transaction.body.sequence;
+            let sequence = pending.body().sequence;
             if sequence < account.sequence {
                 let fate = mined_at(sequence).map_or(
                     Fate::Dropped {
@@ -119,17 +121,17 @@ impl Mempool {
                     },
                     |by| Fate::Replaced { by },
                 );
-                doomed.push((pending.txid, fate));
+                doomed.push((pending.txid(), fate));
                 continue;
             }
-            match left.checked_sub(pending.total) {
+            match left.checked_sub(pending.total()) {
                 Some(rest) => left = rest,
                 None => {
                     left = Amount::ZERO;
                     let fate = Fate::Dropped {
                         reason: "the balance no longer covers it",
                     };
-                    doomed.push((pending.txid, fate));
+                    doomed.push((pending.txid(), fate));
                 }
             }
         }
@@ -139,7 +141,7 @@ impl Mempool {
             .collect()
     }
 
-    /// Drops one that turned out not to be minable.
+    /// Drops a transaction that broke a rule when a block was assembled from it.
     pub fn drop_bad(&mut self, txid: &Txid) -> Option<PendingChange> {
         let fate = Fate::Dropped {
             reason: "it broke a rule when a block was built from it",

@@ -1,9 +1,9 @@
 //! The mempool: transactions that wait to be mined (protocol §12).
 //!
-//! Per sender they form a queue by sequence; between senders the fee rate
-//! decides. [`Mempool::accept`] admits, `limits` evicts and expires, `select`
-//! picks what goes into a block. Nothing here reads a clock or storage: the
-//! sender's account and the time are passed in.
+//! The transactions of one sender form a queue by sequence; between senders the fee rate decides.
+//! [`Mempool::accept`] admits, `limits` evicts and expires, `select` picks transactions for a block.
+//! Nothing here reads a clock or storage: the sender's account and the time are arguments. Start
+//! reading at [`Mempool::accept`].
 
 mod admission;
 mod limits;
@@ -12,51 +12,80 @@ mod select;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use pithead_consensus::{Address, Amount, Hash256, SignedTransaction, Txid};
+use pithead_consensus::check::CheckedTransaction;
+use pithead_consensus::{Address, Amount, SignedTransaction, TransactionBody, Txid};
 
-pub use admission::{Admitted, RejectReason};
+pub use admission::{Admission, Admitted, IncomingTransaction, RejectReason};
 pub use select::Selection;
 
 /// Most pending transactions of one sender (protocol §12).
 pub const SENDER_TRANSACTIONS_MAX: usize = 64;
 /// How far a sequence may run ahead of the next one due (protocol §12).
 pub const SEQUENCE_GAP_MAX: u64 = 16;
-/// How many transactions that left are remembered, with what became of them.
+/// How many transactions that left are remembered, with the reason.
 const FATES_MAX: usize = 20_000;
 
 /// What the mempool may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MempoolLimits {
-    /// Encoded bytes at most.
+    /// Most bytes, counted as encoded.
     pub bytes_max: usize,
     /// Seconds after which a transaction expires.
     pub expiry_secs: u64,
-    /// Least fee rate, grains a byte.
+    /// Lowest fee rate that is admitted, grains a byte.
     pub min_fee_rate: u64,
 }
 
-/// A transaction in the mempool.
+/// A transaction in the mempool: its rules hold, its signature was verified, and its sender can
+/// pay for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    /// The transaction.
-    pub transaction: SignedTransaction,
-    /// Its txid.
-    pub txid: Txid,
-    /// Its leaf: covers the signature.
-    pub leaf: Hash256,
-    /// Encoded size, bytes.
-    pub size: usize,
-    /// Amounts and fee.
-    pub total: Amount,
+    checked: CheckedTransaction,
     /// When it was accepted, Unix seconds.
     pub received: u64,
 }
 
 impl Pending {
-    /// Its fee rate.
+    /// The transaction with its txid, leaf and encoding.
+    #[must_use]
+    pub fn checked(&self) -> &CheckedTransaction {
+        &self.checked
+    }
+
+    /// The transaction itself.
+    #[must_use]
+    pub fn transaction(&self) -> &SignedTransaction {
+        self.checked.transaction()
+    }
+
+    /// The transaction's body: what the signature covers.
+    #[must_use]
+    pub fn body(&self) -> &TransactionBody {
+        &self.transaction().body
+    }
+
+    /// Identifies the body; a forged copy may have the same txid.
+    #[must_use]
+    pub fn txid(&self) -> Txid {
+        self.checked.txid()
+    }
+
+    /// Encoded size, bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.checked.size()
+    }
+
+    /// What the transaction takes from its sender: amounts and fee.
+    #[must_use]
+    pub fn total(&self) -> Amount {
+        self.checked.total()
+    }
+
+    /// What the transaction pays for each of its bytes.
     #[must_use]
     pub fn fee_rate(&self) -> FeeRate {
-        FeeRate::of(self.transaction.body.fee, self.size)
+        FeeRate::of(self.body().fee, self.size())
     }
 }
 
@@ -80,29 +109,29 @@ impl FeeRate {
     }
 }
 
-/// What became of a transaction that left without being mined.
+/// Why a transaction left without being mined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Another with its sender and sequence took its place.
+    /// Another transaction with the same sender and sequence took its place.
     Replaced {
-        /// That one's txid.
+        /// The txid of that transaction.
         by: Txid,
     },
-    /// It was removed.
+    /// The mempool removed it.
     Dropped {
-        /// Why.
+        /// The reason, for people to read.
         reason: &'static str,
     },
 }
 
-/// A change of the mempool, for those who follow it.
+/// A change of the mempool, as subscribers receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PendingChange {
     /// A transaction came in.
     Added(Arc<Pending>),
-    /// One was mined.
+    /// A transaction was mined.
     Mined(Arc<Pending>),
-    /// One left without being mined.
+    /// A transaction left without being mined.
     Left(Arc<Pending>, Fate),
 }
 
@@ -112,9 +141,9 @@ pub struct Mempool {
     limits: MempoolLimits,
     by_txid: HashMap<Txid, Arc<Pending>>,
     by_sender: BTreeMap<Address, BTreeMap<u64, Txid>>,
-    /// Worst first: where eviction looks.
+    /// Lowest fee rate first: the order of eviction.
     by_rate: BTreeSet<(FeeRate, Txid)>,
-    /// What pending transactions pay to each address, grains.
+    /// Sum of what pending transactions pay to each address, grains.
     incoming: HashMap<Address, u128>,
     bytes: usize,
     fees: u128,
@@ -139,49 +168,49 @@ impl Mempool {
         }
     }
 
-    /// What it may hold.
+    /// How much the mempool may hold.
     #[must_use]
     pub fn limits(&self) -> &MempoolLimits {
         &self.limits
     }
 
-    /// Number of transactions.
+    /// How many transactions are pending.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_txid.len()
     }
 
-    /// Whether there are none.
+    /// Whether no transaction is pending.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_txid.is_empty()
     }
 
-    /// Their encoded bytes.
+    /// Encoded bytes of all pending transactions.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Sum of their fees, grains.
+    /// Sum of the fees of all pending transactions, grains.
     #[must_use]
     pub fn fees(&self) -> u64 {
         u64::try_from(self.fees).unwrap_or(u64::MAX)
     }
 
-    /// A pending transaction.
+    /// The pending transaction with a txid.
     #[must_use]
     pub fn get(&self, txid: &Txid) -> Option<&Arc<Pending>> {
         self.by_txid.get(txid)
     }
 
-    /// What became of a transaction that left without being mined.
+    /// Why a transaction left without being mined, if that is remembered.
     #[must_use]
     pub fn fate(&self, txid: &Txid) -> Option<&Fate> {
         self.fates.get(txid)
     }
 
-    /// All, best fee rate first.
+    /// All pending transactions, highest fee rate first.
     pub fn iter_by_rate(&self) -> impl Iterator<Item = &Arc<Pending>> {
         self.by_rate
             .iter()
@@ -189,7 +218,7 @@ impl Mempool {
             .filter_map(|(_, txid)| self.by_txid.get(txid))
     }
 
-    /// Those of one sender, by sequence.
+    /// The pending transactions of one sender, by sequence.
     pub fn of_sender(&self, sender: &Address) -> impl Iterator<Item = &Arc<Pending>> {
         self.by_sender
             .get(sender)
@@ -203,8 +232,8 @@ impl Mempool {
         self.by_sender.keys()
     }
 
-    /// The sequence after the unbroken run of pending ones that starts at the
-    /// account's own.
+    /// The first sequence, from the account's own upwards, for which the sender has no pending
+    /// transaction. For example, with account sequence 3 and pending 3, 4 and 6, it is 5.
     #[must_use]
     pub fn next_sequence(&self, sender: &Address, account_sequence: u64) -> u64 {
         let mut next = account_sequence;
@@ -219,14 +248,14 @@ impl Mempool {
         next
     }
 
-    /// Whether a transaction could be mined now: no earlier one is missing.
+    /// Whether a transaction could be mined now: no earlier one of its sender is missing.
     #[must_use]
     pub fn is_ready(&self, pending: &Pending, account_sequence: u64) -> bool {
-        let body = &pending.transaction.body;
+        let body = pending.body();
         body.sequence < self.next_sequence(&body.sender, account_sequence)
     }
 
-    /// What pending transactions pay to an address.
+    /// Sum of what pending transactions pay to an address.
     #[must_use]
     pub fn incoming(&self, address: &Address) -> Amount {
         let grains = self.incoming.get(address).copied().unwrap_or(0);
@@ -236,41 +265,41 @@ impl Mempool {
             .unwrap_or(Amount::MAX_MONEY)
     }
 
-    /// Everything, oldest first: what is kept across restarts.
+    /// All pending transactions, oldest first: the order in which they are logged.
     #[must_use]
     pub fn in_order_of_arrival(&self) -> Vec<Arc<Pending>> {
         let mut all: Vec<_> = self.by_txid.values().cloned().collect();
-        // By txid last, so that the order never depends on a hash map's.
+        // The txid comes last: without it, the order of equals would be that of a hash map.
         all.sort_by_key(|pending| {
-            let sequence = pending.transaction.body.sequence;
-            (pending.received, sequence, pending.txid)
+            let sequence = pending.body().sequence;
+            (pending.received, sequence, pending.txid())
         });
         all
     }
 
     fn insert(&mut self, pending: Arc<Pending>) {
-        let body = &pending.transaction.body;
-        self.bytes += pending.size;
+        let body = pending.body();
+        self.bytes += pending.size();
         self.fees += u128::from(body.fee.grains());
-        self.by_rate.insert((pending.fee_rate(), pending.txid));
+        self.by_rate.insert((pending.fee_rate(), pending.txid()));
         self.by_sender
             .entry(body.sender)
             .or_default()
-            .insert(body.sequence, pending.txid);
+            .insert(body.sequence, pending.txid());
         for output in &body.outputs {
             *self.incoming.entry(output.recipient).or_default() +=
                 u128::from(output.amount.grains());
         }
-        self.fates.remove(&pending.txid);
-        self.by_txid.insert(pending.txid, pending);
+        self.fates.remove(&pending.txid());
+        self.by_txid.insert(pending.txid(), pending);
     }
 
     fn remove(&mut self, txid: &Txid) -> Option<Arc<Pending>> {
         let pending = self.by_txid.remove(txid)?;
-        let body = &pending.transaction.body;
-        self.bytes -= pending.size;
+        let body = pending.body();
+        self.bytes -= pending.size();
         self.fees -= u128::from(body.fee.grains());
-        self.by_rate.remove(&(pending.fee_rate(), pending.txid));
+        self.by_rate.remove(&(pending.fee_rate(), pending.txid()));
         for output in &body.outputs {
             if let Some(sum) = self.incoming.get_mut(&output.recipient) {
                 *sum -= u128::from(output.amount.grains());
@@ -288,7 +317,7 @@ impl Mempool {
         Some(pending)
     }
 
-    /// Removes one and remembers why.
+    /// Removes a transaction and remembers the reason.
     fn remove_as(&mut self, txid: &Txid, fate: Fate) -> Option<PendingChange> {
         let pending = self.remove(txid)?;
         if self.fates.insert(*txid, fate.clone()).is_none() {

@@ -1,5 +1,5 @@
-//! Picking transactions for a block: best fee rate first, each sender's in
-//! sequence.
+//! Which transactions go into the next block: the highest fee rate first, and those of one sender
+//! in sequence. Start reading at [`Mempool::select`].
 
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
@@ -11,32 +11,31 @@ use super::{FeeRate, Mempool, Pending};
 /// Transactions for a block, in block order.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// The transactions.
     pub transactions: Vec<Arc<Pending>>,
-    /// Their encoded bytes.
+    /// Encoded bytes of the transactions.
     pub bytes: usize,
-    /// Sum of their fees.
+    /// Sum of the fees.
     pub fees: Amount,
 }
 
 impl Mempool {
-    /// Fills up to `bytes_max`. `accounts` gives the confirmed account of each
-    /// sender that has pending transactions.
+    /// Selects transactions of at most `bytes_max` bytes. `accounts` gives the confirmed account of
+    /// each sender that has pending transactions.
     pub fn select(
         &self,
         bytes_max: usize,
         mut accounts: impl FnMut(&Address) -> Account,
     ) -> Selection {
         let mut balances: BTreeMap<Address, Amount> = BTreeMap::new();
-        // The heap holds the next one of each sender; the best rate is on top,
-        // and among equals the one that came first.
+        // The heap holds the next transaction of each sender. The highest fee rate is on top, and
+        // among equals the transaction that came first.
         let mut heap: BinaryHeap<(FeeRate, std::cmp::Reverse<u64>, std::cmp::Reverse<_>)> =
             BinaryHeap::new();
         let push = |heap: &mut BinaryHeap<_>, pending: &Arc<Pending>| {
             heap.push((
                 pending.fee_rate(),
                 std::cmp::Reverse(pending.received),
-                std::cmp::Reverse(pending.txid),
+                std::cmp::Reverse(pending.txid()),
             ));
         };
         for sender in self.senders() {
@@ -44,7 +43,7 @@ impl Mempool {
             balances.insert(*sender, account.balance);
             let first = self
                 .of_sender(sender)
-                .find(|pending| pending.transaction.body.sequence == account.sequence);
+                .find(|pending| pending.body().sequence == account.sequence);
             if let Some(first) = first {
                 push(&mut heap, first);
             }
@@ -54,14 +53,14 @@ impl Mempool {
             let Some(pending) = self.get(&txid) else {
                 continue;
             };
-            let body = &pending.transaction.body;
+            let body = pending.body();
             let Some(balance) = balances.get_mut(&body.sender) else {
                 continue;
             };
-            // One that does not fit holds back those behind it, no other sender's.
+            // A transaction that does not fit holds back the later ones of its sender only.
             let (Some(left), true) = (
-                balance.checked_sub(pending.total),
-                selection.bytes + pending.size <= bytes_max,
+                balance.checked_sub(pending.total()),
+                selection.bytes + pending.size() <= bytes_max,
             ) else {
                 continue;
             };
@@ -70,7 +69,7 @@ impl Mempool {
             };
             *balance = left;
             selection.fees = fees;
-            selection.bytes += pending.size;
+            selection.bytes += pending.size();
             selection.transactions.push(Arc::clone(pending));
             let next = body.sequence.saturating_add(1);
             let following = self

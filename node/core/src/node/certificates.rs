@@ -1,30 +1,34 @@
-//! Certificates that others gathered, or that the approvals here add up to: judged a
-//! few at a time, put on disk, then shown and followed by the chain.
+//! The way of a certificate through the node, whether peers gave it or the approvals here add up
+//! to it: it is checked, put on disk, shown to others, and followed by the chain. Start reading at
+//! [`Node::judge_certificates`] for the certificates of peers and at [`Node::certify_on`] for this
+//! node's own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use pithead_consensus::approval::finality::{FinalityError, Outcome, certificates_conflict};
-use pithead_consensus::{Certificate, Evidence, Link, SignedApproval};
-use tracing::{debug, error, info};
+use pithead_consensus::Certificate;
+use pithead_consensus::approval::finality::{FinalityError, Outcome};
+use tracing::{debug, info};
 
+use super::proofs::alarm_of_conflict;
 use super::{Effect, Node, Now, Sink};
-use crate::finality::{FinalityState, Proof, Voter, block_time, certificate_at};
+use crate::finality::{Voter, block_time, put_certificate};
 use crate::store::{Batch, StoreError};
-use crate::sync::{CertificatesEnd, PeerKey};
+use crate::sync::{CertificatesEnd, PeerEffect, PeerKey};
 
-/// Certificates judged in one event, so that others get their turn: some 20 ms with
-/// twenty approvals each.
+/// Certificates that one event judges at most, so that other events get their turn: some 20 ms
+/// with twenty approvals each.
 const CERTIFICATES_AT_ONCE: usize = 64;
 
 impl Node {
-    /// Certificates that a peer gave wait to be judged, a slice with each event.
+    /// Queues the certificates of a peer's answer; each event judges a slice of them.
     pub(super) fn take_certificates(&mut self, peer: PeerKey, certificates: Vec<Certificate>) {
-        // What is left of an earlier answer is of no more use.
+        // The rest of an earlier answer is of no more use.
         self.certificates.retain(|(other, _)| *other != peer);
         self.certificates.push_back((peer, certificates.into()));
     }
 
-    /// Judges the next slice of what peers gave.
+    /// Judges the next slice of the certificates that peers gave.
     pub(super) fn judge_certificates(
         &mut self,
         now: Now,
@@ -34,7 +38,7 @@ impl Node {
             return Ok(());
         };
         if !self.sync.is_judging(peer) {
-            // It is gone.
+            // The peer is gone.
             return Ok(());
         }
         let slice: Vec<_> = left.drain(..left.len().min(CERTIFICATES_AT_ONCE)).collect();
@@ -58,8 +62,8 @@ impl Node {
         }
     }
 
-    /// Checks certificates in order and takes in those that hold; tells why it
-    /// stopped, if it did.
+    /// Checks certificates in order and takes in those that hold. Returns why it stopped early, if
+    /// it did.
     fn judge_slice(
         &mut self,
         peer: PeerKey,
@@ -74,7 +78,7 @@ impl Node {
             let (outcome, checked) = {
                 let state = self.read_finality();
                 match state.check(&before, link) {
-                    // Known ones need no second look at their signatures.
+                    // The signatures of a known certificate were checked before.
                     Ok(Outcome::Known) => continue,
                     Ok(outcome) => (outcome, certificate.check(state.validators())),
                     Err(FinalityError::SourceNotApproved { .. }) => {
@@ -91,7 +95,7 @@ impl Node {
             before.insert(link.target.height, *link);
             sound.push(certificate.clone());
             if matches!(outcome, Outcome::Conflict { .. }) {
-                // What builds on it is of no more interest.
+                // Finality stops here: certificates that build on it do not count.
                 break;
             }
         }
@@ -105,9 +109,28 @@ impl Node {
         Ok(end)
     }
 
-    /// Takes in certificates that were checked, each after its source: on disk
-    /// first, then where others can see it.
-    pub(super) fn take_checked(
+    /// Takes in the certificate that the approvals here make, and those that they make on top of
+    /// it: approvals may have waited for their source.
+    pub(super) fn certify_on(
+        &mut self,
+        mut next: Option<Certificate>,
+        now: Now,
+        out: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
+        while let Some(certificate) = next {
+            let target = certificate.link().target;
+            self.take_checked(&[certificate], now, out)?;
+            if !self.read_finality().view().is_approved(&target) {
+                break;
+            }
+            next = self.read_finality().certify_from(&target);
+        }
+        Ok(())
+    }
+
+    /// Takes in certificates that were checked, each after its source: first to disk, then to
+    /// where others can see them.
+    fn take_checked(
         &mut self,
         certificates: &[Certificate],
         now: Now,
@@ -126,7 +149,7 @@ impl Node {
                     break;
                 }
                 Ok(Outcome::Approved | Outcome::Final) => {
-                    FinalityState::put_certificate(&mut batch, certificate);
+                    put_certificate(&mut batch, certificate);
                     before.insert(link.target.height, *link);
                     taken.push(certificate);
                 }
@@ -139,7 +162,7 @@ impl Node {
         let own = self.voter.as_ref().map(Voter::address);
         let votes = certificates.iter().flat_map(Certificate::approvals);
         for signed in votes.filter(|each| Some(each.approval.validator) == own) {
-            self.stop_if_disowned(&signed.approval, out);
+            self.stop_on_doppelganger(&signed.approval, out);
         }
         match conflict {
             Some((second, earlier)) => self.keep_conflict(second, &earlier, now, out),
@@ -147,7 +170,7 @@ impl Node {
         }
     }
 
-    /// Lets everyone see what certificates on record bring about, and acts on it.
+    /// Shows everyone what certificates on record bring about, and acts on it.
     fn publish_certificates(
         &mut self,
         taken: &[&Certificate],
@@ -165,7 +188,7 @@ impl Node {
         let status = {
             let mut state = self.write_finality();
             for (certificate, time) in taken.iter().zip(times) {
-                // Judged above, with nothing in between.
+                // The certificate was judged above, and nothing came in between.
                 let _ = state.accept(certificate, time);
             }
             state.status()
@@ -184,88 +207,32 @@ impl Node {
         self.follow_certificates(now, out)
     }
 
-    /// Keeps both certificates of a conflict, and a proof against each validator
-    /// that signed both.
-    fn keep_conflict(
-        &mut self,
-        second: &Certificate,
-        earlier: &Link,
-        now: Now,
-        out: &mut Sink<'_>,
-    ) -> Result<(), StoreError> {
-        if !certificates_conflict(earlier, second.link()) {
-            // Finality stopped before: this one is merely not counted.
-            return Ok(());
-        }
-        let snapshot = self.chain.store().snapshot()?;
-        let Some(first) = certificate_at(snapshot.as_ref(), earlier.target.height)? else {
-            return Ok(());
-        };
-        drop(snapshot);
-        let is_first = !self.read_finality().status().conflict;
-        let mut proofs = Vec::new();
-        for a in first.approvals() {
-            let same = |b: &SignedApproval| b.approval.validator == a.approval.validator;
-            let both = second.approvals().find(same);
-            if let Some((evidence, _)) = both.and_then(|b| Evidence::of(&a, &b)) {
-                proofs.push(Proof::Votes(Box::new(evidence)));
-            }
-        }
-        let pair = Proof::Certificates(Box::new(first), Box::new(second.clone()));
-        proofs.push(pair);
-        self.keep_proofs(proofs, now)?;
-        if !is_first {
-            return Ok(());
-        }
-        alarm_of_conflict(earlier, second.link());
-        let status = {
-            let mut state = self.write_finality();
-            let _ = state.accept(second, None);
-            state.status()
-        };
-        out(Effect::FinalityMoved(status));
-        // Proof of work decides again, within what is final; nothing is switched.
-        self.chain
-            .follow_finality(status.last_final, status.last_final);
-        Ok(())
-    }
-
-    /// Lets the chain follow what is approved and final.
+    /// Switches to the chain that certificates now prefer, if it is another one.
     fn follow_certificates(&mut self, now: Now, out: &mut Sink<'_>) -> Result<(), StoreError> {
-        let status = self.read_finality().status();
-        self.chain
-            .follow_finality(status.last_final, status.preferred());
+        let finality = self.read_finality().view();
         let sync = &mut self.sync;
-        let update = self.chain.reconsider(&mut |block| {
-            out(Effect::BlockValidated(std::sync::Arc::clone(block)));
+        let update = self.chain.reconsider(&finality, &mut |block| {
+            out(Effect::Peer(PeerEffect::BlockValidated(Arc::clone(block))));
             sync.validated(&block.block().header);
         })?;
+        drop(finality);
         if let Some(update) = update {
             self.follow_chain(&update, now.unix_secs, out)?;
         }
         Ok(())
     }
 
-    /// At the start: says once more what stopped finality, and ends what a crash cut
-    /// short between a certificate's commit and the switch to its chain.
+    /// At the start: reports a conflict again, or completes the switch to another chain if a crash
+    /// came between the commit of a certificate and the switch.
     pub(super) fn resume_finality(&mut self, now: Now) -> Result<(), StoreError> {
         if !self.read_finality().is_active() {
             return Ok(());
         }
-        let conflict = self.read_finality().conflict();
+        let conflict = self.read_finality().view().conflict();
         if let Some((earlier, second)) = conflict {
             alarm_of_conflict(&earlier, &second);
             return Ok(());
         }
         self.follow_certificates(now, &mut |_| {})
     }
-}
-
-fn alarm_of_conflict(earlier: &Link, second: &Link) {
-    error!(
-        height = earlier.target.height.0,
-        first = %earlier.target.hash,
-        second = %second.target.hash,
-        "ALARM: two certificates conflict; nothing more becomes final here: see `pithead evidence`"
-    );
 }

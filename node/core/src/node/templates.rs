@@ -1,21 +1,25 @@
-//! Templates: when miners get new work, and what is done about a transaction
-//! that spoils it.
+//! When miners get new work, and what is done about a transaction that breaks a template. Start
+//! reading at [`Node::template_if_due`].
 
 use std::sync::Arc;
 
 use pithead_consensus::Txid;
 use pithead_consensus::check::BlockError;
 
-use super::{Effect, Node, Sink, tell};
+use super::{Effect, Node, Sink, report};
 use crate::mempool::{Mempool, PendingChange};
 use crate::store::StoreError;
 use crate::template::{BlockTemplate, TemplateError, assemble_template};
 
-/// Seconds after which any growth of the reward is worth a new template: no
-/// payment should miss a block for being small.
+/// After this many seconds any growth of the reward is worth a new template: a payment should not
+/// miss a block because its fee is small.
 const TEMPLATE_AGE_MIN_SECS: u64 = 3;
 
+/// A template, and the transactions that were dropped to assemble it.
+type Assembled = (Arc<BlockTemplate>, Vec<PendingChange>);
+
 impl Node {
+    /// A template with every pending transaction that fits.
     pub(super) fn fresh_template(
         &mut self,
         now: u64,
@@ -27,25 +31,24 @@ impl Node {
             }
             _ => {
                 let (template, changes) = self.renew_template(now)?;
-                tell(changes, out);
+                report(changes, out);
                 out(Effect::NewTemplate(Arc::clone(&template)));
                 Ok(template)
             }
         }
     }
 
-    /// A new template if the present one is old, or if the mempool would now
-    /// pay enough more.
-    #[allow(clippy::type_complexity)]
-    pub(super) fn template_if_due(
-        &mut self,
-        now: u64,
-    ) -> Result<Option<(Arc<BlockTemplate>, Vec<PendingChange>)>, StoreError> {
+    /// A new template, if there is a reason for one:
+    /// 1. the present one has reached the age at which templates are renewed in any case,
+    /// 2. the reward has grown by the percentage of the policy,
+    /// 3. the present one is empty and there are transactions now, or
+    /// 4. the reward has grown at all, and the present one is a few seconds old.
+    pub(super) fn template_if_due(&mut self, now: u64) -> Result<Option<Assembled>, StoreError> {
         let Some(present) = self.template.clone() else {
             return Ok(None);
         };
         if self.sync.status().syncing {
-            // Nobody is given it; `renew_stale_template` follows at the end.
+            // Miners get no work while catching up; `renew_stale_template` follows at the end.
             return Ok(None);
         }
         if self.template_is_stale {
@@ -61,8 +64,7 @@ impl Node {
         let grown = template.reward().grains() as u128 * 100
             >= present.reward().grains() as u128
                 * u128::from(100 + self.template_policy.growth_percent);
-        // The first transactions are always worth a new template: nobody
-        // likes to wait for an empty block.
+        // An empty block would only make users wait.
         let first = present.transactions.is_empty() && !template.transactions.is_empty();
         let settled = age >= TEMPLATE_AGE_MIN_SECS && template.reward() > present.reward();
         if !(old || grown || first || settled) {
@@ -74,7 +76,7 @@ impl Node {
         Ok(Some((template, changes)))
     }
 
-    /// Once caught up, miners are given work on the new tip.
+    /// Gives miners work on the new tip, once the node has caught up.
     pub(super) fn renew_stale_template(
         &mut self,
         now: u64,
@@ -82,16 +84,14 @@ impl Node {
     ) -> Result<(), StoreError> {
         if self.template_is_stale && !self.sync.status().syncing {
             let (template, changes) = self.renew_template(now)?;
-            tell(changes, out);
+            report(changes, out);
             out(Effect::NewTemplate(template));
         }
         Ok(())
     }
 
-    pub(super) fn renew_template(
-        &mut self,
-        now: u64,
-    ) -> Result<(Arc<BlockTemplate>, Vec<PendingChange>), StoreError> {
+    /// Assembles a template on the tip and keeps it.
+    pub(super) fn renew_template(&mut self, now: u64) -> Result<Assembled, StoreError> {
         self.template_count += 1;
         self.mempool_changed = false;
         self.template_is_stale = false;
@@ -100,12 +100,8 @@ impl Node {
         Ok((template, changes))
     }
 
-    /// Assembles a template; a transaction that spoils it is dropped.
-    fn assemble(
-        &self,
-        id: u64,
-        now: u64,
-    ) -> Result<(Arc<BlockTemplate>, Vec<PendingChange>), StoreError> {
+    /// Assembles a template. Transactions that break it are dropped, and the rest is tried again.
+    fn assemble(&self, id: u64, now: u64) -> Result<Assembled, StoreError> {
         let mut changes = Vec::new();
         loop {
             let mut mempool = self.write_mempool();
@@ -113,13 +109,13 @@ impl Node {
                 Ok(template) => return Ok((Arc::new(template), changes)),
                 Err(TemplateError::Store(error)) => return Err(error),
                 Err(TemplateError::Invalid(error)) => {
-                    let culprits = culprits(&mempool, &error);
-                    if culprits.is_empty() {
+                    let offending = offending(&mempool, &error);
+                    if offending.is_empty() {
                         return Err(StoreError::Damaged(format!(
                             "an empty block does not pass: {error}"
                         )));
                     }
-                    for txid in culprits {
+                    for txid in offending {
                         changes.extend(mempool.drop_bad(&txid));
                     }
                 }
@@ -128,20 +124,25 @@ impl Node {
     }
 }
 
-/// Whom to drop so that a template passes: those who pay the account that the
-/// error names; failing that, everything. Admission keeps such transactions
-/// out, so this is the last resort that keeps miners at work.
-fn culprits(mempool: &Mempool, error: &BlockError) -> Vec<Txid> {
-    let all = || mempool.iter_by_rate().map(|pending| pending.txid).collect();
+/// Which transactions to drop so that a template passes: those that pay the account which the error
+/// names, or else all. Admission keeps such transactions out; this last resort keeps miners at work
+/// if it fails.
+fn offending(mempool: &Mempool, error: &BlockError) -> Vec<Txid> {
+    let all = || {
+        mempool
+            .iter_by_rate()
+            .map(|pending| pending.txid())
+            .collect()
+    };
     match error {
         BlockError::BalanceOutOfRange { address } => {
             let of_recipient: Vec<Txid> = mempool
                 .iter_by_rate()
                 .filter(|pending| {
-                    let mut outputs = pending.transaction.body.outputs.iter();
+                    let mut outputs = pending.body().outputs.iter();
                     outputs.any(|output| output.recipient == *address)
                 })
-                .map(|pending| pending.txid)
+                .map(|pending| pending.txid())
                 .collect();
             if of_recipient.is_empty() {
                 all()

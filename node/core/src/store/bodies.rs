@@ -1,8 +1,8 @@
-//! Block bodies in append-only files beside the database.
+//! Block bodies in append-only files beside the database. Knows neither the database nor what a
+//! body contains. Start reading at [`BodyFiles::append`].
 //!
-//! A body is appended and synced before the database commit that names its
-//! place; a crash in between leaves bytes after the recorded end, which the
-//! next start cuts off.
+//! A body is appended and synced before the database commit that names its place. A crash in
+//! between leaves bytes after the recorded end; the next start cuts them off.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -12,10 +12,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::StoreError;
 
-/// Bytes after which a new file is begun.
+/// A file that has reached this size is followed by a new one.
 const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
-/// Where a body is.
+/// Where a body is: in which file, at which byte, and how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Location {
     pub(super) file: u32,
@@ -23,7 +23,7 @@ pub(super) struct Location {
     pub(super) len: u32,
 }
 
-/// Where the next body goes.
+/// Where the next body is appended: the end of the last file that a commit knows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct End {
     pub(super) file: u32,
@@ -67,7 +67,7 @@ impl End {
     }
 }
 
-/// The files, the last of them open for appending.
+/// The files of one store; the last one is open for appending.
 pub(super) struct BodyFiles {
     dir: PathBuf,
     writer: Mutex<Writer>,
@@ -76,12 +76,12 @@ pub(super) struct BodyFiles {
 struct Writer {
     file: File,
     end: End,
-    /// Something was appended that may not be on disk yet.
+    /// Whether something was appended that may not be on disk yet.
     unsynced: bool,
 }
 
 impl BodyFiles {
-    /// Opens the files and cuts off what follows `end`.
+    /// Opens the files and removes everything after `end`: no commit knows of it.
     pub(super) fn open(dir: PathBuf, end: End) -> Result<Self, StoreError> {
         fs::create_dir_all(&dir).map_err(|error| StoreError::io(&dir, error))?;
         let path = file_path(&dir, end.file);
@@ -116,10 +116,11 @@ impl BodyFiles {
         })
     }
 
-    /// Appends bodies; returns their places and the new end, which counts only once [`BodyFiles::advance`] is told of it.
+    /// Appends bodies; returns their places and the new end. The next call overwrites them unless
+    /// [`BodyFiles::advance`] has confirmed that end.
     pub(super) fn append(&self, bodies: &[&[u8]]) -> Result<(Vec<Location>, End), StoreError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a failed commit left behind is overwritten.
+        // A failed commit may have left bodies after the end.
         let path = file_path(&self.dir, writer.end.file);
         writer
             .file
@@ -140,10 +141,9 @@ impl BodyFiles {
                     .file
                     .set_len(0)
                     .map_err(|error| StoreError::io(&path, error))?;
-                // Before anything refers to the file: a power cut must not leave
-                // the reference without it.
+                // The file's name must be durable before a commit refers to the file.
                 sync_dir(&self.dir)?;
-                // The old end is in a file that is no longer open for writing.
+                // The old end is in a file that is closed now.
                 writer.end = end;
             }
             let path = file_path(&self.dir, end.file);
@@ -163,7 +163,7 @@ impl BodyFiles {
         Ok((places, end))
     }
 
-    /// Brings what was appended to disk.
+    /// Brings everything that was appended to disk.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.unsynced {
@@ -173,7 +173,8 @@ impl BodyFiles {
         Ok(())
     }
 
-    /// The commit that names the appended bodies is on disk.
+    /// Confirms an end that [`BodyFiles::append`] returned: the commit that names its bodies was
+    /// made.
     pub(super) fn advance(&self, end: End) {
         self.writer
             .lock()
@@ -190,7 +191,7 @@ impl BodyFiles {
         Ok(body)
     }
 
-    /// Copies everything up to `end` to another folder; returns the bytes.
+    /// Copies the files up to that of `end` to another folder; returns the bytes copied.
     pub(super) fn copy_to(&self, dir: &Path, end: End) -> Result<u64, StoreError> {
         fs::create_dir_all(dir).map_err(|error| StoreError::io(dir, error))?;
         let mut total = 0;
@@ -217,7 +218,7 @@ impl BodyFiles {
     }
 }
 
-/// Makes the names in a folder durable; syncing a file does not.
+/// Makes the names in a folder durable. Syncing a file does not do that for its name.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir)
         .and_then(|dir| dir.sync_all())
@@ -228,7 +229,7 @@ fn file_path(dir: &Path, number: u32) -> PathBuf {
     dir.join(format!("bodies-{number:05}.dat"))
 }
 
-fn open_for_append(path: &Path) -> Result<File, StoreError> {
+pub(super) fn open_for_append(path: &Path) -> Result<File, StoreError> {
     OpenOptions::new()
         .create(true)
         .append(true)

@@ -1,4 +1,5 @@
-//! A store in memory: for tests, and for many nodes in one process.
+//! A store in memory: for tests, for replays, and for the simulation, which runs many nodes in
+//! one process. Knows no rules, and keeps nothing beyond its process.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -9,7 +10,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use super::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 
-/// Tables in persistent maps: a snapshot is a cheap clone.
+/// The tables in persistent maps, so that a snapshot is a cheap clone.
 #[derive(Default)]
 pub struct MemoryStore {
     state: RwLock<State>,
@@ -29,8 +30,8 @@ impl MemoryStore {
         Self::default()
     }
 
-    // A panic elsewhere can't leave a half-made change behind: maps are
-    // replaced whole. So a poisoned lock is still good.
+    // Maps are replaced as a whole, so a panic can't leave half a change behind: a poisoned lock
+    // is still good.
     fn state(&self) -> State {
         self.state
             .read()

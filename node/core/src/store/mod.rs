@@ -1,13 +1,15 @@
-//! Where the chain lives: one trait, a disk and a memory implementation.
+//! Where the chain is kept: the trait [`Store`], with one implementation on disk and one in
+//! memory.
 //!
-//! A store is a handful of ordered key-value tables, block bodies, and a log of
-//! pending transactions. It knows nothing of rules: [`schema`] gives the tables
-//! their types, `crate::chain` decides what goes in. One [`Batch`] is committed
-//! whole or not at all; readers work on snapshots and never block the writer.
+//! A store consists of ordered key-value tables, block bodies, and a log of pending transactions.
+//! It knows no rules: [`schema`] gives the tables their types, and `crate::chain` decides what goes
+//! in. A [`Batch`] is committed wholly or not at all. Readers work on snapshots and never block the
+//! writer. Start reading at [`Store`].
 
 mod bodies;
 mod memory;
 mod overlay;
+mod pending_log;
 mod redb;
 pub mod schema;
 
@@ -41,7 +43,7 @@ pub enum Table {
     Transactions,
     /// Address ‖ height ‖ position, both big-endian → nothing.
     AccountTransactions,
-    /// Name → single values: schema version, genesis, tip.
+    /// Name → a single value, such as the schema version, the genesis or the tip.
     Meta,
     /// Target height, big-endian → the certificate of an approved checkpoint.
     Certificates,
@@ -52,7 +54,7 @@ pub enum Table {
 }
 
 impl Table {
-    /// Every table.
+    /// Every table, in no particular order.
     pub const ALL: [Self; 12] = [
         Self::Entries,
         Self::BestChain,
@@ -69,10 +71,10 @@ impl Table {
     ];
 }
 
-/// A key and its value.
+/// A key and its value, both as bytes.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
 
-/// Why storage failed: never a verdict about a block (protocol §11, internal).
+/// Why storage failed. It is never a verdict about a block (protocol §11: internal).
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Reading or writing a file failed.
@@ -80,13 +82,13 @@ pub enum StoreError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error that the system reports.
         source: io::Error,
     },
     /// The database failed.
     #[error("database: {0}")]
     Database(String),
-    /// Stored bytes are not what this program writes.
+    /// Stored bytes are not in the form that this program writes.
     #[error("damaged data: {0}; start with --verify to find out more, or restore a backup")]
     Damaged(String),
     /// Another process has the data directory.
@@ -136,7 +138,7 @@ impl StoreError {
     }
 }
 
-/// Reading the tables as they stood at one moment.
+/// The tables and bodies as they stood at one moment.
 pub trait Snapshot: Send + Sync {
     /// The value under a key.
     ///
@@ -144,8 +146,8 @@ pub trait Snapshot: Send + Sync {
     /// [`StoreError`] if storage fails.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Up to `limit` entries with `from <= key < to`: ascending, or, if
-    /// `descending`, from the top down.
+    /// Up to `limit` entries with `from <= key < to`: the lowest ones, ascending, or, if
+    /// `descending`, the highest ones, descending.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.
@@ -165,7 +167,7 @@ pub trait Snapshot: Send + Sync {
     fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
-/// Changes that are committed together.
+/// Changes that are committed together, wholly or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// New values by table and key; `None` deletes.
@@ -195,7 +197,7 @@ pub struct PendingRecord {
     pub raw: Vec<u8>,
 }
 
-/// A place for one chain. One writer at a time; any number of readers.
+/// Where one chain is kept. One writer at a time; any number of readers.
 pub trait Store: Send + Sync {
     /// The tables as they stand now.
     ///
@@ -203,16 +205,15 @@ pub trait Store: Send + Sync {
     /// [`StoreError`] if storage fails.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
 
-    /// Applies a batch: wholly, or not at all. It is on disk on return.
+    /// Applies a batch wholly or not at all. On return it is on disk.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails; nothing was applied then.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
-    /// Applies a batch: wholly, or not at all, for every reader to see. A crash
-    /// may undo it, with all that was committed after it, up to the next
-    /// [`Store::commit`], which brings everything to disk. For blocks that
-    /// can be fetched again.
+    /// Applies a batch wholly or not at all; every reader sees it on return. A crash before the next
+    /// [`Store::commit`] may undo this commit and every later one; that commit brings all of them
+    /// to disk. For blocks that can be fetched again.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails; nothing was applied then.
@@ -220,14 +221,14 @@ pub trait Store: Send + Sync {
         self.commit(batch)
     }
 
-    /// Appends to the log of pending transactions. It survives the death of
-    /// the process, though not of the machine.
+    /// Appends a record to the log of pending transactions. The record survives the end of the
+    /// process, but not a crash of the machine.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.
     fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError>;
 
-    /// Reads the log of pending transactions back; a torn end is left out.
+    /// Reads the log of pending transactions back, without a torn record at its end.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.
@@ -239,13 +240,13 @@ pub trait Store: Send + Sync {
     /// [`StoreError`] if storage fails; the old log is kept then.
     fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError>;
 
-    /// Writes a consistent copy to a new folder; returns its bytes and the
-    /// snapshot that it holds.
+    /// Writes a consistent copy to a new folder. Returns its size in bytes and the snapshot that
+    /// was copied.
     ///
     /// # Errors
     /// [`StoreError`] if the folder exists or storage fails.
     fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError>;
 
-    /// Bytes that the store takes.
+    /// How many bytes the store takes.
     fn size_bytes(&self) -> u64;
 }

@@ -1,5 +1,5 @@
-//! Changes on top of a snapshot, readable before they are committed: a whole
-//! reorganisation is worked out here and then committed in one batch.
+//! Changes on top of a snapshot, readable before they are committed: a whole reorganisation is
+//! worked out on an overlay and then committed in one batch. Knows no rules.
 
 use std::ops::Bound;
 
@@ -8,14 +8,14 @@ use pithead_consensus::state_tree::NodeSource;
 
 use super::{Batch, KeyValue, Snapshot, StoreError, Table};
 
-/// A snapshot with a batch on top.
+/// A snapshot with a batch on top: reads see the changes of the batch first.
 pub struct Overlay<'a> {
     base: &'a dyn Snapshot,
     batch: Batch,
 }
 
 impl<'a> Overlay<'a> {
-    /// Nothing on top of `base` yet.
+    /// An overlay without changes on `base`.
     #[must_use]
     pub fn new(base: &'a dyn Snapshot) -> Self {
         Self {
@@ -62,8 +62,8 @@ impl Snapshot for Overlay<'_> {
         limit: usize,
         descending: bool,
     ) -> Result<Vec<KeyValue>, StoreError> {
-        // The changes may hide base entries, so the base is read unlimited:
-        // overlays only range over what one block wrote.
+        // The changes may hide entries of the base, so the limit can't apply to the base. Overlays
+        // are only asked for ranges that one block wrote, which bounds the read.
         let mut merged: std::collections::BTreeMap<Vec<u8>, Vec<u8>> = self
             .base
             .range(table, from, to, usize::MAX, false)?

@@ -1,16 +1,16 @@
-//! The store on disk: redb for the tables, append-only files for the bodies.
+//! The store on disk: redb for the tables, append-only files for the bodies and for pending
+//! transactions. Knows no rules and no types of the tables. Start reading at [`RedbStore::open`].
 //!
 //! ```text
-//! <data-dir>/LOCK               held while a node runs
-//! <data-dir>/chain.redb         the tables
+//! <data-dir>/LOCK                locked while a node runs
+//! <data-dir>/chain.redb          the tables
 //! <data-dir>/blocks/bodies-*.dat the block bodies
-//! <data-dir>/pending.log        the mempool
+//! <data-dir>/pending.log         the pending transactions
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use pithead_consensus::BlockHash;
 use redb::{
@@ -19,22 +19,23 @@ use redb::{
 };
 
 use super::bodies::{BodyFiles, End, Location, sync_dir};
+use super::pending_log::PendingLog;
 use super::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 
-/// Body hash → place in the files.
+/// Block hash → place of its body in the files.
 const BODIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("bodies");
-/// Key in [`Table::Meta`] of the end of the body files.
+/// Key in [`Table::Meta`] of where the body files end.
 const BODIES_END: &[u8] = b"bodies_end";
-/// Longest record of the pending log: a transaction and its time.
-const PENDING_RECORD_MAX: usize = 8 + 16_384;
+/// The database's file in the data directory.
+const DATABASE_FILE: &str = "chain.redb";
 
-/// A chain in a folder.
+/// A store in a folder of its own: the data directory.
 pub struct RedbStore {
     dir: PathBuf,
     database: Database,
     bodies: Arc<BodyFiles>,
-    pending: Mutex<File>,
-    // Held until the store is dropped; the lock goes with it.
+    pending: PendingLog,
+    // The lock on the data directory is held as long as this file is open.
     _lock: File,
 }
 
@@ -60,9 +61,6 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
     })
 }
 
-/// The database's file in the data directory.
-const DATABASE_FILE: &str = "chain.redb";
-
 impl RedbStore {
     /// Whether there is a store in `dir`.
     #[must_use]
@@ -70,11 +68,10 @@ impl RedbStore {
         dir.join(DATABASE_FILE).is_file()
     }
 
-    /// Opens the store in `dir`, or makes one. `cache_bytes` bounds redb's page
-    /// cache.
+    /// Opens the store in `dir`, or makes a new one. `cache_bytes` bounds redb's page cache.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has it; others if storage
+    /// [`StoreError::Locked`] if another process has the folder open; other errors if storage
     /// fails or is damaged.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
         fs::create_dir_all(dir).map_err(|error| StoreError::io(dir, error))?;
@@ -96,14 +93,14 @@ impl RedbStore {
             }
         };
         let bodies = Arc::new(BodyFiles::open(dir.join("blocks"), end)?);
-        let pending = open_pending(dir)?;
-        // New files are there after a power cut only once their folder is synced.
+        let pending = PendingLog::open(dir)?;
+        // A new file survives a power cut only once its folder is synced.
         sync_dir(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             database,
             bodies,
-            pending: Mutex::new(pending),
+            pending,
             _lock: lock,
         })
     }
@@ -115,8 +112,8 @@ impl RedbStore {
         })
     }
 
-    /// Bodies reach the disk before the commit that names them, unless that
-    /// is not to reach it yet either.
+    /// Commits a batch. If the commit is to be on disk on return, its bodies are synced first: a
+    /// commit never names a body that a crash could take away.
     fn commit_with(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
         let raw: Vec<&[u8]> = batch
             .bodies
@@ -136,7 +133,7 @@ impl RedbStore {
         transaction
             .set_durability(durability)
             .map_err(StoreError::database)?;
-        // A start after a crash then takes milliseconds instead of a scan.
+        // With it, a start after a crash takes milliseconds; without it, redb scans the file.
         transaction.set_quick_repair(on_disk);
         write_changes(&transaction, batch)?;
         if let Some((places, end)) = &appended {
@@ -191,15 +188,6 @@ fn create_tables(database: &Database) -> Result<(), StoreError> {
         .open_table(BODIES)
         .map_err(StoreError::database)?;
     transaction.commit().map_err(StoreError::database)
-}
-
-fn open_pending(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("pending.log");
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(|error| StoreError::io(&path, error))
 }
 
 impl Snapshot for RedbSnapshot {
@@ -270,38 +258,19 @@ impl Store for RedbStore {
     }
 
     fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
-        let fail = |error| StoreError::io(&self.dir.join("pending.log"), error);
-        let mut file = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let end = file.metadata().map_err(fail)?.len();
-        file.write_all(&encode_pending(record)).map_err(|error| {
-            // Half a record, left by a full disk, would hide all that follow it.
-            let _ = file.set_len(end);
-            fail(error)
-        })
+        self.pending.append(record)
     }
 
     fn pending(&self) -> Result<Vec<PendingRecord>, StoreError> {
-        let path = self.dir.join("pending.log");
-        let mut bytes = Vec::new();
-        File::open(&path)
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map_err(|error| StoreError::io(&path, error))?;
-        Ok(decode_pending(&bytes))
+        self.pending.read()
     }
 
     fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError> {
-        let path = self.dir.join("pending.log");
-        let new_path = self.dir.join("pending.log.new");
-        let bytes: Vec<u8> = records.iter().flat_map(encode_pending).collect();
-        let mut file = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::write(&new_path, bytes).map_err(|error| StoreError::io(&new_path, error))?;
-        fs::rename(&new_path, &path).map_err(|error| StoreError::io(&path, error))?;
-        *file = open_pending(&self.dir)?;
-        Ok(())
+        self.pending.rewrite(records)
     }
 
     fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
-        // The folder must be new: a backup never writes over anything.
+        // A backup never writes over anything, so the folder must be new.
         if let Some(parent) = dir.parent() {
             fs::create_dir_all(parent).map_err(|error| StoreError::io(parent, error))?;
         }
@@ -370,35 +339,4 @@ fn copy_tables(from: &ReadTransaction, path: &Path) -> Result<(), StoreError> {
         }
     }
     to.commit().map_err(StoreError::database)
-}
-
-fn encode_pending(record: &PendingRecord) -> Vec<u8> {
-    let len = u32::try_from(record.raw.len() + 8).unwrap_or(u32::MAX);
-    let mut bytes = len.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&record.received.to_be_bytes());
-    bytes.extend_from_slice(&record.raw);
-    bytes
-}
-
-/// Reads records up to the first one that is torn.
-fn decode_pending(mut bytes: &[u8]) -> Vec<PendingRecord> {
-    let mut records = Vec::new();
-    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
-        let len = u32::from_be_bytes(*len) as usize;
-        if len > PENDING_RECORD_MAX {
-            break;
-        }
-        let Some((record, rest)) = rest.split_at_checked(len) else {
-            break;
-        };
-        let Some((received, raw)) = record.split_first_chunk::<8>() else {
-            break;
-        };
-        records.push(PendingRecord {
-            received: u64::from_be_bytes(*received),
-            raw: raw.to_vec(),
-        });
-        bytes = rest;
-    }
-    records
 }

@@ -1,4 +1,5 @@
-//! What the tables hold: typed keys and values over any [`Snapshot`].
+//! What the tables hold: typed keys and values over any [`Snapshot`]. Knows no rules. A
+//! change of any layout here raises [`SCHEMA_VERSION`]. Start reading at [`ChainEntry`].
 
 use pithead_consensus::connect::Reward;
 use pithead_consensus::encoding::Reader;
@@ -11,7 +12,7 @@ use pithead_consensus::{
 
 use super::{Batch, Overlay, Snapshot, StoreError, Table};
 
-/// Version of this layout; another one is refused at start.
+/// Version of this layout. A store with another version is refused at the start.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Key in [`Table::Meta`] of the schema version.
@@ -27,65 +28,59 @@ pub const META_PRUNED: &[u8] = b"pruned";
 /// Key in [`Table::Meta`] of the ends of side branches, oldest first.
 pub const META_LEAVES: &[u8] = b"leaves";
 
-/// How far a block has come.
+/// How far the node has checked a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockStatus {
-    /// Its header and its body are sound; it was never connected.
+    /// Header and body pass every rule that needs no state; the block was never connected.
     Stored,
-    /// It was connected at least once: every rule holds.
+    /// The block was connected at least once, so every rule holds.
     Connected,
-    /// It, or an ancestor, breaks a rule.
+    /// The block or one of its ancestors breaks a rule.
     Invalid,
 }
 
 /// What the store knows about a block besides its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainEntry {
-    /// Its header.
     pub header: BlockHeader,
-    /// Its commitment.
     pub commitment: BlockCommitment,
-    /// Its height.
     pub height: Height,
-    /// Work of the chain up to it.
+    /// Work of the chain up to this block.
     pub chain_work: Work,
-    /// Rank of arrival at this node.
+    /// Rank of arrival at this node: the first block stored after the genesis has 1.
     pub arrival: u64,
-    /// How far it has come.
     pub status: BlockStatus,
-    /// Number of its transactions.
     pub transaction_count: u32,
     /// Encoded size, bytes.
     pub size: u32,
-    /// Set once it was connected.
-    pub outcome: Outcome,
+    /// Zero until the block is connected.
+    pub outcome: BlockOutcome,
 }
 
-/// What connecting a block led to; zero until it was connected.
+/// What connecting a block led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Outcome {
-    /// Newly issued by it.
+pub struct BlockOutcome {
+    /// What the block newly issued.
     pub subsidy: Amount,
-    /// Sum of its fees.
     pub fees: Amount,
-    /// Grains in all accounts after it.
+    /// Sum of all balances after the block.
     pub supply: Amount,
-    /// Transactions on the chain up to it.
+    /// Number of transactions on the chain up to this block.
     pub transactions_total: u64,
-    /// Root of the state after it.
+    /// Root of the state after the block.
     pub state_root: Hash256,
-    /// Version of the state tree after it.
+    /// Version of the state tree after the block.
     pub tree_version: TreeVersion,
 }
 
 impl ChainEntry {
-    /// Its hash.
+    /// The block's hash, computed from its header.
     #[must_use]
     pub fn hash(&self) -> BlockHash {
         self.header.hash()
     }
 
-    /// What it earned its miner.
+    /// What the block earned its miner: subsidy and fees.
     #[must_use]
     pub fn reward(&self) -> Reward {
         Reward {
@@ -145,7 +140,7 @@ impl Decode for ChainEntry {
             },
             transaction_count: reader.u32("transaction count")?,
             size: reader.u32("size")?,
-            outcome: Outcome {
+            outcome: BlockOutcome {
                 subsidy: reader.amount("subsidy")?,
                 fees: reader.amount("fees")?,
                 supply: reader.amount("supply")?,
@@ -162,7 +157,7 @@ impl Decode for ChainEntry {
 pub struct Place {
     /// Height of its block on the best chain.
     pub height: Height,
-    /// Place in that block, from 0.
+    /// Index in that block, from 0.
     pub position: u32,
 }
 
@@ -187,7 +182,7 @@ impl Place {
     }
 }
 
-/// The key of an address's place in [`Table::AccountTransactions`].
+/// The key in [`Table::AccountTransactions`] of a transaction that an address is part of.
 #[must_use]
 pub fn account_transaction_key(address: &Address, place: Place) -> Vec<u8> {
     [address.0.as_slice(), &place.to_bytes()].concat()
@@ -208,18 +203,18 @@ pub fn entry(from: &dyn Snapshot, hash: &BlockHash) -> Result<Option<ChainEntry>
     }
 }
 
-/// The entry of a block that must be there.
+/// The entry of a block that is known to be stored.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] if it is not.
+/// [`StoreError::Damaged`] if it is missing.
 pub fn expect_entry(from: &dyn Snapshot, hash: &BlockHash) -> Result<ChainEntry, StoreError> {
     entry(from, hash)?.ok_or_else(|| StoreError::Damaged(format!("entry of block {hash}: missing")))
 }
 
-/// The body of a block that must be there.
+/// The body of a block that is known to be stored.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] if it is not.
+/// [`StoreError::Damaged`] if it is missing.
 pub fn expect_block(from: &dyn Snapshot, hash: &BlockHash) -> Result<Block, StoreError> {
     let bytes = from
         .body(hash)?
@@ -277,7 +272,7 @@ pub fn account(from: &dyn Snapshot, address: &Address) -> Result<Account, StoreE
     }
 }
 
-/// Sets an account; an unused one is deleted.
+/// Sets an account. One with neither balance nor sequence is deleted instead.
 pub fn put_account(into: &mut Overlay<'_>, address: &Address, account: &Account) {
     if account.is_unused() {
         into.delete(Table::Accounts, address.0);
@@ -286,7 +281,7 @@ pub fn put_account(into: &mut Overlay<'_>, address: &Address, account: &Account)
     }
 }
 
-/// The undo record of a block; `None` if it was pruned.
+/// The undo record of a block; `None` if it was dropped.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.
@@ -355,7 +350,7 @@ pub fn put_leaves<'a>(into: &mut Overlay<'_>, leaves: impl Iterator<Item = &'a B
     into.put(Table::Meta, META_LEAVES, bytes);
 }
 
-/// Records the schema and the genesis of a new store.
+/// Records the schema version and the genesis of a new store.
 pub fn put_identity(into: &mut Batch, genesis: &BlockHash) {
     into.put(Table::Meta, META_SCHEMA, SCHEMA_VERSION.to_le_bytes());
     into.put(Table::Meta, META_GENESIS, genesis.0);

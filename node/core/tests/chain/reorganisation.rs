@@ -10,6 +10,7 @@ use pithead_core::chain::{AcceptError, verify};
 use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
 use pithead_core::store::Store;
 use pithead_core::store::schema::{self, BlockStatus};
+use pithead_core::sync::PeerEffect;
 use pithead_testkit::chain::mine;
 use pithead_testkit::nodes::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
@@ -358,8 +359,7 @@ pub(crate) fn submit(
 fn pending(node: &Node) -> Vec<u64> {
     let mempool = node.mempool().read().unwrap();
     let own = mempool.of_sender(&key(0).address);
-    own.map(|pending| pending.transaction.body.sequence)
-        .collect()
+    own.map(|pending| pending.body().sequence).collect()
 }
 
 #[test]
@@ -437,7 +437,10 @@ fn what_can_not_be_judged_yet_is_tried_again() {
     assert!(
         matches!(
             verdict,
-            Err(AcceptError::NotYet(NotYet::TimeTooFarAhead { .. }))
+            Err(AcceptError::NotYet {
+                reason: NotYet::TimeTooFarAhead { .. },
+                ..
+            })
         ),
         "{verdict:?}"
     );
@@ -457,7 +460,10 @@ fn what_can_not_be_judged_yet_is_tried_again() {
         let verdict = give(&mut node, block, NOW);
         assert!(matches!(
             verdict,
-            Err(AcceptError::NotYet(NotYet::MissingParent { .. }))
+            Err(AcceptError::NotYet {
+                reason: NotYet::MissingParent { .. },
+                ..
+            })
         ));
     }
     give_all(&mut node, &blocks[..1], NOW);
@@ -500,7 +506,7 @@ fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
     // What was at hand before the commit is all that anyone heard of it.
     assert!(matches!(
         effects.as_slice(),
-        [Effect::BlockValidated(_), Effect::Fatal(reason)] if reason.contains("disk is full")
+        [Effect::Peer(PeerEffect::BlockValidated(_)), Effect::Fatal(reason)] if reason.contains("disk is full")
     ));
     assert!(best_chain_state(&store) == before);
     assert_eq!(tip(&node), a[2].header.hash());

@@ -96,7 +96,7 @@ fn a_checkpoint_that_others_passed_over_is_no_conflict() {
     world.run_for(5_000);
     all.truncate(2);
     let state = world.node(passed_over).finality().read().unwrap();
-    assert!(state.is_approved(&all[1].link().target));
+    assert!(state.view().is_approved(&all[1].link().target));
     assert!(!state.status().conflict);
     assert_eq!(certificates_asked(&world, passed_over), 1);
 }

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use pithead_consensus::{Address, Block, BlockHash, Signature, Txid};
 use pithead_core::node::{Effect, Event, Now};
 use pithead_core::sync::{
-    Gossip, Offence, PeerEvent, PeerKey, Request, RequestFailure, Response, Status, Verdict,
+    Gossip, Offence, PeerEffect, PeerEvent, PeerKey, Request, RequestFailure, Response, Status,
+    Verdict,
 };
 use pithead_testkit::key;
 use pithead_testkit::nodes::{self, branch, chain_of, empty, pay};
@@ -322,7 +323,8 @@ fn a_core_that_was_busy_itself_blames_nobody() {
                 monotonic_ms: 1_000 * secs,
             };
             let (_, effects) = node.handle(event, now);
-            let scores = |effect: &&Effect| matches!(effect, Effect::PeerScored { .. });
+            let scores =
+                |effect: &&Effect| matches!(effect, Effect::Peer(PeerEffect::Scored { .. }));
             scored += effects.iter().filter(scores).count();
         };
         let (peer, inbound) = (PeerKey(1), false);
@@ -395,7 +397,7 @@ fn early_transactions_of_one_peer_do_not_push_out_those_of_others() {
         world.gossip_to(odd, NODE, Gossip::Transaction(Box::new(early)));
     }
     world.run_for(100);
-    assert!(world.node(NODE).sync_usage().early_transactions <= 33);
+    assert!(world.node(NODE).sync_usage().orphan_transactions <= 33);
     world.gossip_to(HONEST, NODE, Gossip::Transaction(Box::new(first)));
     world.run_for(100);
     assert!(world.has_pending(NODE, &txid));

@@ -26,7 +26,7 @@ pub(super) fn account(
     let mempool = reader.api().mempool();
     let spent: u64 = mempool
         .of_sender(address)
-        .map(|pending| pending.total.grains())
+        .map(|pending| pending.total().grains())
         .sum();
     let incoming: u64 = mempool.incoming(address).grains();
     let next_sequence = mempool.next_sequence(address, account.sequence);

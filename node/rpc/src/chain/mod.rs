@@ -98,7 +98,7 @@ impl ChainService for ChainHandler {
                         })
                     }
                     (None, Some(pending)) => Ok(v1::GetTransactionResponse {
-                        transaction: Some(chain.transaction(&pending.transaction, &txid)),
+                        transaction: Some(chain.transaction(pending.transaction(), &txid)),
                         status: Some(pending_status(&pending)),
                     }),
                     (None, None) => Err(transaction_not_found(&text)),

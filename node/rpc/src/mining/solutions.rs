@@ -154,8 +154,14 @@ async fn submit(api: &Api, block: Block) -> Result<(Outcome, String), Status> {
     };
     let outcome = match &error {
         AcceptError::Known { .. } => Outcome::Duplicate,
-        AcceptError::NotYet(NotYet::TimeTooFarAhead { .. }) => Outcome::BadTime,
-        AcceptError::NotYet(NotYet::MissingParent { .. }) => Outcome::NotSynced,
+        AcceptError::NotYet {
+            reason: NotYet::TimeTooFarAhead { .. },
+            ..
+        } => Outcome::BadTime,
+        AcceptError::NotYet {
+            reason: NotYet::MissingParent { .. },
+            ..
+        } => Outcome::NotSynced,
         AcceptError::Invalid(BlockError::Header(HeaderError::HighHash { .. })) => Outcome::HighHash,
         AcceptError::Invalid(BlockError::Header(HeaderError::TimeBeforeParent { .. })) => {
             Outcome::BadTime

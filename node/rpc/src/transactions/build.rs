@@ -113,7 +113,7 @@ fn estimate_rate(api: &Api, target_blocks: u32) -> u64 {
     }
     let mut bytes = 0;
     let first_left_out = mempool.iter_by_rate().find(|pending| {
-        bytes += pending.size;
+        bytes += pending.size();
         bytes > room
     });
     let rate = first_left_out.map_or(FeeRate(0), |pending| pending.fee_rate());

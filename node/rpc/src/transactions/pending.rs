@@ -73,7 +73,7 @@ fn pending_page(
         .take(size)
         .take_while(|pending| {
             let fits = bytes <= PAGE_BYTES_MAX;
-            bytes += shown_size(pending.size);
+            bytes += shown_size(pending.size());
             fits
         })
         .cloned()
@@ -90,10 +90,13 @@ fn pending_message(
     pending: &Pending,
 ) -> Result<v1::PendingTransaction, Status> {
     let api = reader.api();
-    let sender = &pending.transaction.body.sender;
+    let sender = &pending.body().sender;
     let account = schema::account(reader.snapshot(), sender).map_err(internal)?;
     Ok(v1::PendingTransaction {
-        transaction: Some(api.chain.transaction(&pending.transaction, &pending.txid)),
+        transaction: Some(
+            api.chain
+                .transaction(pending.transaction(), &pending.txid()),
+        ),
         received_time: Some(convert::timestamp(pending.received)),
         fee_rate: pending.fee_rate().grains_per_byte(),
         ready: api.mempool().is_ready(pending, account.sequence),
@@ -127,7 +130,7 @@ pub(super) async fn send_changes(
 
 /// The transaction that changed.
 pub(super) fn changed_txid(change: &PendingChange) -> Txid {
-    changed(change).txid
+    changed(change).txid()
 }
 
 fn changed(change: &PendingChange) -> &Pending {
@@ -139,7 +142,7 @@ fn changed(change: &PendingChange) -> &Pending {
 }
 
 fn concerns(change: &PendingChange, address: &Address) -> bool {
-    let body = &changed(change).transaction.body;
+    let body = changed(change).body();
     let mut outputs = body.outputs.iter();
     body.sender == *address || outputs.any(|output| output.recipient == *address)
 }
@@ -148,15 +151,16 @@ fn pending_event(api: &Api, change: &PendingChange) -> v1::SubscribePendingTrans
     use v1::subscribe_pending_transactions_response::Event;
     let removed = |pending: &Pending, state: v1::TransactionState, detail| {
         Event::Removed(v1::PendingTransactionRemoved {
-            txid: pending.txid.to_string(),
+            txid: pending.txid().to_string(),
             state: state.into(),
             detail,
         })
     };
     let event = match change {
-        PendingChange::Added(pending) => {
-            Event::Added(api.chain.transaction(&pending.transaction, &pending.txid))
-        }
+        PendingChange::Added(pending) => Event::Added(
+            api.chain
+                .transaction(pending.transaction(), &pending.txid()),
+        ),
         PendingChange::Mined(pending) => {
             removed(pending, v1::TransactionState::Mined, String::new())
         }

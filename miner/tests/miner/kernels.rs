@@ -1,7 +1,4 @@
-//! The kernels against consensus and against headers that all the world has
-//! verified.
-
-#![allow(clippy::unwrap_used)]
+//! The kernels against consensus, and against real headers of Bitcoin.
 
 use std::path::Path;
 
@@ -11,7 +8,9 @@ use pithead_consensus::{BlockHash, BlockHeader, CompactTarget, Decode as _, Targ
 use pithead_miner::kernel::{self, Hit, Job, Kernel};
 use proptest::prelude::*;
 
-/// What a kernel finds, in ascending order.
+use crate::fake_node::target_of;
+
+/// The hits of a kernel, in ascending order.
 fn scan(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<Hit> {
     let mut hits = Vec::new();
     kernel.scan(job, start, count, &mut hits);
@@ -19,7 +18,7 @@ fn scan(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<Hit> {
     hits
 }
 
-/// The nonces that a kernel finds for a job of one version.
+/// The nonces of a kernel's hits for a job of one version, in the order of the scan.
 fn nonces(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<u32> {
     let mut hits = Vec::new();
     kernel.scan(job, start, count, &mut hits);
@@ -31,7 +30,7 @@ fn nonces(kernel: &dyn Kernel, job: &Job, start: u32, count: u32) -> Vec<u32> {
     nonces
 }
 
-/// What consensus finds, by the shortest path there is.
+/// The hits that consensus finds, in ascending order.
 fn expected(job: &Job, start: u32, count: u32) -> Vec<Hit> {
     let mut hits: Vec<Hit> = (0..count)
         .map(|step| start.wrapping_add(step))
@@ -42,13 +41,6 @@ fn expected(job: &Job, start: u32, count: u32) -> Vec<Hit> {
     hits
 }
 
-/// About one hash in `hashes` meets it.
-fn target_of(hashes: u32) -> Target {
-    let mut bytes = [0xff; 32];
-    bytes[28..].copy_from_slice(&(u32::MAX / hashes).to_le_bytes());
-    Target::from_le_bytes(bytes).unwrap()
-}
-
 #[test]
 fn every_kernel_passes_its_own_check() {
     for kernel in kernel::all().iter().copied() {
@@ -56,44 +48,44 @@ fn every_kernel_passes_its_own_check() {
     }
 }
 
-/// Finds what it should, but for the last nonce of a range.
-struct OffByOne;
+/// A wrong kernel: it leaves out the last nonce of a range.
+struct OffByOneKernel;
 
-impl Kernel for OffByOne {
+impl Kernel for OffByOneKernel {
     fn name(&self) -> &'static str {
         "off-by-one"
     }
 
     fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-        kernel::Reference.scan(job, start, count - 1, hits);
+        kernel::ReferenceKernel.scan(job, start, count - 1, hits);
     }
 }
 
 #[test]
 fn the_check_finds_a_kernel_that_skips_one_nonce() {
-    let error = kernel::check(&OffByOne).unwrap_err();
+    let error = kernel::check(&OffByOneKernel).unwrap_err();
     assert_eq!(error.kernel, "off-by-one");
     assert_eq!(error.found.len() + 1, error.expected.len());
 }
 
-/// Right but for headers in more versions than three.
-struct FewVersions;
+/// A wrong kernel: it finds nothing with more than three versions.
+struct FewVersionsKernel;
 
-impl Kernel for FewVersions {
+impl Kernel for FewVersionsKernel {
     fn name(&self) -> &'static str {
         "few-versions"
     }
 
     fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
         if job.versions().count() <= 3 {
-            kernel::Reference.scan(job, start, count, hits);
+            kernel::ReferenceKernel.scan(job, start, count, hits);
         }
     }
 }
 
 #[test]
 fn the_check_tries_as_many_versions_as_miners_do() {
-    let error = kernel::check(&FewVersions).unwrap_err();
+    let error = kernel::check(&FewVersionsKernel).unwrap_err();
     assert_eq!(error.kernel, "few-versions");
 }
 
@@ -108,7 +100,7 @@ fn finds_the_nonce_of_the_bitcoin_genesis_block() {
     for kernel in kernel::all().iter().copied() {
         for (start, count) in [
             (header.nonce - 10_000, 20_000),
-            // First and last of the range, and alone.
+            // The nonce is the first of the range, the last, and the only one.
             (header.nonce, 1_000),
             (header.nonce - 999, 1_000),
             (header.nonce, 1),
@@ -142,7 +134,7 @@ fn a_hash_equal_to_the_target_meets_it_and_one_above_does_not() {
     let hash = header.hash();
     let equal = Target::from_le_bytes(hash.0).unwrap();
     let mut below = hash.0;
-    // The lowest byte of the number: only the full comparison sees it.
+    // Byte 0 is the least significant one, which only the full comparison reads.
     assert_ne!(below[0], 0);
     below[0] -= 1;
     let below = Target::from_le_bytes(below).unwrap();
@@ -189,12 +181,12 @@ fn every_lane_finds_a_hit_and_no_other_does() {
     let header = kernel::bitcoin_genesis();
     let job = Job::new(header, header.bits.to_target().unwrap());
     for kernel in kernel::all().iter().copied() {
-        // No kernel takes more than 48 nonces at once; the second such group is
-        // hashed while the first is still under way.
+        // No kernel takes more than 48 nonces at once. Some hash a second group while
+        // the first is still under way, so 96 nonces cover two groups.
         for before in 0..96 {
             let start = header.nonce - before;
             assert_eq!(nonces(kernel, &job, start, 96), [header.nonce]);
-            // The range ends just before it, or with it.
+            // The range ends just before the nonce, or with it.
             assert_eq!(nonces(kernel, &job, start, before), [0u32; 0]);
             assert_eq!(nonces(kernel, &job, start, before + 1), [header.nonce]);
         }
@@ -228,7 +220,7 @@ fn the_version_that_solves_is_told_from_those_that_do_not() {
 fn the_choice_names_every_kernel_that_is_right_and_the_fastest_first() {
     let choice = kernel::fastest().unwrap();
     assert!(choice.wrong.is_empty());
-    // All but the reference.
+    // Every kernel is measured except the reference.
     assert_eq!(choice.measured.len() + 1, kernel::all().len());
     assert_eq!(choice.kernel.name(), choice.measured[0].kernel.name());
     let rates: Vec<f64> = choice.measured.iter().map(|one| one.hash_rate).collect();
@@ -306,8 +298,8 @@ proptest! {
         }
     }
 
-    /// The target is the hash of one nonce: exactly the nonces at or below it
-    /// are hits, decided by all 256 bits.
+    /// The target is the hash of one nonce, so the hits are the nonces with a hash at or
+    /// below it. All 256 bits decide.
     #[test]
     fn kernels_compare_all_bits(header in any_header(), start in any::<u32>(), at in 0u32..64) {
         let chosen = BlockHeader { nonce: start.wrapping_add(at), ..header };
@@ -324,11 +316,11 @@ proptest! {
         let target = target_of(16);
         let mut changed = Job::new(header, target);
         changed.set_time(time);
-        let anew = Job::new(BlockHeader { time, ..header }, target);
+        let fresh = Job::new(BlockHeader { time, ..header }, target);
         for kernel in kernel::all().iter().copied() {
-            prop_assert_eq!(scan(kernel, &changed, start, 128), scan(kernel, &anew, start, 128));
+            prop_assert_eq!(scan(kernel, &changed, start, 128), scan(kernel, &fresh, start, 128));
         }
         let hit = Hit { nonce: start, version: header.version };
-        prop_assert_eq!(changed.header(hit), anew.header(hit));
+        prop_assert_eq!(changed.header(hit), fresh.header(hit));
     }
 }

@@ -1,20 +1,17 @@
-//! Work as it comes from a node: what is taken, what is refused, and which
-//! headers come of it.
-
-#![allow(clippy::unwrap_used)]
-
-mod fake_node;
+//! Work as a node sends it: which messages are taken, which are refused, and which headers
+//! come of them.
 
 use std::time::{Duration, Instant};
 
-use fake_node::{WorkSpec, reward_address};
 use pithead_api::v1::SubscribeWorkResponse;
 use pithead_consensus::{Address, BlockCommitment, Decode as _};
-use pithead_miner::work::{Work, WorkError};
+use pithead_miner::work::{MiningWork, WorkError};
 use proptest::prelude::*;
 
-fn check(message: SubscribeWorkResponse) -> Result<Work, WorkError> {
-    Work::from_message(message, &reward_address(), 1, Instant::now())
+use crate::fake_node::{WorkSpec, reward_address};
+
+fn check(message: SubscribeWorkResponse) -> Result<MiningWork, WorkError> {
+    MiningWork::from_message(message, &reward_address(), 1, Instant::now())
 }
 
 fn message() -> SubscribeWorkResponse {
@@ -154,7 +151,7 @@ proptest! {
         let free = u64::from(time) + elapsed;
         let bounded = free.clamp(u64::from(spec.times.0), u64::from(spec.times.1));
         prop_assert_eq!(u64::from(at), bounded);
-        // A clock before the arrival changes nothing.
+        // At the instant of the arrival, the time is the header's own.
         prop_assert_eq!(work.time_at(work.arrived), time.clamp(spec.times.0, spec.times.1));
     }
 

@@ -1,0 +1,92 @@
+//! How far back blocks can be undone, and when undo records are dropped (protocol §12). Start
+//! reading at [`Chain::prune`].
+
+use pithead_consensus::Height;
+
+use super::Chain;
+use crate::finality::FinalityView;
+use crate::store::schema;
+use crate::store::{Overlay, Snapshot, StoreError, Table};
+
+/// How many blocks can be undone. Protocol §12 asks for 1,000 at least. Ten times as many are more
+/// than a day of the main network: a network that was split over night can still become one again.
+pub const UNDO_BLOCKS: u64 = 10_000;
+/// Most undo records that are dropped with one new block.
+const PRUNED_AT_ONCE: u64 = 8;
+
+impl Chain {
+    /// Drops the undo records of blocks that are never undone any more: without validators, those
+    /// more than [`UNDO_BLOCKS`] below the new tip at `height`; with validators, those that are
+    /// also at or below the last final block. Records that waited for finality are dropped a few
+    /// with each block.
+    ///
+    /// The overlay contains the block at `height`.
+    pub(super) fn prune(
+        &self,
+        overlay: &mut Overlay<'_>,
+        height: Height,
+        finality: &FinalityView,
+    ) -> Result<(), StoreError> {
+        let Some(deep) = height.checked_sub(UNDO_BLOCKS) else {
+            return Ok(());
+        };
+        if self.genesis().validators.is_empty() {
+            return prune_block(overlay, deep);
+        }
+        // A final block that this chain does not contain may still require undoing blocks of it.
+        let last_final = finality.highest_final_on_best(overlay, height)?;
+        let limit = deep.min(last_final.height);
+        let done = schema::pruned(overlay)?;
+        let next = Height(done.0.saturating_add(PRUNED_AT_ONCE)).min(limit);
+        if next <= done {
+            return Ok(());
+        }
+        for height in done.0.saturating_add(1)..=next.0 {
+            prune_block(overlay, Height(height))?;
+        }
+        overlay.put(Table::Meta, schema::META_PRUNED, next.0.to_le_bytes());
+        Ok(())
+    }
+
+    /// How many blocks of the best chain can be undone.
+    pub(super) fn undo_reach(&self, from: &dyn Snapshot) -> Result<u64, StoreError> {
+        undo_reach(
+            from,
+            self.genesis().validators.is_empty(),
+            self.tip().height,
+        )
+    }
+}
+
+/// How many blocks below a tip of this height can be undone: those with an undo record. With
+/// validators these are all blocks that are not final (protocol §12).
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn undo_reach(
+    from: &dyn Snapshot,
+    without_validators: bool,
+    tip: Height,
+) -> Result<u64, StoreError> {
+    if without_validators {
+        return Ok(UNDO_BLOCKS);
+    }
+    Ok(tip.0.saturating_sub(schema::pruned(from)?.0))
+}
+
+/// Drops the undo record of one block, and the nodes of the state tree that the block replaced.
+fn prune_block(overlay: &mut Overlay<'_>, height: Height) -> Result<(), StoreError> {
+    let Some(hash) = schema::best_hash(overlay, height)? else {
+        return Ok(());
+    };
+    overlay.delete(Table::Undo, hash.0);
+    let version = schema::expect_entry(overlay, &hash)?.outcome.tree_version;
+    let to = version.saturating_add(1).to_be_bytes();
+    for (index, _) in overlay.range(Table::StaleNodes, &[], &to, usize::MAX, false)? {
+        if let Some((_, key)) = index.split_first_chunk::<8>() {
+            overlay.delete(Table::StateNodes, key.to_vec());
+        }
+        overlay.delete(Table::StaleNodes, index);
+    }
+    Ok(())
+}

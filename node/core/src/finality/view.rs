@@ -1,0 +1,226 @@
+//! What certificates have shown so far: which checkpoints are approved and which are final
+//! (protocol §9). The node knows this in one place, [`super::FinalityState`]. Everything else
+//! asks through a [`FinalityView`] and keeps no copy (ADR 11).
+//!
+//! The view knows neither the chain nor the approvals that are still gathering. Start reading at
+//! [`FinalityView`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use pithead_consensus::approval::finality::{FinalityError, Outcome};
+use pithead_consensus::{Checkpoint, ConsensusParams, Finality, Height, Link};
+
+use crate::store::schema;
+use crate::store::{Snapshot, StoreError};
+
+/// The outcome of all certificates in three values, as effects and the API report it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FinalityStatus {
+    /// The highest approved checkpoint.
+    pub approved: Checkpoint,
+    /// The last final block: the chain never reorganises below it.
+    pub last_final: Checkpoint,
+    /// Whether two certificates conflict. From then on no further block becomes final.
+    pub conflict: bool,
+}
+
+impl FinalityStatus {
+    /// The checkpoint that the best chain should contain if there is a choice: the highest
+    /// approved one or, after a conflict, the last final one.
+    #[must_use]
+    pub fn preferred(&self) -> Checkpoint {
+        if self.conflict {
+            self.last_final
+        } else {
+            self.approved
+        }
+    }
+}
+
+/// The approved and the final checkpoints at one moment.
+///
+/// A view never changes: the next certificate leads to another view. Cloning one is cheap, and it
+/// holds no lock. A view should not outlive the event or the request that it serves, because a
+/// certificate that arrives while a view is alive copies the links of all certificates (80 bytes
+/// each).
+#[derive(Clone, PartialEq, Eq)]
+pub struct FinalityView {
+    finality: Arc<Finality>,
+}
+
+impl FinalityView {
+    /// The view that these links give.
+    #[must_use]
+    pub fn new(finality: Finality) -> Self {
+        Self {
+            finality: Arc::new(finality),
+        }
+    }
+
+    /// The view without any certificate: only the genesis is approved and final.
+    #[must_use]
+    pub fn of_genesis(params: &ConsensusParams) -> Self {
+        let genesis = Checkpoint::genesis(params.genesis_hash);
+        Self::new(Finality::new(params.checkpoint_interval, genesis))
+    }
+
+    /// The highest approved checkpoint, the last final one, and whether certificates conflict.
+    #[must_use]
+    pub fn status(&self) -> FinalityStatus {
+        FinalityStatus {
+            approved: self.finality.highest_approved(),
+            last_final: self.finality.last_final(),
+            conflict: self.finality.conflict().is_some(),
+        }
+    }
+
+    /// The last final block: the genesis until a certificate makes another one final.
+    #[must_use]
+    pub fn last_final(&self) -> Checkpoint {
+        self.finality.last_final()
+    }
+
+    /// The two links that conflict, the earlier one first, once two certificates do.
+    #[must_use]
+    pub fn conflict(&self) -> Option<(Link, Link)> {
+        self.finality.conflict()
+    }
+
+    /// Whether a checkpoint is approved.
+    #[must_use]
+    pub fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
+        self.finality.is_approved(checkpoint)
+    }
+
+    /// Approved checkpoints at or below a height, highest first.
+    pub fn approved_below(&self, height: Height) -> impl Iterator<Item = Checkpoint> + '_ {
+        self.finality.approved_below(height)
+    }
+
+    /// The highest final checkpoint at or below a height, on whichever chain it is.
+    ///
+    /// Final checkpoints descend from one another. A node that has not reached the last final
+    /// block yet tells the right chain by the ones before it.
+    #[must_use]
+    pub fn final_at(&self, height: Height) -> Checkpoint {
+        self.finality.final_at(height)
+    }
+
+    /// The highest final checkpoint up to height `top` that a chain contains, where `contains`
+    /// tells whether it contains a given checkpoint. A chain that contains a final checkpoint
+    /// contains all lower ones too, and every chain contains the genesis.
+    ///
+    /// # Errors
+    /// The error of `contains`.
+    pub fn highest_final<E>(
+        &self,
+        top: Height,
+        contains: impl FnMut(&Checkpoint) -> Result<bool, E>,
+    ) -> Result<Checkpoint, E> {
+        highest_contained(|height| self.final_at(height), top, contains)
+    }
+
+    /// The highest final checkpoint up to height `top` that the best chain contains.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    pub fn highest_final_on_best(
+        &self,
+        from: &dyn Snapshot,
+        top: Height,
+    ) -> Result<Checkpoint, StoreError> {
+        self.highest_final(top, |checkpoint| {
+            schema::is_best(from, &checkpoint.hash, checkpoint.height)
+        })
+    }
+
+    /// The links behind the view, for the questions that only certificates and votes ask.
+    pub(super) fn finality(&self) -> &Finality {
+        &self.finality
+    }
+
+    /// Takes in the link of a checked certificate. Views that were cloned before stay as they are.
+    pub(super) fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
+        Arc::make_mut(&mut self.finality).accept(link)
+    }
+}
+
+impl fmt::Debug for FinalityView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FinalityView").field(&self.status()).finish()
+    }
+}
+
+/// The highest checkpoint of a path, up to height `top`, that a chain contains. `at` gives the
+/// path's highest checkpoint at or below a height, and the genesis at height 0.
+fn highest_contained<E>(
+    at: impl Fn(Height) -> Checkpoint,
+    top: Height,
+    mut contains: impl FnMut(&Checkpoint) -> Result<bool, E>,
+) -> Result<Checkpoint, E> {
+    let first = at(top);
+    if contains(&first)? {
+        return Ok(first);
+    }
+    // The answer lies between a checkpoint that the chain contains and one that it lacks:
+    // bisect.
+    let (mut held, mut missing) = (at(Height::GENESIS), first.height.0);
+    let mut low = 0_u64;
+    while missing.saturating_sub(low) > 1 {
+        let middle = low.saturating_add(missing.saturating_sub(low) / 2);
+        let checkpoint = at(Height(middle));
+        if checkpoint == held || contains(&checkpoint)? {
+            held = checkpoint;
+            low = middle;
+        } else {
+            missing = checkpoint.height.0;
+        }
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use pithead_consensus::BlockHash;
+
+    use super::*;
+
+    #[test]
+    fn the_highest_that_a_chain_holds_is_found() {
+        let path = [0_u64, 10, 20, 50, 60, 90];
+        let at = |height: Height| Checkpoint {
+            height: Height(*path.iter().rev().find(|at| **at <= height.0).unwrap()),
+            hash: BlockHash([0; 32]),
+        };
+        for fork in [0, 5, 10, 15, 49, 50, 89, 90, 200] {
+            for top in [0, 10, 55, 90, 1_000] {
+                let holds = |found: &Checkpoint| Ok::<_, ()>(found.height.0 <= fork);
+                let found = highest_contained(at, Height(top), holds).unwrap();
+                assert_eq!(found, at(Height(fork.min(top))), "{fork} {top}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_view_stays_as_it_was_when_a_certificate_comes() {
+        let checkpoint = |height: u64| Checkpoint {
+            height: Height(height),
+            hash: BlockHash([u8::try_from(height).unwrap(); 32]),
+        };
+        let link = |source, target| Link {
+            source: checkpoint(source),
+            target: checkpoint(target),
+        };
+        let mut view = FinalityView::new(Finality::new(10, checkpoint(0)));
+        let before = view.clone();
+        view.accept(link(0, 10)).unwrap();
+        view.accept(link(10, 20)).unwrap();
+        assert_eq!(view.last_final(), checkpoint(10));
+        assert_eq!(view.status().preferred(), checkpoint(20));
+        assert_eq!(before.status().preferred(), checkpoint(0));
+        assert!(!before.is_approved(&checkpoint(10)));
+    }
+}

@@ -1,0 +1,174 @@
+//! The way of a transaction into the mempool and its log, and back from the log after a restart.
+//! Start reading at [`Node::handle_transaction`].
+
+use pithead_consensus::check::CheckedTransaction;
+use pithead_consensus::{Decode as _, SignedTransaction, Txid};
+
+use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict, report};
+use crate::mempool::{Admission, Admitted, IncomingTransaction, Pending, PendingChange};
+use crate::store::schema;
+use crate::store::{PendingRecord, StoreError};
+
+/// The pending log is rewritten once it holds this many records more than there are pending
+/// transactions.
+const PENDING_LOG_SLACK: usize = 10_000;
+
+impl Node {
+    /// Takes a transaction that came through the API: this node's own, which it announces.
+    pub(super) fn submit_transaction(
+        &mut self,
+        transaction: SignedTransaction,
+        time: Now,
+        out: &mut Sink<'_>,
+    ) -> Result<TransactionVerdict, RejectedTransaction> {
+        let sender = transaction.body.sender;
+        match self.handle_transaction(transaction, time.unix_secs, out) {
+            Ok((verdict, txid)) => {
+                self.announce_local(txid, &sender, time, out);
+                Ok(verdict)
+            }
+            Err(rejected) => {
+                // The transaction may be in the mempool and not in the log: no answer would hold
+                // after a restart.
+                if let RejectedTransaction::Internal(error) = &rejected {
+                    out(Effect::Fatal(error.to_string()));
+                }
+                Err(rejected)
+            }
+        }
+    }
+
+    /// Judges a transaction and puts it into the mempool and its log. Returns its txid as well.
+    pub(super) fn handle_transaction(
+        &mut self,
+        transaction: SignedTransaction,
+        now: u64,
+        out: &mut Sink<'_>,
+    ) -> Result<(TransactionVerdict, Txid), RejectedTransaction> {
+        let checked = CheckedTransaction::new(self.chain.params(), transaction);
+        let txid = match &checked {
+            Ok(checked) => checked.txid(),
+            Err(failed) => failed.txid,
+        };
+        // A copy of a known transaction is a duplicate even if it breaks a rule: its txid covers
+        // neither key nor signature, so that anyone can make one.
+        if self
+            .is_known(&txid)
+            .map_err(RejectedTransaction::Internal)?
+        {
+            return Ok((TransactionVerdict::Duplicate, txid));
+        }
+        let checked = checked.map_err(|failed| RejectedTransaction::Rule(failed.error.into()))?;
+        let (admitted, changes) = self
+            .admit(checked, now)
+            .map_err(RejectedTransaction::Internal)?
+            .map_err(RejectedTransaction::Rule)?;
+        let verdict = match admitted {
+            Admitted::Duplicate => return Ok((TransactionVerdict::Duplicate, txid)),
+            Admitted::Accepted => TransactionVerdict::Accepted,
+            Admitted::Replaced { txid } => TransactionVerdict::Replaced { txid },
+        };
+        self.log_added(&changes)
+            .map_err(RejectedTransaction::Internal)?;
+        self.mempool_changed = true;
+        report(changes, out);
+        Ok((verdict, txid))
+    }
+
+    /// Whether a transaction with this txid is on the best chain or in the mempool.
+    fn is_known(&self, txid: &Txid) -> Result<bool, StoreError> {
+        let snapshot = self.chain.store().snapshot()?;
+        let is_mined = schema::place(snapshot.as_ref(), txid)?.is_some();
+        Ok(is_mined || self.read_mempool().get(txid).is_some())
+    }
+
+    /// Admits a transaction to the mempool. The outer error is storage's, the inner one a verdict.
+    pub(super) fn admit(
+        &mut self,
+        checked: CheckedTransaction,
+        received: u64,
+    ) -> Result<Admission, StoreError> {
+        let snapshot = self.chain.store().snapshot()?;
+        let sender = &checked.transaction().body.sender;
+        let account = schema::account(snapshot.as_ref(), sender)?;
+        let leaf = checked.leaf_hash();
+        let incoming = IncomingTransaction {
+            is_verified: self.chain.verified().contains(&leaf),
+            checked,
+            received,
+        };
+        let admission = self
+            .write_mempool()
+            .accept(self.chain.params(), incoming, &account);
+        // A duplicate has the txid of a pending transaction, and perhaps another signature:
+        // a txid does not cover it, and nothing has checked it.
+        if matches!(&admission, Ok((admitted, _)) if *admitted != Admitted::Duplicate) {
+            self.chain.remember_verified(leaf);
+        }
+        Ok(admission)
+    }
+
+    /// Reads the pending log back at the start; `now` is Unix seconds. Transactions that no longer
+    /// hold are left out.
+    pub(super) fn reload_pending(&mut self, now: u64) -> Result<(), StoreError> {
+        let mut pending: Vec<(u64, SignedTransaction)> = self
+            .chain
+            .store()
+            .pending()?
+            .into_iter()
+            .filter_map(|record| {
+                let transaction = SignedTransaction::decode(&record.raw).ok()?;
+                Some((record.received, transaction))
+            })
+            .collect();
+        // By sequence, because a transaction needs what the earlier ones of its sender bring, and
+        // those may be younger: a reorganisation takes old ones back. The order is stable, so that
+        // a replacement still follows the transaction that it replaced.
+        pending.sort_by_key(|(_, transaction)| transaction.body.sequence);
+        for (received, transaction) in pending {
+            if let Ok(checked) = CheckedTransaction::new(self.chain.params(), transaction) {
+                let _ = self.admit(checked, received.min(now))?;
+            }
+        }
+        self.write_mempool().expire(now);
+        self.rewrite_pending_log()
+    }
+
+    /// Appends the transactions that entered the mempool to the pending log.
+    pub(super) fn log_added(&mut self, changes: &[PendingChange]) -> Result<(), StoreError> {
+        for change in changes {
+            if let PendingChange::Added(pending) = change {
+                self.chain.store().append_pending(&record_of(pending))?;
+                self.pending_log_records += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites the pending log if most of its records are of transactions that have left.
+    pub(super) fn shorten_pending_log(&mut self) -> Result<(), StoreError> {
+        let live = self.read_mempool().len();
+        if self.pending_log_records > live + PENDING_LOG_SLACK {
+            self.rewrite_pending_log()?;
+        }
+        Ok(())
+    }
+
+    fn rewrite_pending_log(&mut self) -> Result<(), StoreError> {
+        let records: Vec<PendingRecord> = self
+            .read_mempool()
+            .in_order_of_arrival()
+            .iter()
+            .map(|pending| record_of(pending))
+            .collect();
+        self.pending_log_records = records.len();
+        self.chain.store().rewrite_pending(&records)
+    }
+}
+
+fn record_of(pending: &Pending) -> PendingRecord {
+    PendingRecord {
+        received: pending.received,
+        raw: pending.checked().encoded().to_vec(),
+    }
+}
