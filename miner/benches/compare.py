@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Compares pithead-miner's kernels with other CPU miners on one core.
 
-All programs take turns on the same pinned core, several rounds, and of each the
-hashes of a window are divided by the CPU time that it took in that window, its
-first moments left out: what else runs on the machine matters as little as it can.
-The medians and their ratios are printed as two Markdown tables: with one version
-for each header, as the other miners work, and with as many as the kernels like.
+All programs take turns on the same pinned core, for several rounds. For each, the hashes
+of a window of time are divided by the CPU time of the same window, so other programs on
+the machine matter little. The window leaves out the program's first moments.
+
+The medians and their ratios are printed as two Markdown tables: one with a single version
+for each header, as the other miners work, and one with the number of versions that each
+kernel works best with.
 
     miner/benches/compare.py --miner target/release/pithead-miner \\
         --minerd PATH --cpuminer PATH [--core 1] [--rounds 7] [--seconds 2]
@@ -13,8 +15,8 @@ for each header, as the other miners work, and with as many as the kernels like.
 minerd is pooler's cpuminer, cpuminer is JayDDee's cpuminer-opt, both built with
 `./autogen.sh && ./configure CFLAGS="-O3 -march=native" && make`.
 
-With --scaling N it compares one thread with two instead, each on a processor of
-its own, N times in turns.
+With --scaling N it compares one thread with two threads instead, each on its own
+processor, N times in turns.
 """
 
 import argparse
@@ -27,15 +29,16 @@ import statistics
 import subprocess
 import time
 
-# Other miners report every five seconds of a free core, after a few shorter
-# ones: their window is from the first report after this time on, and so many long.
+# Other miners report every five seconds on a free core, and more often at first. Their
+# window begins with the first report after WARM_UP seconds and has REPORTS reports.
 WARM_UP = 1.5
 REPORTS = 3
+# A miner that takes longer for these reports has failed.
 REPORTS_SECONDS_MAX = 90.0
 
 
 def cpu_seconds(pid):
-    """CPU time of a process so far."""
+    """CPU time that a process has used so far."""
     total = 0
     for task in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
@@ -44,8 +47,8 @@ def cpu_seconds(pid):
 
 
 def other_miner(command, core):
-    """Hashes for each second of CPU time in the window, in MH/s. minerd reports
-    the hashes since its report before; cpuminer-opt the rate since then."""
+    """Hashes per second of CPU time in the window, in MH/s. minerd reports the hashes
+    since its previous report, cpuminer-opt the rate since then."""
     process = subprocess.Popen(
         ["taskset", "-c", str(core), *command, "-a", "sha256d", "--benchmark", "-t", "1"],
         stdout=subprocess.PIPE,
@@ -132,7 +135,7 @@ def compare(args):
 
 
 def scaling(args):
-    """Hashes for each second of CPU time of one thread and of two."""
+    """Prints the hashes per second of CPU time, of one thread and of two."""
     rates = {1: [], 2: []}
     for _ in range(args.scaling):
         arguments = ["--threads", "2", "--pin", "--seconds", str(args.seconds)]
@@ -155,7 +158,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--scaling", type=int, metavar="N")
-    parser.add_argument("--kernel", default="sha-avx512", help="of --scaling")
+    parser.add_argument("--kernel", default="sha-avx512", help="the kernel to use with --scaling")
     args = parser.parse_args()
     if args.scaling:
         scaling(args)

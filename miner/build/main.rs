@@ -1,9 +1,11 @@
-//! Writes the assembly of the kernels that hash with AVX-512 and the SHA
-//! instructions at once (see `src/kernel/mix.rs` and `src/kernel/sha_avx512.rs`).
+//! Writes the assembly of the kernels that use AVX-512 and the SHA instructions at the
+//! same time: `src/kernel/mix.rs` and `src/kernel/sha_avx512.rs`.
 //!
-//! Their two streams of instructions have no register and no result in common, and
-//! are only fast when they are interleaved finely; compilers keep them apart.
-//! Here each is written down by itself, and then the two are shuffled together.
+//! The code of such a kernel is two streams of instructions that share no register and no
+//! result. It is only fast if the two are finely interleaved, and compilers keep them
+//! apart. This program writes each stream by itself and then shuffles the two together.
+//!
+//! Start reading at `main`; each kernel has its own files.
 
 use std::path::Path;
 
@@ -11,14 +13,13 @@ use std::path::Path;
 #[allow(dead_code)]
 mod sha256;
 
+mod code;
 mod mix;
 mod rounds;
 mod schedules;
 
+use code::Constants;
 use schedules::Schedules;
-
-const PADDING: u32 = 0x8000_0000;
-const DIGEST_BITS: u32 = 256;
 
 fn main() {
     println!("cargo::rerun-if-changed=build");
@@ -35,7 +36,8 @@ fn main() {
         if fresh {
             schedules.of_headers();
         }
-        // Bursts leave the SHA unit to its own instructions in between.
+        // The vector instructions come in bursts. Between two bursts, the SHA unit has
+        // its pipe to itself.
         shuffle(&rounds::sha_stream(), &schedules.finish(), 6)
     };
     let same = step(&mut constants, false);
@@ -58,41 +60,8 @@ fn main() {
     }
 }
 
-/// The constants that the code reads, which `{k}` points to.
-struct Constants(Vec<u32>);
-
-impl Default for Constants {
-    /// The initial value as the SHA instructions want it comes first, since they
-    /// need it aligned, then what rounds 8 to 15 of every second hash add.
-    fn default() -> Self {
-        Self([rounds::initial(), rounds::padding_sums()].concat())
-    }
-}
-
-impl Constants {
-    /// Where a constant is.
-    fn offset(&mut self, value: u32) -> usize {
-        let known = self.0.iter().position(|one| *one == value);
-        let index = known.unwrap_or_else(|| {
-            self.0.push(value);
-            self.0.len() - 1
-        });
-        4 * index
-    }
-
-    /// A constant as an operand in every lane.
-    fn everywhere(&mut self, value: u32) -> String {
-        everywhere("k", self.offset(value))
-    }
-}
-
-/// A word in memory as an operand in every lane.
-fn everywhere(base: &str, offset: usize) -> String {
-    format!("dword ptr [{{{base}}} + {offset}]{{{{1to16}}}}")
-}
-
-/// Two streams in one: what is due of the other comes after every `burst`
-/// instructions of the one.
+/// Makes one stream of two: after every `burst` instructions of `one` comes the
+/// proportional part of `other`.
 fn shuffle(one: &[String], other: &[String], burst: usize) -> String {
     let header = format!("// {} and {} instructions", one.len(), other.len());
     let mut lines = vec![header, "vzeroupper".to_owned()];

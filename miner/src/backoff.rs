@@ -1,4 +1,4 @@
-//! Pauses between attempts to reach a node.
+//! Pauses between attempts to reach a node. This file knows nothing of nodes.
 
 use std::time::Duration;
 
@@ -7,23 +7,25 @@ use rand::Rng;
 const FIRST: Duration = Duration::from_millis(200);
 const MAX: Duration = Duration::from_secs(10);
 
-/// Pauses that double from 0.2 s up to 10 s, each shortened at random by up to
-/// half, so that the miners of a restarted node don't all come back at once.
+/// Pauses that double from 0.2 s up to 10 s.
+///
+/// Each pause is shortened at random by up to half. Without this, all miners of a
+/// restarted node would come back at the same moment.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// The next pause.
+    /// Counts a failure and returns the pause that follows it.
     pub(crate) fn next_pause(&mut self, random: &mut impl Rng) -> Duration {
-        // 2^6 · 0.2 s is beyond the longest.
+        // 2^6 · 0.2 s = 12.8 s, which is above the maximum.
         let pause = (FIRST * (1 << self.failures.min(6))).min(MAX);
         self.failures = self.failures.saturating_add(1);
         pause.mul_f64(random.random_range(0.5..=1.0))
     }
 
-    /// After a success: the next pause is the shortest again.
+    /// Makes the next pause the shortest again, after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

@@ -1,71 +1,72 @@
-//! Where the newest work hangs: the link to the node writes it, every worker
-//! looks at it between two batches.
+//! The board between the link and the workers: the link publishes the newest work,
+//! and every worker looks at it between two batches.
 //!
-//! *Invariant:* the hash loop takes no lock. A look is one atomic load; only a
-//! worker with nothing to do waits, on a condition variable.
+//! *Invariant:* the hash loop takes no lock. A look is one atomic load. Only a worker
+//! without work waits, on a condition variable.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
-use crate::work::Work;
+use crate::work::MiningWork;
 
-/// The newest work, for all workers.
+/// The newest work, shared with all workers.
 #[derive(Debug, Default)]
 pub struct WorkBoard {
-    /// Rises with every change of `current`, and at the end.
+    /// Rises with every change of `current`, and once more when the workers are to stop.
     generation: AtomicU64,
-    current: ArcSwapOption<Work>,
+    current: ArcSwapOption<MiningWork>,
     stopped: AtomicBool,
-    /// Only for workers without work.
+    /// The lock of `changed`. It guards no data.
     idle: Mutex<()>,
+    /// Wakes the workers that wait for work.
     changed: Condvar,
 }
 
-/// What a worker is to do next.
+/// What the board tells a worker to do next.
 #[derive(Debug)]
-pub enum Order {
-    /// Mine on this until the generation is another.
-    Mine(Arc<Work>, u64),
-    /// Come to an end.
+pub enum WorkerOrder {
+    /// Mine on this work while the board's generation is this number.
+    Mine(Arc<MiningWork>, u64),
+    /// End the thread.
     Stop,
 }
 
 impl WorkBoard {
-    /// Replaces the work; `None`: there is nothing worth mining on.
-    pub fn publish(&self, work: Option<Arc<Work>>) {
+    /// Replaces the work. With `None` the workers wait for the next work.
+    pub fn publish(&self, work: Option<Arc<MiningWork>>) {
         self.current.store(work);
         self.wake();
     }
 
-    /// Ends all workers, for good.
+    /// Ends all workers. A stopped board never starts again.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.wake();
     }
 
-    /// The work being mined on.
+    /// The work that was published last.
     #[must_use]
-    pub fn current(&self) -> Option<Arc<Work>> {
+    pub fn current(&self) -> Option<Arc<MiningWork>> {
         self.current.load_full()
     }
 
-    /// Changes whenever a worker has to look again.
+    /// A number that changes whenever a worker has to ask for its next order.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The next order; waits while there is no work.
+    /// The next order for a worker; waits while the board has no work.
     #[must_use]
-    pub fn next_order(&self) -> Order {
+    pub fn next_order(&self) -> WorkerOrder {
         if let Some(order) = self.order() {
             return order;
         }
         let mut guard = self.lock();
         loop {
-            // Looked at under the lock that `wake` takes: no wake-up is missed.
+            // `wake` takes the same lock, so this look can't miss a wake-up.
             if let Some(order) = self.order() {
                 return order;
             }
@@ -76,16 +77,16 @@ impl WorkBoard {
         }
     }
 
-    fn order(&self) -> Option<Order> {
+    fn order(&self) -> Option<WorkerOrder> {
         if self.stopped.load(Ordering::Acquire) {
-            return Some(Order::Stop);
+            return Some(WorkerOrder::Stop);
         }
-        // The generation first: if the work changes in between, the worker
-        // holds an old generation and looks again after one batch.
+        // The generation is read first. If the work changes before it is read, the
+        // worker holds an old generation and looks again after one batch.
         let generation = self.generation();
         self.current
             .load_full()
-            .map(|work| Order::Mine(work, generation))
+            .map(|work| WorkerOrder::Mine(work, generation))
     }
 
     fn wake(&self) {

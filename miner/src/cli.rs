@@ -1,4 +1,5 @@
-//! The command line of `pithead-miner`.
+//! The command line of `pithead-miner`: flags, environment variables and their checks.
+//! `main` turns them into the settings of a run.
 
 use std::path::PathBuf;
 
@@ -7,49 +8,49 @@ use pithead_consensus::address::ParseAddressError;
 use pithead_consensus::{Address, AddressPrefix};
 
 use crate::endpoint::NodeAddress;
-use crate::placement::Processors;
+use crate::placement::{MachineUse, Processors};
 use crate::workers::DEFAULT_NICE;
 
-/// Longest name of a worker that nodes take.
+/// The longest worker name that nodes accept, in characters.
 const WORKER_NAME_MAX: usize = 64;
-/// More threads than any machine has cores.
+/// An upper bound for `--threads`, above the number of processors of any machine.
 const THREADS_MAX: usize = 4_096;
-
-/// More versions than any kernel tries together.
+/// An upper bound for `--versions`, above the number that any kernel works best with.
 const VERSIONS_MAX: u16 = 1_024;
 
-/// Mines for a Pithead node: takes work from it and looks for blocks on every
-/// core.
+/// Mines for a Pithead node: takes work from the node and searches for blocks on every
+/// core
 #[derive(Debug, Parser)]
 #[command(
     name = "pithead-miner",
     version,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "Exit status: 0 after Ctrl-C, SIGTERM or the blocks asked for; 2 if the command \
-                  line, the kernel or the reward address is wrong; 1 after any other failure."
+    after_help = "Exit status: 0 after Ctrl-C, SIGTERM or the number of blocks given by --blocks; \
+                  2 if the command line, the kernel or the reward address is wrong; 1 after any \
+                  other failure."
 )]
-pub struct Cli {
-    /// Another thing to do than to mine.
+pub struct MinerCli {
+    /// The subcommand; `None`: mine.
     #[command(subcommand)]
-    pub command: Option<Command>,
-    /// How to mine.
+    pub command: Option<MinerCommand>,
+    /// The flags for mining.
     #[command(flatten)]
-    pub mine: MineArgs,
+    pub mine: MinerArgs,
 }
 
-/// Other things to do than to mine.
+/// The subcommands. Without one, the program mines.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Measure this machine's hash rate; needs no node
+pub enum MinerCommand {
+    /// Measure the hash rate of this machine, without a node
     Bench(BenchArgs),
 }
 
-/// How to mine.
+/// The flags for mining.
 #[derive(Debug, Args)]
-pub struct MineArgs {
-    /// Node to mine for; several, or separated by commas: the next one takes
-    /// over when one is lost
+pub struct MinerArgs {
+    /// Node to mine for. Repeat the flag, or separate addresses by commas, to name
+    /// several: when a node is lost, the miner goes on to the next
     #[arg(
         long = "node",
         value_name = "URL",
@@ -59,7 +60,7 @@ pub struct MineArgs {
     )]
     pub nodes: Vec<NodeAddress>,
 
-    /// Address that blocks pay to
+    /// Address that found blocks pay
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -69,15 +70,16 @@ pub struct MineArgs {
     )]
     pub address: Option<RewardAddress>,
 
-    /// Name of this miner, as the node lists it [default: this machine's name]
+    /// Name under which the node lists this miner [default: this machine's name]
     #[arg(long, value_name = "NAME", env = "PITHEAD_MINER_WORKER", value_parser = parse_worker)]
     pub worker: Option<String>,
 
-    /// How to use this machine.
+    /// Threads, processors and kernel.
     #[command(flatten)]
     pub machine: MachineArgs,
 
-    /// Niceness of the mining threads: how much they yield to everything else
+    /// Niceness of the mining threads: the higher it is, the more they yield to other
+    /// programs
     #[arg(
         long,
         value_name = "0..19",
@@ -87,15 +89,15 @@ pub struct MineArgs {
     )]
     pub nice: i32,
 
-    /// File with the token that the node writes for its miners
+    /// Token file that the node writes for its miners
     #[arg(long, value_name = "PATH", env = "PITHEAD_MINER_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// Stop after so many accepted blocks
+    /// Stop after this many accepted blocks
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub blocks: Option<u64>,
 
-    /// Seconds between two reports where there is no terminal
+    /// Seconds between two reports in the log. A terminal shows a live line instead
     #[arg(
         long,
         value_name = "SECONDS",
@@ -105,93 +107,97 @@ pub struct MineArgs {
     )]
     pub report_secs: u64,
 
-    /// Form of the log, which goes to standard error
+    /// Format of the log, which goes to standard error
     #[arg(
         long,
         value_enum,
         env = "PITHEAD_MINER_LOG_FORMAT",
-        default_value_t = LogFormat::Human
+        default_value_t = MinerLogFormat::Human
     )]
-    pub log_format: LogFormat,
+    pub log_format: MinerLogFormat,
 
-    /// Only warnings and errors, no live line and no reports
+    /// Log only warnings and errors; show no live line and no reports
     #[arg(long, short)]
     pub quiet: bool,
 
-    /// Write the summary at the end as one JSON object to standard output
+    /// Write the summary at the end to standard output as one JSON object
     #[arg(long)]
     pub json_stats: bool,
 
-    /// Put everything that is searched and handed in on record in a new file, to
-    /// find out whether anything was searched twice or lost
+    /// Record everything that is searched and handed in, in a new file. A test reads it
+    /// to find out whether anything was searched twice or lost
     #[arg(long, value_name = "FILE", hide = true)]
     pub trace_ranges: Option<PathBuf>,
 
-    /// Stop when standard input closes: for a parent process that must not
-    /// leave the miner behind, however it ends itself
+    /// Stop when standard input closes. A parent process that holds the other end never
+    /// leaves the miner behind, even if it is killed
     #[arg(long)]
     pub stop_on_stdin_close: bool,
 }
 
-/// How to use this machine, for mining and for measuring.
+/// The flags for threads, processors and kernel, for mining and for measuring.
 #[derive(Debug, Args)]
 pub struct MachineArgs {
-    /// Mining threads: a number, or "cores" for one a core, leaving the
-    /// hyper-threads of each idle [default: one a processor]
+    /// Number of mining threads, or "cores" for one thread per core, which leaves the
+    /// other hyper-threads idle [default: one per processor]
     #[arg(long, value_name = "N|cores", env = "PITHEAD_MINER_THREADS", value_parser = parse_threads)]
     pub threads: Option<Threads>,
 
-    /// Keep each mining thread on a processor of its own, every core before any
-    /// of its hyper-threads
+    /// Keep each mining thread on its own processor. All cores are used before any
+    /// second hyper-thread of a core
     #[arg(long, env = "PITHEAD_MINER_PIN")]
     pub pin: bool,
 
-    /// Kernel to hash with, as `bench --all-kernels` names them [default: the
-    /// fastest here, found in 50 ms at the start]
+    /// Kernel to hash with, a name from `bench --all-kernels` [default: the fastest on
+    /// this machine, measured in 50 ms at the start]
     #[arg(long, value_name = "NAME", env = "PITHEAD_MINER_KERNEL")]
     pub kernel: Option<String>,
 }
 
-/// How many mining threads.
+/// The value of `--threads`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
-    /// So many.
+    /// A fixed number of threads.
     Count(usize),
-    /// One a core.
+    /// One thread per core.
     Cores,
 }
 
 impl MachineArgs {
-    /// How many threads that makes, and where they are kept.
+    /// The flags as settings, for the processors that this process may use.
     #[must_use]
-    pub fn placement(&self) -> (usize, Option<Processors>) {
+    pub fn machine_use(&self) -> MachineUse {
         let processors = Processors::of_this_process();
         let threads = match self.threads {
             Some(Threads::Count(count)) => count,
             Some(Threads::Cores) => processors.cores(),
             None => std::thread::available_parallelism().map_or(processors.count(), usize::from),
         };
-        (threads.max(1), self.pin.then_some(processors))
+        MachineUse {
+            threads: threads.max(1),
+            kernel: self.kernel.clone(),
+            pinned: self.pin.then_some(processors),
+        }
     }
 }
 
-/// How to measure.
+/// The flags of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Seconds for each number of threads
+    /// Length of each measurement in seconds; there is one for each number of threads
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = parse_seconds)]
     pub seconds: f64,
 
-    /// How to use this machine: 1 to so many threads are measured.
+    /// Threads, processors and kernel. Every number of threads from 1 on is measured.
     #[command(flatten)]
     pub machine: MachineArgs,
 
-    /// Compare all kernels that run here before
+    /// First compare all kernels that run on this machine
     #[arg(long)]
     pub all_kernels: bool,
 
-    /// Versions of a header to try together, 1 being none but its own [default: as
-    /// many as suit the kernel]
+    /// Number of header versions to try together; 1 tries only the header's own
+    /// [default: the number that the kernel works best with]
     #[arg(
         long,
         value_name = "N",
@@ -199,36 +205,35 @@ pub struct BenchArgs {
     )]
     pub versions: Option<u16>,
 
-    /// Ask this node for its difficulty, and tell how long a block would take
+    /// Ask this node for its difficulty and estimate the time to find a block
     #[arg(long, value_name = "URL")]
     pub node: Option<NodeAddress>,
 
-    /// Write JSON instead of a table
+    /// Write JSON instead of tables
     #[arg(long)]
     pub json: bool,
 }
 
-/// Form of the log.
+/// Format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One line of text an event.
+pub enum MinerLogFormat {
+    /// One line of text per event
     Human,
-    /// One JSON object an event.
+    /// One JSON object per event
     Json,
 }
 
-/// An address to be paid, as typed and decoded. Whether its network is the
-/// node's is for the node to say.
+/// The address that found blocks pay. The node checks that it is of its own network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RewardAddress {
-    /// As typed.
+    /// The address as the user typed it.
     pub text: String,
-    /// Its payload.
+    /// The decoded address.
     pub payload: Address,
 }
 
-impl MineArgs {
-    /// The name of this miner.
+impl MinerArgs {
+    /// The value of `--worker`, or this machine's name.
     #[must_use]
     pub fn worker_name(&self) -> String {
         self.worker.clone().unwrap_or_else(host_name)
@@ -237,8 +242,8 @@ impl MineArgs {
 
 fn parse_reward_address(text: &str) -> Result<RewardAddress, ParseAddressError> {
     let text = text.trim();
-    // The last 1 of a bech32 text separates its prefix; without any, the
-    // decoder says so itself.
+    // In a bech32 text, the last 1 ends the prefix. For a text without any 1, the
+    // decoder reports the error.
     let prefix = text.rsplit_once('1').map_or(text, |(prefix, _)| prefix);
     let prefix = AddressPrefix::new(&prefix.to_lowercase())?;
     Ok(RewardAddress {
@@ -309,11 +314,11 @@ mod tests {
 
     #[test]
     fn the_command_line_holds_together() {
-        Cli::command().debug_assert();
+        MinerCli::command().debug_assert();
     }
 
     #[test]
-    fn nodes_come_in_any_mix() {
+    fn several_nodes_are_named_by_flags_and_commas() {
         let address = address();
         let line = [
             "m",
@@ -324,7 +329,7 @@ mod tests {
             "--node",
             "c",
         ];
-        let cli = Cli::try_parse_from(line).unwrap();
+        let cli = MinerCli::try_parse_from(line).unwrap();
         let nodes: Vec<String> = cli.mine.nodes.iter().map(ToString::to_string).collect();
         assert_eq!(nodes, ["a:1", "b:2", "c:7310"]);
         assert_eq!(cli.mine.address.unwrap().payload, Address(ADDRESS));
@@ -349,23 +354,27 @@ mod tests {
             (vec!["bench", "--versions", "0"], "0 is not in"),
         ] {
             let line = std::iter::once("m").chain(arguments.iter().copied());
-            let error = Cli::try_parse_from(line).unwrap_err();
+            let error = MinerCli::try_parse_from(line).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(said), "{arguments:?}: {error}");
         }
-        // The subcommand needs no address.
-        Cli::try_parse_from(["m", "bench"]).unwrap();
+        // The subcommand `bench` needs no address.
+        MinerCli::try_parse_from(["m", "bench"]).unwrap();
     }
 
     #[test]
-    fn threads_are_a_number_or_one_a_core() {
+    fn threads_are_a_number_or_one_per_core() {
         let address = address();
         let threads = |value: &str| {
             let line = ["m", "--address", &address, "--threads", value, "--pin"];
-            Cli::try_parse_from(line).unwrap().mine.machine
+            MinerCli::try_parse_from(line)
+                .unwrap()
+                .mine
+                .machine
+                .machine_use()
         };
-        assert_eq!(threads("3").placement().0, 3);
-        let (count, pinned) = threads("cores").placement();
-        assert_eq!(count, pinned.unwrap().cores());
+        assert_eq!(threads("3").threads, 3);
+        let cores = threads("cores");
+        assert_eq!(cores.threads, cores.pinned.unwrap().cores());
     }
 }

@@ -1,4 +1,5 @@
-//! Addresses of nodes as people type them.
+//! Reads the address of a node as people type it, and makes the endpoint to connect
+//! to. Connections are made elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,21 +8,22 @@ use std::time::Duration;
 use thiserror::Error;
 use tonic::transport::{Endpoint, Uri};
 
-/// The node's default gRPC port.
+/// The gRPC port of a node, unless its settings say otherwise.
 pub const DEFAULT_PORT: u16 = 7310;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The node pings as often itself; a silent network is noticed after both.
+/// The node pings equally often. A dead connection is noticed after this interval and
+/// the timeout below.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a node listens.
+/// The host and port of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeAddress {
     authority: String,
 }
 
-/// Text that is no address of a node.
+/// A text that is not the address of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{found:?} is not the address of a node: {reason} (expected http://HOST:PORT)")]
 pub struct NodeAddressError {
@@ -82,10 +84,10 @@ impl fmt::Display for NodeAddress {
 }
 
 impl NodeAddress {
-    /// How to connect to it.
+    /// The endpoint of the node, with time limits and keep-alive.
     ///
     /// # Errors
-    /// A transport error if the address can't be used after all.
+    /// A transport error if tonic does not take the address.
     pub fn endpoint(&self) -> Result<Endpoint, tonic::transport::Error> {
         Ok(Endpoint::from_shared(format!("http://{}", self.authority))?
             .user_agent(crate::AGENT)?

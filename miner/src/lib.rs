@@ -1,10 +1,13 @@
-//! The Pithead miner: takes work from a node and looks for nonces on every core.
+//! The Pithead miner: takes work from a node and searches nonces on every core.
 //!
-//! `mine` puts the parts together: a `link` to a node hangs work on a `board`,
-//! `workers` take it from there and try nonces with a `kernel`, what they find
-//! goes back through the link, and `report` shows how it goes. The kernels are
-//! the only place that hashes in bulk; that a solution is one is for
-//! `pithead_consensus` to say, never for a second copy of its rules.
+//! Start reading at [`mine::mine`], which puts the parts together:
+//!
+//! 1. [`link`] connects to a node and puts the node's work on the [`board`].
+//! 2. [`workers`] take the work from the board and try nonces with a [`kernel`].
+//! 3. The link hands the [solutions](solution) in, and [`report`] shows the progress.
+//!
+//! *Invariant:* only the kernels hash in bulk. The miner holds no second copy of the
+//! consensus rules: `pithead_consensus` decides whether a header is a solution.
 
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -21,11 +24,13 @@ pub mod endpoint;
 pub mod board;
 pub mod clock;
 pub mod placement;
+pub mod solution;
 mod versions;
 pub mod work;
 pub mod workers;
 
-// The only place for `unsafe`: instructions that not every processor has.
+// Kernels need `unsafe`: they use instructions that not every processor has. No
+// other module may use it.
 #[allow(unsafe_code)]
 pub mod kernel;
 
@@ -36,5 +41,5 @@ pub mod stats;
 pub mod telemetry;
 pub mod trace;
 
-/// How this program introduces itself to nodes.
+/// The name and version under which this program introduces itself to nodes.
 pub const AGENT: &str = concat!("pithead-miner/", env!("CARGO_PKG_VERSION"));

@@ -1,5 +1,5 @@
-//! `pithead-miner`: reads the command line, sets up the log and the signals,
-//! and leaves the rest to the library. Start there, at `mine::mine`.
+//! `pithead-miner`: reads the command line, sets up the log and the signals, and calls
+//! the library. The miner itself starts at `mine::mine` there.
 
 #![forbid(unsafe_code)]
 
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use pithead_miner::bench::{self, BenchConfig, BenchError, Progress};
-use pithead_miner::cli::{BenchArgs, Cli, Command, LogFormat, MineArgs};
+use pithead_miner::bench::{self, BenchConfig, BenchError, BenchProgress};
+use pithead_miner::cli::{BenchArgs, MinerArgs, MinerCli, MinerCommand, MinerLogFormat};
+use pithead_miner::kernel::ChooseKernelError;
 use pithead_miner::link::{ConnectError, LinkConfig};
 use pithead_miner::mine::{MineConfig, MineError, mine};
 use pithead_miner::report::{Console, summary_text};
@@ -19,20 +20,21 @@ use pithead_miner::trace::Trace;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-/// The command line, the kernel or the reward address is wrong; clap uses it too.
+/// Exit status for a wrong command line, kernel or reward address. Clap uses the same.
 const EXIT_USAGE: u8 = 2;
+/// Exit status for any other failure.
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = MinerCli::parse();
     let result = match cli.command {
-        Some(Command::Bench(args)) => run_bench(&args),
+        Some(MinerCommand::Bench(args)) => run_bench(&args),
         None => run_miner(cli.mine),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell if standard error is gone.
+            // An error can't be reported: standard error itself is gone.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::from(exit_status(&error))
         }
@@ -42,18 +44,17 @@ fn main() -> ExitCode {
 fn exit_status(error: &anyhow::Error) -> u8 {
     match (error.downcast_ref(), error.downcast_ref()) {
         (Some(MineError::Connect(ConnectError::InvalidArgument { .. })), _)
-        | (Some(MineError::UnknownKernel(_)), _)
-        | (_, Some(BenchError::UnknownKernel(_))) => EXIT_USAGE,
+        | (Some(MineError::Kernel(ChooseKernelError::Unknown(_))), _)
+        | (_, Some(BenchError::Kernel(ChooseKernelError::Unknown(_)))) => EXIT_USAGE,
         _ => EXIT_FAILURE,
     }
 }
 
-fn run_miner(args: MineArgs) -> anyhow::Result<()> {
+fn run_miner(args: MinerArgs) -> anyhow::Result<()> {
     let console = Console::new(args.quiet);
     start_log(&args, &console)?;
     let worker = args.worker_name();
     let address = args.address.context("--address is missing")?;
-    let (threads, pinned) = args.machine.placement();
     let trace = match &args.trace_ranges {
         Some(path) => {
             let trace = Trace::create(path);
@@ -72,14 +73,12 @@ fn run_miner(args: MineArgs) -> anyhow::Result<()> {
             blocks_max: args.blocks,
             trace: trace.clone(),
         },
-        threads,
-        kernel: args.machine.kernel,
+        machine: args.machine.machine_use(),
         nice: args.nice,
-        pinned,
         report_interval: (!args.quiet).then(|| Duration::from_secs(args.report_secs)),
         trace,
     };
-    // The link needs little; the cores are for the workers.
+    // The link needs little processor time, so it gets two threads on any machine.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -99,12 +98,11 @@ fn run_miner(args: MineArgs) -> anyhow::Result<()> {
     } else {
         summary_text(&summary)
     };
-    // A reader that has gone away is no failure of mining.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    print(&text);
     Ok(())
 }
 
-fn start_log(args: &MineArgs, console: &Console) -> anyhow::Result<()> {
+fn start_log(args: &MinerArgs, console: &Console) -> anyhow::Result<()> {
     let level = if args.quiet { "warn" } else { "info" };
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) => directives.parse().context("RUST_LOG is no log filter")?,
@@ -116,14 +114,13 @@ fn start_log(args: &MineArgs, console: &Console) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     match args.log_format {
-        LogFormat::Human => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        MinerLogFormat::Human => log.init(),
+        MinerLogFormat::Json => log.json().flatten_event(true).init(),
     }
     Ok(())
 }
 
-/// Turns true at the first Ctrl-C or SIGTERM. The second one ends the process
-/// at once.
+/// Sends true at the first Ctrl-C or SIGTERM. The second one ends the process at once.
 fn stop_on_signals(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()> {
     #[cfg(unix)]
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
@@ -150,13 +147,15 @@ fn stop_on_signals(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Turns true at the end of standard input, which a thread of its own reads: a
-/// blocking read there would hold up the runtime's end.
+/// Sends true at the end of standard input.
+///
+/// A separate thread reads it. In a task, the blocking read would delay the end of the
+/// runtime.
 fn stop_when_stdin_closes(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || {
-            // An error is an end, too.
+            // A read error counts as the end.
             let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
             sender.send_replace(true);
         })
@@ -165,14 +164,11 @@ fn stop_when_stdin_closes(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()
 }
 
 fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {
-    let (threads_max, pinned) = args.machine.placement();
     let config = BenchConfig {
-        threads_max,
+        machine: args.machine.machine_use(),
         length: Duration::from_secs_f64(args.seconds),
-        kernel: args.machine.kernel.clone(),
         all_kernels: args.all_kernels,
         versions: args.versions.map(usize::from),
-        pinned,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -181,21 +177,21 @@ fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {
     if let Some(node) = &args.node
         && let Err(error) = runtime.block_on(bench::ask(node))
     {
-        // Told now, not after minutes: there is time to start it meanwhile.
+        // The warning comes before the measurements, which may take minutes: the user can
+        // start the node meanwhile.
         let _ = writeln!(
             std::io::stderr(),
             "warning: {error}; asking again at the end"
         );
     }
     let mut report = bench::run(&config, |progress| {
-        let text = match progress {
-            _ if args.json => return,
-            Progress::Kernels(rows) => bench::kernel_table(rows),
-            Progress::Kernel(name) => format!("kernel {name}\n{}", bench::table_head()),
-            Progress::Threads(row) => bench::table_row(row),
-        };
-        // A reader that has gone away is no failure.
-        let _ = writeln!(std::io::stdout(), "{text}");
+        if !args.json {
+            print(&match progress {
+                BenchProgress::Kernels(rows) => bench::kernel_table(rows),
+                BenchProgress::Kernel(name) => format!("kernel {name}\n{}", bench::table_head()),
+                BenchProgress::Threads(row) => bench::table_row(row),
+            });
+        }
     })?;
     let mut failure = None;
     if let (Some(node), Some(all)) = (&args.node, report.rows.last()) {
@@ -203,7 +199,7 @@ fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {
             Ok(difficulty) => {
                 let estimate = difficulty.estimate(all.hash_rate);
                 if !args.json {
-                    let _ = writeln!(std::io::stdout(), "{}", bench::estimate_text(&estimate));
+                    print(&bench::estimate_text(&estimate));
                 }
                 report.estimate = Some(estimate);
             }
@@ -214,7 +210,12 @@ fn run_bench(args: &BenchArgs) -> anyhow::Result<()> {
         }
     }
     if args.json {
-        let _ = writeln!(std::io::stdout(), "{}", serde_json::to_string(&report)?);
+        print(&serde_json::to_string(&report)?);
     }
     failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Writes a line to standard output. A closed standard output is no failure.
+fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }

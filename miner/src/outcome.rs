@@ -1,22 +1,22 @@
-//! What a node can answer to a solution, and what each answer means for the
-//! person who mines.
+//! The answers that a node gives to a solution: how each is counted, named and
+//! explained to the person who mines. This file makes no calls.
 
 use pithead_api::v1::SubmitOutcome;
 
-/// Which of the counts on the live line an answer belongs to.
+/// The count on the live line that an answer belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A new tip.
+pub enum AnswerKind {
+    /// The block became the node's tip.
     Block,
-    /// A share.
+    /// The node accepted the share.
     Share,
-    /// Right, but too late.
+    /// The solution was valid, but another one or a newer tip came first.
     Stale,
-    /// Wrong, or refused.
+    /// The node found the solution wrong, or refused to judge it.
     Rejected,
 }
 
-/// Every answer that can be counted, in the order of the protocol's numbers.
+/// Every answer that is counted, in the order of its number in the protocol.
 pub const OUTCOMES: [SubmitOutcome; 11] = [
     SubmitOutcome::Unspecified,
     SubmitOutcome::AcceptedBlock,
@@ -31,32 +31,32 @@ pub const OUTCOMES: [SubmitOutcome; 11] = [
     SubmitOutcome::NotSynced,
 ];
 
-/// The answer in a message. A number that this miner does not know, from a
-/// newer node, counts as `Unspecified`.
+/// Reads the answer in a message. A newer node may send a number that this miner
+/// does not know; it counts as `Unspecified`.
 #[must_use]
 pub fn from_number(number: i32) -> SubmitOutcome {
     SubmitOutcome::try_from(number).unwrap_or(SubmitOutcome::Unspecified)
 }
 
-/// What the answer counts as.
+/// The count that the answer belongs to.
 #[must_use]
-pub fn kind(outcome: SubmitOutcome) -> Kind {
+pub fn kind(outcome: SubmitOutcome) -> AnswerKind {
     match outcome {
-        SubmitOutcome::AcceptedBlock => Kind::Block,
-        SubmitOutcome::AcceptedShare => Kind::Share,
+        SubmitOutcome::AcceptedBlock => AnswerKind::Block,
+        SubmitOutcome::AcceptedShare => AnswerKind::Share,
         SubmitOutcome::AcceptedSide | SubmitOutcome::StaleWork | SubmitOutcome::UnknownWork => {
-            Kind::Stale
+            AnswerKind::Stale
         }
         SubmitOutcome::Unspecified
         | SubmitOutcome::Duplicate
         | SubmitOutcome::HighHash
         | SubmitOutcome::BadTime
         | SubmitOutcome::Invalid
-        | SubmitOutcome::NotSynced => Kind::Rejected,
+        | SubmitOutcome::NotSynced => AnswerKind::Rejected,
     }
 }
 
-/// The name under which it is counted.
+/// The name of the answer in the summary and in traces.
 #[must_use]
 pub fn name(outcome: SubmitOutcome) -> &'static str {
     match outcome {
@@ -74,7 +74,7 @@ pub fn name(outcome: SubmitOutcome) -> &'static str {
     }
 }
 
-/// What it means, for the log.
+/// The meaning of the answer, for the log and the summary.
 #[must_use]
 pub fn explain(outcome: SubmitOutcome) -> &'static str {
     match outcome {
@@ -105,7 +105,7 @@ mod tests {
             let upper = name(outcome).to_uppercase();
             assert_eq!(outcome.as_str_name(), format!("SUBMIT_OUTCOME_{upper}"));
         }
-        // The list is complete: the number after it is unknown.
+        // The list is complete, because the next number is unknown.
         let next = i32::try_from(OUTCOMES.len()).unwrap();
         assert!(SubmitOutcome::try_from(next).is_err());
         assert_eq!(from_number(next), SubmitOutcome::Unspecified);

@@ -1,13 +1,23 @@
-//! Which processors the workers run on.
+//! Chooses the processor and the niceness of each worker.
 //!
-//! A core with hyper-threads shows as several processors that share its
-//! arithmetic: two workers there gain little over one. The order here takes one
-//! processor of every core first, and their siblings only then.
+//! A core with hyper-threads shows as several processors that share its arithmetic.
+//! Two workers on one core gain little over one worker, so workers take one processor
+//! of every core first, and the sibling processors after that.
 
 use std::collections::BTreeMap;
 
-/// The processors that this process may use, in the order in which workers
-/// should take them.
+/// How a run uses this machine.
+#[derive(Debug, Clone)]
+pub struct MachineUse {
+    /// The number of mining threads.
+    pub threads: usize,
+    /// The name of the kernel; `None`: the fastest one here.
+    pub kernel: Option<String>,
+    /// The processors to pin the threads to; `None`: the system places them.
+    pub pinned: Option<Processors>,
+}
+
+/// The processors that this process may use, in the order in which workers take them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Processors {
     order: Vec<usize>,
@@ -15,16 +25,19 @@ pub struct Processors {
 }
 
 impl Processors {
-    /// Those of this machine, as far as the system tells: on Linux with their
-    /// cores, elsewhere each as a core of its own.
+    /// Asks the system. Linux also says which core each processor belongs to; on other
+    /// systems each processor counts as one core.
     #[must_use]
     pub fn of_this_process() -> Self {
         let allowed = allowed();
         Self::in_order(allowed.into_iter().map(|id| (id, core_of(id))))
     }
 
-    /// Orders processors given with their cores; processors of an unknown core
-    /// count as cores of their own.
+    /// Orders processors that are given with their cores. A processor without a known
+    /// core counts as one core.
+    ///
+    /// Example: processors 0 and 1 share core 0, processors 2 and 3 share core 2. The
+    /// order is 0, 2, 1, 3.
     fn in_order(processors: impl IntoIterator<Item = (usize, Option<Core>)>) -> Self {
         let mut places = Vec::new();
         let mut taken: BTreeMap<Core, usize> = BTreeMap::new();
@@ -50,27 +63,28 @@ impl Processors {
         }
     }
 
-    /// How many processors.
+    /// How many processors there are.
     #[must_use]
     pub fn count(&self) -> usize {
         self.order.len()
     }
 
-    /// How many cores they belong to.
+    /// How many cores the processors belong to.
     #[must_use]
     pub fn cores(&self) -> usize {
         self.cores
     }
 
-    /// The processor of a worker; with more workers than processors they share.
+    /// The processor of a worker. If there are more workers than processors, several
+    /// workers share one.
     #[must_use]
     pub fn of_worker(&self, worker: usize) -> Option<usize> {
         self.order.get(worker % self.order.len().max(1)).copied()
     }
 }
 
-/// A core, by the first of the processors on it: numbers of cores are unique
-/// within a cluster only on some machines.
+/// A core, named by the lowest number among its processors. The system's own core
+/// numbers would not do: on some machines they repeat from one cluster to the next.
 type Core = u32;
 
 #[cfg(target_os = "linux")]
@@ -78,36 +92,36 @@ fn allowed() -> Vec<usize> {
     use rustix::thread::{CpuSet, sched_getaffinity};
     match sched_getaffinity(None) {
         Ok(set) => (0..CpuSet::MAX_CPU).filter(|id| set.is_set(*id)).collect(),
-        Err(_) => all_there_are(),
+        Err(_) => count_from_zero(),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn allowed() -> Vec<usize> {
-    all_there_are()
+    count_from_zero()
 }
 
-fn all_there_are() -> Vec<usize> {
+fn count_from_zero() -> Vec<usize> {
     let count = std::thread::available_parallelism().map_or(1, usize::from);
     (0..count).collect()
 }
 
 fn core_of(processor: usize) -> Option<Core> {
     let folder = format!("/sys/devices/system/cpu/cpu{processor}/topology");
-    // The second is the older name of the first.
+    // `thread_siblings_list` is the older name of `core_cpus_list`.
     ["core_cpus_list", "thread_siblings_list"]
         .iter()
         .find_map(|file| std::fs::read_to_string(format!("{folder}/{file}")).ok())
         .and_then(|list| first_of(&list))
 }
 
-/// The first number of a list as Linux writes it: `0-1`, `3,11`.
+/// The first number of a list in Linux's form, such as `0-1` or `3,11`.
 fn first_of(list: &str) -> Option<u32> {
     list.trim().split(['-', ',']).next()?.parse().ok()
 }
 
-/// Keeps the calling thread on one processor. A hint to the system: a refusal
-/// costs nothing but speed.
+/// Keeps the calling thread on one processor. If the system refuses, the thread runs
+/// anywhere and is only slower.
 pub fn pin_this_thread(processor: usize) {
     #[cfg(target_os = "linux")]
     {
@@ -124,12 +138,13 @@ pub fn pin_this_thread(processor: usize) {
     let _ = processor;
 }
 
-/// Sets the calling thread's niceness, 0 to 19: mining yields to everything else
-/// on the machine, since the node that is to judge a block must not wait for
-/// those who look for the next one. If the system refuses, mining goes on as it
-/// is.
+/// Sets the calling thread's niceness, 0 to 19.
+///
+/// Mining yields to everything else on the machine: a node there has to judge a found
+/// block while the workers search for the next one. If the system refuses, the thread
+/// keeps its niceness.
 pub fn set_niceness(nice: i32) {
-    // On Linux this is the priority of the calling thread alone.
+    // On Linux this call changes the calling thread alone, not the process.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(None, nice);
     #[cfg(not(target_os = "linux"))]
@@ -142,13 +157,13 @@ mod tests {
 
     #[test]
     fn every_core_is_taken_before_any_sibling() {
-        // Two packages of two cores with two threads each, numbered as Linux
-        // often does: the siblings come last.
+        // Two packages of two cores with two threads each. Linux often numbers the
+        // siblings after all cores.
         let threads = (0..8).map(|id| (id, Some(id as u32 % 4)));
         let processors = Processors::in_order(threads);
         assert_eq!(processors.order, [0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!((processors.count(), processors.cores()), (8, 4));
-        // And as it does elsewhere: siblings side by side.
+        // On other machines siblings have neighbouring numbers.
         let threads = (0..8).map(|id| (id, Some(id as u32 / 2 * 2)));
         let processors = Processors::in_order(threads);
         assert_eq!(processors.order, [0, 2, 4, 6, 1, 3, 5, 7]);

@@ -1,5 +1,5 @@
-//! What the person at the terminal sees: one live line, or a report in the log
-//! every few seconds, and the summary at the end.
+//! What the user sees on the terminal: one live line, or a report in the log every few
+//! seconds, and the summary at the end. The counts come from `stats`.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
@@ -13,22 +13,23 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::board::WorkBoard;
 use crate::endpoint::NodeAddress;
-use crate::outcome::{self, Kind, OUTCOMES};
+use crate::outcome::{self, AnswerKind, OUTCOMES};
 use crate::stats::{RateWindow, Stats, Summary};
 
-/// The hash rate shown is the average over this time.
+/// The hash rate on the live line is the average over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
-/// How often the live line is drawn.
+/// The time between two drawings of the live line.
 const LIVE_INTERVAL: Duration = Duration::from_millis(500);
-/// Back to the start of the line, and empty it.
+/// Moves the cursor to the start of the line and erases the line.
 const CLEAR_LINE: &str = "\r\x1b[2K";
-/// A terminal narrower than the live line must cut it off, not wrap it: a
-/// wrapped line can't be wiped.
+/// Makes the terminal cut the live line off at its edge. A wrapped line could not be
+/// erased.
 const NO_WRAP: &str = "\x1b[?7l";
+/// Makes the terminal wrap lines again.
 const WRAP: &str = "\x1b[?7h";
 
-/// Standard error, shared by the log and the live line: a log line first wipes
-/// the live line and then puts it back below itself.
+/// Standard error, shared by the log and the live line. A log event erases the live
+/// line, writes itself, and draws the live line again below.
 #[derive(Debug, Clone)]
 pub struct Console {
     live: bool,
@@ -36,8 +37,8 @@ pub struct Console {
 }
 
 impl Console {
-    /// A console that shows a live line if standard error is a terminal, unless
-    /// it is to be quiet.
+    /// A console that shows a live line if standard error is a terminal and `quiet` is
+    /// false.
     #[must_use]
     pub fn new(quiet: bool) -> Self {
         Self {
@@ -46,7 +47,7 @@ impl Console {
         }
     }
 
-    /// Whether there is a live line.
+    /// Whether this console shows a live line.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.live
@@ -61,7 +62,7 @@ impl Console {
         }
     }
 
-    /// Wipes the live line, for good or until the next [`Console::show`].
+    /// Erases the live line until the next [`Console::show`].
     pub fn clear(&self) {
         if self.live {
             self.lock().clear();
@@ -81,7 +82,7 @@ impl Console {
     }
 
     fn write(&self, bytes: &[u8]) {
-        // Nobody is left to tell if standard error is gone.
+        // An error can't be reported: standard error itself is gone.
         let mut stderr = io::stderr().lock();
         let _ = stderr.write_all(bytes);
         let _ = stderr.flush();
@@ -92,7 +93,7 @@ impl Console {
     }
 }
 
-/// Collects one log event and writes it at once.
+/// Collects the parts of one log event and writes them together.
 #[derive(Debug)]
 pub struct EventWriter<'a> {
     console: &'a Console,
@@ -127,7 +128,7 @@ impl<'a> MakeWriter<'a> for Console {
     }
 }
 
-/// Reports as long as it runs.
+/// Draws the live line, or logs reports, while the miner runs.
 #[derive(Debug)]
 pub struct Reporter {
     console: Console,
@@ -138,7 +139,10 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Reports on these; to the log only if `log_interval` says how often.
+    /// A reporter on these counts.
+    ///
+    /// On a console without a live line it logs a report every `log_interval`, or
+    /// nothing if that is `None`.
     #[must_use]
     pub fn new(
         console: Console,
@@ -156,7 +160,7 @@ impl Reporter {
         }
     }
 
-    /// Never ends; drop it. The live line is wiped then.
+    /// Reports until its task is aborted, which also erases the live line.
     pub async fn run(self) {
         let live = self.console.is_live();
         let period = match (live, self.log_interval) {
@@ -166,10 +170,10 @@ impl Reporter {
         };
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        // The first tick is at once: nothing to report yet.
+        // The first tick comes at once, when there is nothing to report yet.
         ticks.tick().await;
         let mut window = RateWindow::new(RATE_WINDOW.max(period), Instant::now(), 0);
-        let _wipe = Wipe(&self.console);
+        let _eraser = LiveLineEraser(&self.console);
         loop {
             ticks.tick().await;
             let rate = window.rate(Instant::now(), self.stats.hashes());
@@ -194,10 +198,10 @@ impl Reporter {
         let _ = write!(
             line,
             " | blocks {} | shares {} | stale {} | rejected {}",
-            count(Kind::Block),
-            count(Kind::Share),
-            count(Kind::Stale),
-            count(Kind::Rejected)
+            count(AnswerKind::Block),
+            count(AnswerKind::Share),
+            count(AnswerKind::Stale),
+            count(AnswerKind::Rejected)
         );
         match &*self.node.borrow() {
             Some(node) => {
@@ -215,25 +219,26 @@ impl Reporter {
             hash_rate = si(rate, "H/s"),
             height = work.as_ref().map(|work| work.height),
             difficulty = work.as_ref().map(|work| si(work.difficulty(), "")),
-            blocks = self.stats.kind(Kind::Block),
-            shares = self.stats.kind(Kind::Share),
-            stale = self.stats.kind(Kind::Stale),
-            rejected = self.stats.kind(Kind::Rejected),
+            blocks = self.stats.kind(AnswerKind::Block),
+            shares = self.stats.kind(AnswerKind::Share),
+            stale = self.stats.kind(AnswerKind::Stale),
+            rejected = self.stats.kind(AnswerKind::Rejected),
             node = node.map_or_else(|| "not connected".to_owned(), |node| node.to_string()),
             "report"
         );
     }
 }
 
-struct Wipe<'a>(&'a Console);
+/// Erases the live line when the reporter's task ends.
+struct LiveLineEraser<'a>(&'a Console);
 
-impl Drop for Wipe<'_> {
+impl Drop for LiveLineEraser<'_> {
     fn drop(&mut self) {
         self.0.clear();
     }
 }
 
-/// The summary at the end, for people.
+/// The summary at the end, as text for people.
 #[must_use]
 pub fn summary_text(summary: &Summary) -> String {
     let mut text = format!(
@@ -248,11 +253,12 @@ pub fn summary_text(summary: &Summary) -> String {
         summary.rejected,
     );
     for outcome in OUTCOMES {
-        let known = matches!(
+        // The second line of the summary has these two counts already.
+        let shown = matches!(
             outcome,
             SubmitOutcome::AcceptedBlock | SubmitOutcome::AcceptedShare
         );
-        if let (false, Some(count)) = (known, summary.outcomes.get(outcome::name(outcome))) {
+        if let (false, Some(count)) = (shown, summary.outcomes.get(outcome::name(outcome))) {
             let _ = write!(text, "\n  {count} × {}", outcome::explain(outcome));
         }
     }
@@ -288,7 +294,7 @@ pub fn summary_text(summary: &Summary) -> String {
     text
 }
 
-/// A quantity with three to four digits and a prefix: `12.34 MH/s`.
+/// A quantity with two decimals and an SI prefix, such as `12.34 MH/s`.
 #[must_use]
 pub fn si(value: f64, unit: &str) -> String {
     const PREFIXES: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];

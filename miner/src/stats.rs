@@ -1,5 +1,5 @@
-//! What this run has done so far: counted with atomics, read by the live line
-//! and by the summary at the end.
+//! Counts what this run has done: workers and the link count, the live line, the
+//! telemetry and the summary read. This file prints nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,25 +9,25 @@ use std::time::{Duration, Instant};
 use pithead_api::v1::SubmitOutcome;
 use serde::Serialize;
 
-use crate::outcome::{self, Kind, OUTCOMES};
+use crate::outcome::{self, AnswerKind, OUTCOMES};
 
-/// Pieces of work whose first hash is remembered.
-const FIRST_HASHES_MAX: usize = 1_000;
+/// The latencies of this many pieces of work are kept, the newest ones.
+const LATENCIES_MAX: usize = 1_000;
 
-/// One worker's hashes, on a cache line of its own so that workers don't slow
-/// each other down.
+/// One worker's count of hashes. Each counter fills a cache line of its own, so that
+/// workers don't slow each other down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct HashCounter(AtomicU64);
 
 impl HashCounter {
-    /// Adds the hashes of a batch; only the worker whose counter it is may.
+    /// Adds the hashes of a batch. Only the counter's own worker calls this.
     pub fn add(&self, hashes: u64) {
         self.0.fetch_add(hashes, Ordering::Relaxed);
     }
 }
 
-/// All counts of a run.
+/// All counts of one run.
 #[derive(Debug)]
 pub struct Stats {
     started: Instant,
@@ -37,65 +37,66 @@ pub struct Stats {
     lost: AtomicU64,
     work_items: AtomicU64,
     connections: AtomicU64,
-    /// Microseconds from new work to the first hash on it, for the last pieces.
-    first_hash_us: TakeUpTimes,
-    /// The same until every worker is on it.
-    last_worker_us: TakeUpTimes,
+    /// Microseconds from the arrival of work to the first hash on it.
+    first_hash_us: LatencyWindow,
+    /// The same until every worker hashes on it.
+    last_worker_us: LatencyWindow,
 }
 
-/// Only the link writes, so nobody waits.
-type TakeUpTimes = Mutex<VecDeque<u64>>;
+/// The latencies of the newest pieces of work, in microseconds. Only the link writes,
+/// so the lock is never contended for long.
+type LatencyWindow = Mutex<VecDeque<u64>>;
 
-/// Milliseconds from new work until it is taken up.
+/// How long the miner took to start on new work, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct TakeUp {
-    /// Pieces of work that this is of: the last ones.
+pub struct WorkLatencies {
+    /// How many pieces of work were measured; at most the newest 1,000.
     pub work_items: usize,
-    /// Median.
+    /// The median.
     pub p50: f64,
-    /// 99 of 100 are at most this.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The longest.
+    /// The maximum.
     pub max: f64,
 }
 
 /// The counts at one moment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// Length of the run.
+    /// Length of the run so far.
     pub seconds: f64,
-    /// Hashes tried.
+    /// Hashes that all workers have tried.
     pub hashes: u64,
-    /// Average hashes a second.
+    /// Hashes a second, averaged over the run.
     pub hash_rate: f64,
-    /// Blocks that became the tip.
+    /// Blocks that became the node's tip.
     pub accepted_blocks: u64,
-    /// Shares accepted; blocks are not among them.
+    /// Shares that the node accepted. Blocks are not among them.
     pub accepted_shares: u64,
-    /// Right, but too late.
+    /// Solutions that were valid but came too late.
     pub stale: u64,
-    /// Wrong, or refused.
+    /// Solutions that the node found wrong or refused to judge.
     pub rejected: u64,
-    /// Answers by name, those that came.
+    /// The count of each answer that came, by its name.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// Calls that ended in an error of their own instead of an answer.
+    /// Calls that ended in an error instead of an answer.
     pub failed: u64,
-    /// Solutions that never got an answer: the queue was full, or the node that
+    /// Solutions that never got an answer, because the queue was full or the node that
     /// knew their work was gone.
     pub lost: u64,
-    /// Pieces of work received.
+    /// Pieces of work that nodes sent.
     pub work_items: u64,
-    /// Times that a node gave work after connecting.
+    /// How many times a node gave work after connecting.
     pub connections: u64,
-    /// Milliseconds from work's arrival to the first hash on it, over the last
+    /// Milliseconds from the arrival of work to the first hash on it, over the newest
     /// finished pieces of work.
-    pub first_hash_ms: Option<TakeUp>,
-    /// The same until every worker is on it.
-    pub last_worker_ms: Option<TakeUp>,
+    pub first_hash_ms: Option<WorkLatencies>,
+    /// The same until every worker hashes on it.
+    pub last_worker_ms: Option<WorkLatencies>,
 }
 
 impl Stats {
-    /// Starts counting.
+    /// Starts a run with this number of workers; all counts are 0.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         Self {
@@ -111,13 +112,13 @@ impl Stats {
         }
     }
 
-    /// A worker's own counter.
+    /// The counter of one worker; `None` if there is no worker with this index.
     #[must_use]
     pub fn hash_counter(&self, worker: usize) -> Option<&HashCounter> {
         self.hashes.get(worker)
     }
 
-    /// Hashes of all workers.
+    /// The hashes of all workers together.
     #[must_use]
     pub fn hashes(&self) -> u64 {
         self.hashes
@@ -126,7 +127,7 @@ impl Stats {
             .sum()
     }
 
-    /// Counts an answer.
+    /// Counts an answer of the node.
     pub fn count_outcome(&self, outcome: SubmitOutcome) {
         let index = usize::try_from(outcome as i32).unwrap_or(0);
         if let Some(counter) = self.outcomes.get(index) {
@@ -134,7 +135,7 @@ impl Stats {
         }
     }
 
-    /// Counts a call that failed.
+    /// Counts a call that ended in an error.
     pub fn count_failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
@@ -155,8 +156,8 @@ impl Stats {
         self.hashes.len()
     }
 
-    /// Counts a piece of work, and keeps how fast the one before it was taken up,
-    /// in microseconds: by the first worker and by the last.
+    /// Counts a new piece of work and stores the latencies of the one before it:
+    /// microseconds from its arrival to the first hash, and until every worker hashed.
     pub fn count_work(&self, first_hash_us: Option<u64>, last_worker_us: Option<u64>) {
         self.work_items.fetch_add(1, Ordering::Relaxed);
         for (times, us) in [
@@ -165,26 +166,26 @@ impl Stats {
         ] {
             let Some(us) = us else { continue };
             let mut times = lock(times);
-            if times.len() >= FIRST_HASHES_MAX {
+            if times.len() >= LATENCIES_MAX {
                 times.pop_front();
             }
             times.push_back(us);
         }
     }
 
-    /// How fast the last pieces of work had their first hash, if any had.
+    /// WorkLatencies to the first hash; `None` before the first measurement.
     #[must_use]
-    pub fn first_hash_ms(&self) -> Option<TakeUp> {
-        TakeUp::of(&self.first_hash_us)
+    pub fn first_hash_ms(&self) -> Option<WorkLatencies> {
+        WorkLatencies::of(&self.first_hash_us)
     }
 
-    /// How fast every worker was on the last pieces of work.
+    /// WorkLatencies until every worker hashed; `None` before the first measurement.
     #[must_use]
-    pub fn last_worker_ms(&self) -> Option<TakeUp> {
-        TakeUp::of(&self.last_worker_us)
+    pub fn last_worker_ms(&self) -> Option<WorkLatencies> {
+        WorkLatencies::of(&self.last_worker_us)
     }
 
-    /// How often the node gave this answer.
+    /// How many times the node gave this answer.
     #[must_use]
     pub fn outcome(&self, outcome: SubmitOutcome) -> u64 {
         usize::try_from(outcome as i32)
@@ -193,9 +194,9 @@ impl Stats {
             .map_or(0, |counter| counter.load(Ordering::Relaxed))
     }
 
-    /// How often the node gave an answer of this kind.
+    /// How many times the node gave an answer of this kind.
     #[must_use]
-    pub fn kind(&self, kind: Kind) -> u64 {
+    pub fn kind(&self, kind: AnswerKind) -> u64 {
         OUTCOMES
             .into_iter()
             .filter(|outcome| outcome::kind(*outcome) == kind)
@@ -203,7 +204,7 @@ impl Stats {
             .sum()
     }
 
-    /// Everything, now.
+    /// All counts at this moment.
     #[must_use]
     pub fn summary(&self) -> Summary {
         let seconds = self.started.elapsed().as_secs_f64();
@@ -212,10 +213,10 @@ impl Stats {
             seconds,
             hashes,
             hash_rate: hashes as f64 / seconds.max(1e-9),
-            accepted_blocks: self.kind(Kind::Block),
-            accepted_shares: self.kind(Kind::Share),
-            stale: self.kind(Kind::Stale),
-            rejected: self.kind(Kind::Rejected),
+            accepted_blocks: self.kind(AnswerKind::Block),
+            accepted_shares: self.kind(AnswerKind::Share),
+            stale: self.kind(AnswerKind::Stale),
+            rejected: self.kind(AnswerKind::Rejected),
             outcomes: OUTCOMES
                 .into_iter()
                 .map(|outcome| (outcome::name(outcome), self.outcome(outcome)))
@@ -231,11 +232,12 @@ impl Stats {
     }
 }
 
-impl TakeUp {
-    fn of(times: &TakeUpTimes) -> Option<Self> {
+impl WorkLatencies {
+    fn of(times: &LatencyWindow) -> Option<Self> {
         let mut times: Vec<u64> = lock(times).iter().copied().collect();
         times.sort_unstable();
-        // The nearest rank: so many of a hundred are at most this.
+        // Nearest rank: the index of the smallest value that `percent` percent of the
+        // values don't exceed.
         let rank = |percent: usize| (times.len() * percent).div_ceil(100).saturating_sub(1);
         let ms = |rank: usize| times.get(rank).map(|us| *us as f64 / 1_000.0);
         Some(Self {
@@ -247,11 +249,11 @@ impl TakeUp {
     }
 }
 
-fn lock(times: &TakeUpTimes) -> MutexGuard<'_, VecDeque<u64>> {
+fn lock(times: &LatencyWindow) -> MutexGuard<'_, VecDeque<u64>> {
     times.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The hash rate over the last seconds.
+/// The hash rate over a sliding window of time.
 #[derive(Debug)]
 pub struct RateWindow {
     length: Duration,
@@ -259,7 +261,7 @@ pub struct RateWindow {
 }
 
 impl RateWindow {
-    /// A window of this length that starts at `now` with `hashes` done.
+    /// A window of this length. It starts at `now`, when `hashes` hashes were done.
     #[must_use]
     pub fn new(length: Duration, now: Instant, hashes: u64) -> Self {
         Self {
@@ -268,9 +270,10 @@ impl RateWindow {
         }
     }
 
-    /// Adds a reading and gives the rate over the window, in hashes a second.
+    /// Adds a reading of the counter and returns the rate over the window, in hashes a
+    /// second.
     pub fn rate(&mut self, now: Instant, hashes: u64) -> f64 {
-        // One sample at or before the window's start stays, as its base.
+        // The newest sample at or before the window's start stays as the base.
         while self
             .samples
             .get(1)
@@ -300,7 +303,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut window = RateWindow::new(Duration::from_secs(10), start, 0);
         assert_eq!(window.rate(start, 0), 0.0);
-        // 100 a second for 10 s, then nothing for 10 s.
+        // 100 hashes a second for 10 s, then no hash for 10 s.
         for second in 1..=10 {
             assert_eq!(window.rate(at(second), second * 100), 100.0);
         }

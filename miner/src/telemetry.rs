@@ -1,8 +1,8 @@
-//! What this miner tells its node of itself: kernel, threads, hash rate, how fast
-//! it takes up new work, and, where the machine tells, its heat.
+//! Collects what this miner reports to its node: kernel, threads, hash rate, latency to
+//! the first hash, and the processor's temperature and power.
 //!
-//! Sensors are read from files that Linux shows them in; whatever is not there or
-//! makes no sense is left out, and never an error.
+//! Linux shows sensors as files. A sensor that is missing, or that holds nonsense, is
+//! left out of the report; it is never an error. This file makes no calls.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,24 +11,25 @@ use pithead_api::v1::MinerTelemetry;
 
 use crate::stats::{RateWindow, Stats};
 
-/// Time over which the hash rate is counted.
+/// The hash rate in a report is the average over this time.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
-/// Drivers whose sensors are in the processor.
+/// Linux drivers whose sensors are in the processor.
 const CPU_DRIVERS: [&str; 4] = ["coretemp", "k10temp", "zenpower", "cpu_thermal"];
-/// Energy counters are not read in shorter steps: their own are milliseconds.
+/// The shortest time between two readings of the energy counters. The counters are
+/// updated about once a millisecond, so this keeps the error at one in a hundred.
 const POWER_STEP_MIN: Duration = Duration::from_millis(100);
 
-/// Collects it.
+/// Collects the reports of one run.
 #[derive(Debug)]
-pub struct Telemetry {
+pub struct TelemetryCollector {
     kernel: &'static str,
     threads: u32,
     rate: RateWindow,
     sensors: Sensors,
 }
 
-impl Telemetry {
-    /// Of this machine.
+impl TelemetryCollector {
+    /// Collects from this machine's sensors.
     #[must_use]
     pub fn new(kernel: &'static str, threads: usize) -> Self {
         Self {
@@ -39,7 +40,7 @@ impl Telemetry {
         }
     }
 
-    /// How things are now.
+    /// The report for this moment.
     pub fn report(&mut self, stats: &Stats, now: Instant) -> MinerTelemetry {
         let first_hash = stats.first_hash_ms();
         MinerTelemetry {
@@ -58,12 +59,12 @@ impl Telemetry {
 #[derive(Debug)]
 pub struct Sensors {
     root: PathBuf,
-    /// When the energy counters were last read, and what they said, joules.
+    /// When the energy counters were last read, and their sum in joules.
     energy: Option<(Instant, f64)>,
 }
 
 impl Sensors {
-    /// Those below this folder.
+    /// The sensors below this folder; `/sys` on a real machine.
     #[must_use]
     pub fn new(root: &Path) -> Self {
         Self {
@@ -72,7 +73,7 @@ impl Sensors {
         }
     }
 
-    /// The highest temperature of the processor, degrees Celsius.
+    /// The highest temperature of the processor, in degrees Celsius.
     #[must_use]
     pub fn temperature(&self) -> Option<f64> {
         let monitors = entries(&self.root.join("class/hwmon"));
@@ -91,12 +92,12 @@ impl Sensors {
         inputs
             .chain(zones.map(|folder| folder.join("temp")))
             .filter_map(|file| Some(number(&file)? / 1_000.0))
-            // What is colder or hotter is a sensor that is not connected.
+            // A value out of this range is that of a sensor that is not connected.
             .filter(|celsius| (-50.0..200.0).contains(celsius))
             .reduce(f64::max)
     }
 
-    /// The power that the processor drew since the last call, watts.
+    /// The power that the processor drew since the previous call, in watts.
     pub fn power(&mut self, now: Instant) -> Option<f64> {
         let joules = self.joules()?;
         let (before, joules_before) = *self.energy.get_or_insert((now, joules));
@@ -105,23 +106,24 @@ impl Sensors {
             return None;
         }
         self.energy = Some((now, joules));
-        // Counters start over: that one step is left out.
+        // A counter that overflowed starts at 0; the negative power is left out.
         let watts = (joules - joules_before) / elapsed.as_secs_f64();
         (watts >= 0.0).then_some(watts)
     }
 
-    /// Energy of all packages, joules.
+    /// The energy counters of all packages together, in joules.
     fn joules(&self) -> Option<f64> {
         entries(&self.root.join("class/powercap"))
             .iter()
-            // intel-rapl:0 is a domain; intel-rapl:0:0 is a part of it, and
-            // intel-rapl-mmio:0 the same domain by another way.
+            // Of these three, only the first counts: intel-rapl:0 is a package,
+            // intel-rapl:0:0 is a part of it, and intel-rapl-mmio:0 is the same package
+            // through another interface.
             .filter(|folder| {
                 let name = folder.file_name().and_then(|name| name.to_str());
                 let number = name.and_then(|name| name.strip_prefix("intel-rapl:"));
                 number.is_some_and(|number| number.parse::<u32>().is_ok())
             })
-            // The whole platform (psys) has the packages in it.
+            // The domain psys is the whole platform, which includes the packages.
             .filter(|folder| {
                 let name = read(&folder.join("name"));
                 name.is_some_and(|name| name.starts_with("package-"))
@@ -200,8 +202,8 @@ mod tests {
         let packages = |first: &str, second: &str| {
             domain("intel-rapl:0", "package-0\n", first);
             domain("intel-rapl:1", "package-1\n", second);
-            // What must not count twice: a part of the first, the first by another
-            // way, the platform with both in it.
+            // These three must not count: a part of the first package, the first package
+            // through another interface, and the platform, which includes both.
             domain("intel-rapl:0:0", "core\n", first);
             domain("intel-rapl-mmio:0", "package-0\n", first);
             domain("intel-rapl:2", "psys\n", first);
@@ -210,7 +212,7 @@ mod tests {
         assert_eq!(sensors.power(at(1)), None);
         packages("101000000", "20500000");
         assert_eq!(sensors.power(at(3)), Some(60.0));
-        // The counter has started over.
+        // The counter has overflowed.
         packages("0", "0");
         assert_eq!(sensors.power(at(4)), None);
         packages("65000000", "0");
@@ -220,7 +222,7 @@ mod tests {
     #[test]
     fn a_report_has_what_is_known_and_no_more() {
         let stats = Stats::new(1);
-        let mut telemetry = Telemetry::new("portable", 3);
+        let mut telemetry = TelemetryCollector::new("portable", 3);
         telemetry.sensors = Sensors::new(Path::new("/nonexistent"));
         let report = telemetry.report(&stats, Instant::now());
         assert_eq!((report.kernel.as_str(), report.threads), ("portable", 3));

@@ -1,13 +1,16 @@
-//! A record of everything that was searched and handed in, for finding out
-//! whether anything was searched twice or a solution was lost. Off unless asked
-//! for: it takes a lock and a line for each batch.
+//! A record of everything that the miner searched and handed in.
 //!
-//! One event a line:
-//! - `job JOB HEADER VERSIONS TARGET`: a header without nonce, the versions that
-//!   it is tried with, and the target of its shares, all in hex;
-//! - `range JOB START COUNT`: nonces that were tried, with each of the versions;
+//! A test reads it to find out whether anything was searched twice, or whether a
+//! solution was lost. Tracing is off by default, because it takes a lock and writes a
+//! line for each batch.
+//!
+//! Each line is one event:
+//! - `job JOB HEADER VERSIONS TARGET`: a header with version and nonce 0, the versions
+//!   that it is tried with, and its share target, all in hex;
+//! - `range JOB START COUNT`: nonces that were tried with each of the job's versions;
 //! - `hit JOB VERSION NONCE HASH block|share HEIGHT`: a solution;
-//! - `answer HASH OUTCOME MS`: what became of it, and when, Unix milliseconds.
+//! - `answer HASH OUTCOME MS`: the node's answer, or the reason why there is none, and
+//!   its time in Unix milliseconds.
 
 use std::fmt::{Display, Write as _};
 use std::fs::File;
@@ -19,24 +22,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pithead_consensus::{BlockHash, BlockHeader, Encode as _, Target};
 
-use crate::workers::Solution;
+use crate::solution::Solution;
 
-/// Where the record goes.
+/// The file that the record goes to.
 #[derive(Debug)]
 pub struct Trace {
     file: Mutex<BufWriter<File>>,
     jobs: AtomicU64,
 }
 
-/// The number of what is searched.
+/// The number of a job in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Searched(u64);
+pub struct TracedJob(u64);
 
 impl Trace {
     /// Starts a record in a new file.
     ///
     /// # Errors
-    /// The system's, if the file is there already or can't be made.
+    /// The system's error if the file exists already or can't be created.
     pub fn create(path: &Path) -> io::Result<Self> {
         let file = File::create_new(path)?;
         Ok(Self {
@@ -45,8 +48,8 @@ impl Trace {
         })
     }
 
-    /// What is going to be searched.
-    pub fn job(&self, header: &BlockHeader, versions: &[u32], target: &Target) -> Searched {
+    /// Records a job that is about to be searched.
+    pub fn job(&self, header: &BlockHeader, versions: &[u32], target: &Target) -> TracedJob {
         let number = self.jobs.fetch_add(1, Ordering::Relaxed);
         let bare = BlockHeader {
             version: 0,
@@ -57,16 +60,16 @@ impl Trace {
         let (header, target) = (hex(&bare.encode()), hex(&target.to_le_bytes()));
         let versions = versions.join(",");
         self.write(format_args!("job {number} {header} {versions} {target}"));
-        Searched(number)
+        TracedJob(number)
     }
 
-    /// A batch of nonces.
-    pub fn range(&self, searched: Searched, start: u32, count: u32) {
-        self.write(format_args!("range {} {start} {count}", searched.0));
+    /// Records nonces that were tried with each of the job's versions.
+    pub fn range(&self, job: TracedJob, start: u32, count: u32) {
+        self.write(format_args!("range {} {start} {count}", job.0));
     }
 
-    /// A solution, before it is handed in.
-    pub fn hit(&self, searched: Searched, solution: &Solution) {
+    /// Records a solution, before it is handed in.
+    pub fn hit(&self, job: TracedJob, solution: &Solution) {
         let kind = if solution.is_block() {
             "block"
         } else {
@@ -81,18 +84,18 @@ impl Trace {
         } = solution;
         self.write(format_args!(
             "hit {} {version:08x} {nonce} {hash} {kind} {}",
-            searched.0, work.height
+            job.0, work.height
         ));
     }
 
-    /// What became of it.
+    /// Records a solution's outcome: the node's answer, or why it got none.
     pub fn answer(&self, hash: &BlockHash, outcome: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let ms = now.map_or(0, |since| since.as_millis());
         self.write(format_args!("answer {hash} {outcome} {ms}"));
     }
 
-    /// Brings everything to the file.
+    /// Writes everything that is still buffered to the file.
     pub fn flush(&self) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = file.flush() {
@@ -102,7 +105,7 @@ impl Trace {
 
     fn write(&self, line: impl Display) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // Told of once, at the end.
+        // `flush` reports a broken file once, at the end of the run.
         let _ = writeln!(file, "{line}");
     }
 }

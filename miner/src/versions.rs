@@ -1,10 +1,12 @@
-//! The versions that a header may carry (BIP 320): bits of it that miners may
-//! set as they like, handed to kernels in groups, since versions have most of
-//! the work in common.
+//! Version rolling (BIP 320): the versions that a header may carry, in groups.
+//!
+//! A miner may set some bits of the version freely. Kernels get several versions at a
+//! time, because the versions share most of the computation. This file knows no
+//! kernels and no work.
 
 use pithead_consensus::block::VERSION_ROLL_MASK;
 
-/// All versions of one header, in groups.
+/// All versions of one header, handed out in groups.
 #[derive(Debug, Clone)]
 pub(crate) struct RolledVersions {
     base: u32,
@@ -15,8 +17,9 @@ pub(crate) struct RolledVersions {
 }
 
 impl RolledVersions {
-    /// The versions that differ from `base` in bits of `mask` only, in groups of
-    /// `group`. Bits that the rules fix are never rolled, whatever the mask says.
+    /// All versions that differ from `base` only in bits of `mask`, in groups of `group`.
+    ///
+    /// Bits outside [`VERSION_ROLL_MASK`] are never rolled, whatever the mask says.
     pub(crate) fn new(base: u32, mask: u32, group: usize) -> Self {
         let mask = mask & VERSION_ROLL_MASK;
         Self {
@@ -24,12 +27,12 @@ impl RolledVersions {
             mask,
             group: u32::try_from(group).unwrap_or(u32::MAX).max(1),
             next: 0,
-            // At most 2^16: the mask has no more bits.
+            // At most 2^16, because `VERSION_ROLL_MASK` has 16 bits.
             count: 1u32 << mask.count_ones(),
         }
     }
 
-    /// Puts the next group into `versions`; `false` if there is none.
+    /// Puts the next group into `versions`; `false` after the last group.
     pub(crate) fn next_group(&mut self, versions: &mut Vec<u32>) -> bool {
         versions.clear();
         let end = self.next.saturating_add(self.group).min(self.count);
@@ -38,8 +41,11 @@ impl RolledVersions {
         !versions.is_empty()
     }
 
-    /// The version of an index: its bits are spread over those of the mask.
-    /// Index 0 is the base itself.
+    /// The version with this index: the bits of the index go to the set bits of the
+    /// mask, from the lowest up.
+    ///
+    /// Example: with mask `0b1010`, indices 0 to 3 flip the bits `0b0000`, `0b0010`,
+    /// `0b1000` and `0b1010` of the base.
     fn version(&self, index: u32) -> u32 {
         let mut spread = 0;
         let mut mask = self.mask;
@@ -82,7 +88,7 @@ mod tests {
     #[test]
     fn without_a_mask_there_is_one_version() {
         assert_eq!(all(0x2000_0000, 0, 16), [0x2000_0000]);
-        // Bits that the rules fix don't count.
+        // Bits outside the rules' mask don't count.
         assert_eq!(all(0x2000_0000, !VERSION_ROLL_MASK, 0), [0x2000_0000]);
     }
 

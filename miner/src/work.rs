@@ -1,7 +1,7 @@
-//! One piece of work, checked as it arrives from the node.
+//! One piece of work from a node, checked as it arrives.
 //!
-//! Work that contradicts itself, or pays somebody else, is refused here: every
-//! hash on it would be lost.
+//! Work that contradicts itself, or that pays another address, is refused here:
+//! every hash on it would be lost. This file knows neither threads nor connections.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -14,29 +14,29 @@ use pithead_consensus::{
 };
 use thiserror::Error;
 
-/// Work that can't be mined on.
+/// A piece of work that can't be mined on.
 #[derive(Debug, Error)]
 pub enum WorkError {
     /// The header or the commitment can't be decoded.
     #[error("its {part} can't be decoded: {error}")]
     Malformed {
-        /// Which of them.
+        /// `"header"` or `"commitment"`.
         part: &'static str,
-        /// Why.
+        /// The decoder's reason.
         error: DecodeError,
     },
-    /// A target is not 32 bytes, or zero.
+    /// A target is zero, or not 32 bytes long.
     #[error("its {field} is no target: {bytes} bytes, or zero")]
     BadTarget {
-        /// Which target.
+        /// `"target"` or `"share target"`.
         field: &'static str,
-        /// Length found.
+        /// The length that was found.
         bytes: usize,
     },
-    /// The header's compact target is not one.
+    /// The header's compact target (`bits`) encodes no target.
     #[error("its header's bits are wrong: {0}")]
     BadBits(#[from] CompactTargetError),
-    /// The target differs from the one in the header.
+    /// The message's target differs from the header's.
     #[error("its target {target} is not that of its header, {expected}")]
     TargetMismatch {
         /// The target in the message.
@@ -44,97 +44,82 @@ pub enum WorkError {
         /// The target in the header.
         expected: Target,
     },
-    /// The header does not commit to the commitment.
+    /// The header's Merkle root is not the root of the commitment.
     #[error("its header does not commit to its commitment")]
     RootMismatch,
-    /// It pays somebody else.
+    /// The commitment pays an address other than the miner's.
     #[error("it pays another address: {found:?} instead of {expected:?}")]
     WrongAddress {
-        /// Who would be paid.
+        /// The address that the work pays.
         found: Address,
-        /// Who should be.
+        /// The address that this miner was given.
         expected: Address,
     },
-    /// No time is allowed.
+    /// The earliest allowed time is after the latest.
     #[error("no time is allowed for its header: from {min} to {max}")]
     NoTime {
-        /// Earliest time.
+        /// Earliest time, Unix seconds.
         min: u32,
-        /// Latest time.
+        /// Latest time, Unix seconds.
         max: u32,
     },
 }
 
-/// Work to be mined on.
+/// A piece of work to be mined on.
 #[derive(Debug)]
-pub struct Work {
-    /// The node's name for it.
+pub struct MiningWork {
+    /// The node's name for this work.
     pub id: String,
-    /// Height of the block to be found.
+    /// The height of the block that the miner searches for.
     pub height: u64,
-    /// The header, with nonce 0 and extra nonce 0.
+    /// The header, with nonce 0 and the miner's half of the extra nonce 0.
     pub header: BlockHeader,
-    /// The commitment, with extra nonce 0.
+    /// The commitment, with the miner's half of the extra nonce 0.
     pub commitment: BlockCommitment,
-    /// What a block's hash must not exceed.
+    /// The highest hash that makes a block.
     pub block_target: Target,
-    /// What a share's hash must not exceed.
+    /// The highest hash that makes a share; at least the block target.
     pub share_target: Target,
-    /// What the block pays, grains.
+    /// Subsidy and fees that the block pays, in grains.
     pub reward: u64,
-    /// Transactions in the block.
+    /// How many transactions the block has.
     pub transaction_count: u32,
     /// Earliest and latest time of the header, Unix seconds.
     pub times: (u32, u32),
-    /// Bits of the version that may be rolled.
+    /// The bits of the version that the miner may roll.
     pub version_mask: u32,
-    /// Whether work before it is stale.
+    /// Whether solutions of earlier work are stale from now on.
     pub clean: bool,
-    /// Counts the connections of this run: tells which one it came over.
+    /// The number of the connection, within this run, that the work came over.
     pub connection: u64,
-    /// When it arrived.
+    /// When it arrived, by this machine's monotonic clock.
     pub arrived: Instant,
-    /// Microseconds from its arrival to the first hash on it, plus one; 0 before.
+    /// Microseconds from arrival to the first hash, plus one; 0 before the first hash.
     first_hash_us: AtomicU64,
-    /// The same for the worker that took it up last.
+    /// The same for the worker that took the work up last.
     last_worker_us: AtomicU64,
-    /// Workers that have taken it up.
+    /// How many workers have taken the work up.
     workers: AtomicUsize,
 }
 
-impl Work {
-    /// Checks what the node sent.
+impl MiningWork {
+    /// Checks the message of a node.
     ///
     /// # Errors
-    /// [`WorkError`] says why mining on it would be in vain.
+    /// [`WorkError`] says why mining on this work would be in vain.
     pub fn from_message(
         message: SubscribeWorkResponse,
         reward_address: &Address,
         connection: u64,
         arrived: Instant,
     ) -> Result<Self, WorkError> {
-        let header =
-            BlockHeader::decode(&message.header).map_err(|error| WorkError::Malformed {
-                part: "header",
-                error,
-            })?;
+        let malformed = |part| move |error| WorkError::Malformed { part, error };
+        let header = BlockHeader::decode(&message.header).map_err(malformed("header"))?;
         let commitment =
-            BlockCommitment::decode(&message.commitment).map_err(|error| WorkError::Malformed {
-                part: "commitment",
-                error,
-            })?;
+            BlockCommitment::decode(&message.commitment).map_err(malformed("commitment"))?;
         let block_target = target(&message.target, "target")?;
         let share_target = target(&message.share_target, "share target")?;
-        let expected = header.bits.to_target()?;
-        if block_target != expected {
-            return Err(WorkError::TargetMismatch {
-                target: block_target,
-                expected,
-            });
-        }
-        if header.merkle_root != commitment.merkle_root() {
-            return Err(WorkError::RootMismatch);
-        }
+        check_header(&header, &commitment, block_target)?;
         if commitment.reward_address != *reward_address {
             return Err(WorkError::WrongAddress {
                 found: commitment.reward_address,
@@ -143,7 +128,7 @@ impl Work {
         }
         let seconds =
             |seconds: i64| u32::try_from(seconds.clamp(0, i64::from(u32::MAX))).unwrap_or(u32::MAX);
-        // Unset bounds leave the header's time as it is.
+        // A bound that the node left out is the header's own time.
         let min = message.min_time.map_or(header.time, |t| seconds(t.seconds));
         let max = message.max_time.map_or(header.time, |t| seconds(t.seconds));
         if min > max {
@@ -152,10 +137,7 @@ impl Work {
         Ok(Self {
             id: message.work_id,
             height: message.height,
-            header,
-            commitment,
-            block_target,
-            // A block is always worth handing in.
+            // A block is always worth handing in, whatever the share target.
             share_target: share_target.max(block_target),
             reward: message.reward,
             transaction_count: message.transaction_count,
@@ -163,50 +145,62 @@ impl Work {
             version_mask: message.version_mask,
             clean: message.clean,
             connection,
-            arrived,
-            first_hash_us: AtomicU64::new(0),
-            last_worker_us: AtomicU64::new(0),
-            workers: AtomicUsize::new(0),
+            ..Self::unsolved(header, commitment, block_target, arrived)
         })
     }
 
-    /// Work on which no hash in the lifetime of the machine will be a solution:
-    /// for measuring.
+    /// Work for measuring: no hash will solve it in the lifetime of the machine.
     #[must_use]
     pub fn without_solution() -> Self {
-        let header = crate::kernel::bitcoin_genesis();
-        let mut one = [0; 32];
-        one[0] = 1;
-        // One is no zero; the fallback is never taken.
-        let target = Target::from_le_bytes(one).unwrap_or(Target::MAX);
+        let commitment = BlockCommitment {
+            transactions_root: Hash256::default(),
+            state_root: Hash256::default(),
+            reward_address: Address([0; 32]),
+            extra_nonce: [0; 8],
+        };
+        Self {
+            times: (0, u32::MAX),
+            version_mask: VERSION_ROLL_MASK,
+            ..Self::unsolved(
+                crate::kernel::bitcoin_genesis(),
+                commitment,
+                crate::kernel::unreachable_target(),
+                Instant::now(),
+            )
+        }
+    }
+
+    /// Work of one target that no worker has taken up, with a fixed time and version.
+    fn unsolved(
+        header: BlockHeader,
+        commitment: BlockCommitment,
+        target: Target,
+        arrived: Instant,
+    ) -> Self {
         Self {
             id: String::new(),
             height: 0,
             header,
-            commitment: BlockCommitment {
-                transactions_root: Hash256::default(),
-                state_root: Hash256::default(),
-                reward_address: Address([0; 32]),
-                extra_nonce: [0; 8],
-            },
+            commitment,
             block_target: target,
             share_target: target,
             reward: 0,
             transaction_count: 0,
-            times: (0, u32::MAX),
-            version_mask: VERSION_ROLL_MASK,
+            times: (header.time, header.time),
+            version_mask: 0,
             clean: true,
             connection: 0,
-            arrived: Instant::now(),
+            arrived,
             first_hash_us: AtomicU64::new(0),
             last_worker_us: AtomicU64::new(0),
             workers: AtomicUsize::new(0),
         }
     }
 
-    /// The header's time now: as it came, plus the seconds since, within what
-    /// the node allows. The miner's own calendar is never asked, so a wrong one
-    /// does no harm.
+    /// The header's time at the instant `now`: the time that it came with, plus the
+    /// seconds since its arrival, within the node's bounds.
+    ///
+    /// The miner never reads its own calendar, so a wrong one does no harm.
     #[must_use]
     pub fn time_at(&self, now: Instant) -> u32 {
         let elapsed = now.saturating_duration_since(self.arrived).as_secs();
@@ -215,7 +209,7 @@ impl Work {
         self.header.time.saturating_add(elapsed).clamp(min, max)
     }
 
-    /// The commitment with the miner's part of the extra nonce.
+    /// The commitment with the miner's half of the extra nonce filled in.
     #[must_use]
     pub fn commitment_with(&self, extra_nonce: [u8; 4]) -> BlockCommitment {
         let mut commitment = self.commitment;
@@ -223,7 +217,8 @@ impl Work {
         commitment
     }
 
-    /// The header that commits to the miner's part of the extra nonce.
+    /// The header at this time, with the Merkle root for the miner's half of the
+    /// extra nonce.
     #[must_use]
     pub fn header_with(&self, extra_nonce: [u8; 4], time: u32) -> BlockHeader {
         BlockHeader {
@@ -233,20 +228,21 @@ impl Work {
         }
     }
 
-    /// Notes that a worker begins to hash on it; each does so once.
+    /// Records that a worker begins to hash. Each worker calls it once.
     pub fn note_taken_up(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.arrived).as_micros();
         let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
-        // Losing the race means that another worker was first.
+        // The exchange fails if another worker was first.
         let _ =
             self.first_hash_us
                 .compare_exchange(0, elapsed, Ordering::Relaxed, Ordering::Relaxed);
         self.last_worker_us.fetch_max(elapsed, Ordering::Relaxed);
-        // After the time, for those who look at the count first.
+        // The count comes after the time, because `last_worker_us` reads it first.
         self.workers.fetch_add(1, Ordering::Release);
     }
 
-    /// Microseconds from its arrival until every one of so many workers was on it.
+    /// Microseconds from arrival until the last of `workers` workers began to hash;
+    /// `None` before that.
     #[must_use]
     pub fn last_worker_us(&self, workers: usize) -> Option<u64> {
         if self.workers.load(Ordering::Acquire) < workers {
@@ -255,17 +251,33 @@ impl Work {
         self.last_worker_us.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Microseconds from its arrival to the first hash on it.
+    /// Microseconds from arrival to the first hash; `None` before that.
     #[must_use]
     pub fn first_hash_us(&self) -> Option<u64> {
         self.first_hash_us.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// Expected hashes for a block.
+    /// How many hashes a block takes on average.
     #[must_use]
     pub fn difficulty(&self) -> f64 {
         self.block_target.work().to_f64()
     }
+}
+
+/// Checks that the header has the message's target and commits to the commitment.
+fn check_header(
+    header: &BlockHeader,
+    commitment: &BlockCommitment,
+    target: Target,
+) -> Result<(), WorkError> {
+    let expected = header.bits.to_target()?;
+    if target != expected {
+        return Err(WorkError::TargetMismatch { target, expected });
+    }
+    if header.merkle_root != commitment.merkle_root() {
+        return Err(WorkError::RootMismatch);
+    }
+    Ok(())
 }
 
 fn target(bytes: &[u8], field: &'static str) -> Result<Target, WorkError> {

@@ -10,7 +10,7 @@ use pithead_consensus::BlockHash;
 use pithead_core::node::{Answer, Effect, Event};
 use pithead_core::store::Store as _;
 use pithead_core::store::schema::ChainEntry;
-use pithead_core::sync::{Gossip, GossipId, PeerEvent, PeerKey, Verdict};
+use pithead_core::sync::{Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, Verdict};
 
 use crate::checks::limits::check_sync_usage;
 use crate::checks::votes::ChainView;
@@ -141,22 +141,26 @@ impl Simulation {
 
     fn carry_out(&mut self, index: usize, effect: Effect) -> Result<(), Violation> {
         match effect {
-            Effect::Request { peer, id, request } => self.send_request(index, peer, id, request),
-            Effect::Verdict { peer, id, verdict } => {
+            Effect::Peer(PeerEffect::Request { peer, id, request }) => {
+                self.send_request(index, peer, id, request)
+            }
+            Effect::Peer(PeerEffect::Verdict { peer, id, verdict }) => {
                 self.settle_gossip(index, peer, id, verdict)?;
             }
-            Effect::Publish(gossip) => self.publish(index, gossip)?,
-            Effect::BlockValidated(block) => {
+            Effect::Peer(PeerEffect::Publish(gossip)) => self.publish(index, gossip)?,
+            Effect::Peer(PeerEffect::BlockValidated(block)) => {
                 self.record_arrival(index, &block.hash());
                 self.nodes[index].recent.push(block);
             }
             Effect::TipChanged { tip, disconnected } => {
                 self.tip_changed(index, &tip, disconnected)?;
             }
-            Effect::Disconnect { peer, reason, ban } => {
+            Effect::Peer(PeerEffect::Disconnect { peer, reason, ban }) => {
                 self.disconnect(index, peer, ban, &reason.to_string())?;
             }
-            Effect::PeerScored { peer, points } => self.record_score(index, peer, points),
+            Effect::Peer(PeerEffect::Scored { peer, points }) => {
+                self.record_score(index, peer, points)
+            }
             Effect::SyncChanged(status) => {
                 let was = std::mem::replace(&mut self.nodes[index].syncing, status.syncing);
                 if was && !status.syncing {

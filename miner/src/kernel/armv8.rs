@@ -1,71 +1,41 @@
-//! The SHA-2 instructions of Armv8: four rounds in a pair of instructions.
+//! The kernels for the SHA-2 instructions of Armv8, which do four rounds in a pair of
+//! instructions.
 //!
-//! As on x86, two or four nonces go through together, so that the unit does not
-//! wait for its own results. The state is kept as two vectors, ABCD and EFGH, the
-//! first letter in the lowest word (Arm ARM, SHA256H and SHA256H2).
+//! Two or four nonces go through together, so that the unit does not wait for its own
+//! results. The instructions keep the state as two vectors, ABCD and EFGH, each with its
+//! first letter in the lowest word (Arm ARM, SHA256H and SHA256H2). Start reading at
+//! [`scan`].
 
 use std::arch::aarch64::{
     uint32x4_t, vaddq_u32, vdupq_n_u32, vgetq_lane_u32, vld1q_u32, vsha256h2q_u32, vsha256hq_u32,
     vsha256su0q_u32, vsha256su1q_u32,
 };
 
-use super::job::{Job, Midstate, Schedule};
-use super::sha256::{IV, K, sigma0};
-use super::{Hit, Kernel};
+use super::Hit;
+use super::frame::processor_kernel;
+use super::job::{Job, MessageSchedule, Midstate, NonceGroup};
+use super::sha256::{DIGEST_BITS, HEADER_BITS, IV, K, PADDING, sigma0};
 
-/// Groups of four words of a message schedule.
+/// The number of groups of four words in a message schedule.
 const GROUPS: usize = 16;
-const PADDING: u32 = 0x8000_0000;
-const DIGEST_BITS: u32 = 256;
 
-macro_rules! kernel {
-    ($type:ident, $scan:ident, $name:literal, $lanes:literal, $doc:literal) => {
-        #[doc = $doc]
-        #[derive(Debug, Clone, Copy)]
-        pub(super) struct $type(());
-
-        impl $type {
-            /// The kernel, if the processor can run it.
-            pub(super) fn detect() -> Option<Self> {
-                std::arch::is_aarch64_feature_detected!("sha2").then_some(Self(()))
-            }
-        }
-
-        impl Kernel for $type {
-            fn name(&self) -> &'static str {
-                $name
-            }
-
-            fn versions(&self) -> usize {
-                16
-            }
-
-            fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-                // SAFETY: only `detect` makes a value of this type.
-                unsafe { $scan(job, start, count, hits) }
-            }
-        }
-
-        #[target_feature(enable = "neon,sha2")]
-        fn $scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-            // SAFETY: this function is compiled for, and only called on, a
-            // processor with these features.
-            unsafe { scan::<$lanes>(job, start, count, hits) }
-        }
-    };
+processor_kernel! {
+    /// Two nonces at a time.
+    Armv8x2, "armv8-2", ["neon", "sha2"], scan::<2>
 }
 
-kernel!(Armv8x2, scan_2, "armv8-2", 2, "Two nonces at a time.");
-kernel!(Armv8x4, scan_4, "armv8-4", 4, "Four nonces at a time.");
+processor_kernel! {
+    /// Four nonces at a time.
+    Armv8x4, "armv8-4", ["neon", "sha2"], scan::<4>
+}
 
 /// Constants plus words of a whole compression.
 type Sums = [uint32x4_t; GROUPS];
 
-/// Scans as [`Kernel::scan`] does, `N` nonces together.
+/// Scans as [`Kernel::scan`](super::Kernel::scan) does, `N` nonces at a time.
 ///
 /// # Safety
-/// The processor must have the SHA-2 instructions. So must it for all that
-/// follows, which is inlined into this.
+/// The processor must have the SHA-2 instructions.
 #[inline(always)]
 unsafe fn scan<const N: usize>(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
     let schedule = job.schedule();
@@ -75,35 +45,42 @@ unsafe fn scan<const N: usize>(job: &Job, start: u32, count: u32, hits: &mut Vec
     let mut done = 0;
     while done < count {
         let first = start.wrapping_add(done);
-        let nonces: [u32; N] = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
-        let words = nonces.map(u32::swap_bytes);
+        // SHA-256 reads the header's little-endian nonce as a big-endian word.
+        let words: [u32; N] =
+            std::array::from_fn(|lane| first.wrapping_add(lane as u32).swap_bytes());
         for (sums, word) in sums.iter_mut().zip(words) {
             // SAFETY: as required of the caller of `scan`.
             unsafe { expand(schedule, word, sums) };
         }
-        let lanes = (count - done).min(lanes_max) as usize;
+        let left = count - done;
         for midstate in job.midstates() {
             // SAFETY: as required of the caller of `scan`.
             let last = unsafe {
                 let digests = first_hash(midstate, &words, &sums);
                 last_word_of_second_hash(digests)
             };
-            for (nonce, last) in nonces.iter().zip(last).take(lanes) {
-                if last.swap_bytes() <= job.target_top() {
-                    job.confirm(midstate.version, *nonce, hits);
-                }
-            }
+            let group = NonceGroup {
+                version: midstate.version,
+                first,
+                count: left,
+            };
+            job.confirm_last_words(group, last, hits);
         }
         done = done.saturating_add(lanes_max);
     }
 }
 
+// SAFETY of all functions below: only `scan` calls them, on a processor with the
+// instructions, and they are inlined into it.
+
+/// Four words as a vector, the first one lowest.
 #[inline(always)]
 unsafe fn set(words: [u32; 4]) -> uint32x4_t {
     // SAFETY: four words are read, and there are four.
     unsafe { vld1q_u32(words.as_ptr()) }
 }
 
+/// The round constants of a group.
 #[inline(always)]
 unsafe fn constants(group: usize) -> uint32x4_t {
     let at = 4 * group;
@@ -111,7 +88,8 @@ unsafe fn constants(group: usize) -> uint32x4_t {
     unsafe { set([K[at], K[at + 1], K[at + 2], K[at + 3]]) }
 }
 
-/// Words of a group from the four groups before it, which are in the window.
+/// The words of a group, computed from the four groups before it, which are in the
+/// window `w`.
 #[inline(always)]
 unsafe fn next(w: &[uint32x4_t; 4], group: usize) -> uint32x4_t {
     // SAFETY: as required of the caller of `scan`.
@@ -121,9 +99,9 @@ unsafe fn next(w: &[uint32x4_t; 4], group: usize) -> uint32x4_t {
     }
 }
 
-/// Constants plus words of rounds 4 to 63 of a header's second block.
+/// Computes the constants plus words of rounds 4 to 63 of a header's second block.
 #[inline(always)]
-unsafe fn expand(schedule: &Schedule, word: u32, sums: &mut Sums) {
+unsafe fn expand(schedule: &MessageSchedule, word: u32, sums: &mut Sums) {
     let kw = &schedule.kw;
     // SAFETY: as required of the caller of `scan`.
     unsafe {
@@ -140,7 +118,7 @@ unsafe fn expand(schedule: &Schedule, word: u32, sums: &mut Sums) {
             ]),
             set([PADDING, 0, 0, 0]),
             vdupq_n_u32(0),
-            set([0, 0, 0, 640]),
+            set([0, 0, 0, HEADER_BITS]),
         ];
         sums[4] = vaddq_u32(w[0], constants(4));
         for group in 5..GROUPS {
@@ -167,14 +145,14 @@ unsafe fn four_rounds<const N: usize>(
     }
 }
 
-/// ABCD and EFGH of a state.
+/// A state as the vectors ABCD and EFGH.
 #[inline(always)]
 unsafe fn packed([a, b, c, d, e, f, g, h]: [u32; 8]) -> [uint32x4_t; 2] {
     // SAFETY: as required of the caller of `scan`.
     unsafe { [set([a, b, c, d]), set([e, f, g, h])] }
 }
 
-/// The digests of a header of one version, each as two vectors of four words.
+/// The digests of the header in one version, each as two vectors of four words.
 #[inline(always)]
 unsafe fn first_hash<const N: usize>(
     midstate: &Midstate,

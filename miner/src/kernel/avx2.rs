@@ -1,4 +1,5 @@
-//! Eight nonces in each vector, on processors with AVX2.
+//! The kernel for processors with AVX2: eight nonces in each vector. The hash itself is
+//! in `lanes`.
 
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
@@ -6,47 +7,20 @@ use std::arch::x86_64::{
     _mm256_setr_epi32, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_xor_si256,
 };
 
+use super::frame::processor_kernel;
 use super::lanes::{self, Lanes};
-use super::{Hit, Job, Kernel};
 
-/// Eight lanes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Avx2(());
-
-impl Avx2 {
-    /// The kernel, if the processor can run it.
-    pub(super) fn detect() -> Option<Self> {
-        is_x86_feature_detected!("avx2").then_some(Self(()))
-    }
+processor_kernel! {
+    /// Eight nonces in each vector.
+    Avx2, "avx2", ["avx2"], lanes::scan::<Eight>
 }
 
-impl Kernel for Avx2 {
-    fn name(&self) -> &'static str {
-        "avx2"
-    }
-
-    fn versions(&self) -> usize {
-        16
-    }
-
-    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-        // SAFETY: only `detect` makes a value of this type.
-        unsafe { scan(job, start, count, hits) }
-    }
-}
-
-#[target_feature(enable = "avx2")]
-fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-    // SAFETY: this function is compiled for, and only called on, a processor
-    // with this feature.
-    unsafe { lanes::scan::<Eight>(job, start, count, hits) }
-}
-
+/// Eight 32-bit words.
 #[derive(Clone, Copy)]
 struct Eight(__m256i);
 
-// SAFETY of every block: a value of this type, or the caller of an unsafe
-// function, vouches for the processor's features; see `Lanes`.
+// SAFETY of every block: a value of this type exists only on a processor with the
+// features, and the caller of an unsafe function guarantees them; see `Lanes`.
 impl Lanes for Eight {
     const COUNT: u32 = 8;
 
@@ -91,7 +65,8 @@ impl Lanes for Eight {
     fn maj(self, b: Self, c: Self) -> Self {
         // SAFETY: see above.
         unsafe {
-            // a ⊕ b of this round is b ⊕ c of the next.
+            // a ⊕ b of this round is b ⊕ c of the next round, so the compiler computes
+            // only one of the two.
             let (ab, bc) = (_mm256_xor_si256(self.0, b.0), _mm256_xor_si256(b.0, c.0));
             Self(_mm256_xor_si256(_mm256_and_si256(ab, bc), b.0))
         }

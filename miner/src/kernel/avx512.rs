@@ -1,6 +1,8 @@
-//! Sixteen nonces in each vector, on processors with AVX-512: rotations and
-//! functions of three words are single instructions there, and 32 registers
-//! hold a whole compression.
+//! The kernel for processors with AVX-512: sixteen nonces in each vector. The hash itself
+//! is in `lanes`.
+//!
+//! Rotations and functions of three words are single instructions here, and the 32
+//! registers hold a whole compression.
 
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_cmple_epu32_mask, _mm512_ror_epi32, _mm512_set1_epi32,
@@ -8,48 +10,20 @@ use std::arch::x86_64::{
     _mm512_ternarylogic_epi32,
 };
 
+use super::frame::processor_kernel;
 use super::lanes::{self, Lanes};
-use super::{Hit, Job, Kernel};
 
-/// Sixteen lanes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Avx512(());
-
-impl Avx512 {
-    /// The kernel, if the processor can run it.
-    pub(super) fn detect() -> Option<Self> {
-        let runs = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-        runs.then_some(Self(()))
-    }
+processor_kernel! {
+    /// Sixteen nonces in each vector.
+    Avx512, "avx512", ["avx512f", "avx512bw"], lanes::scan::<Sixteen>
 }
 
-impl Kernel for Avx512 {
-    fn name(&self) -> &'static str {
-        "avx512"
-    }
-
-    fn versions(&self) -> usize {
-        16
-    }
-
-    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-        // SAFETY: only `detect` makes a value of this type.
-        unsafe { scan(job, start, count, hits) }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-    // SAFETY: this function is compiled for, and only called on, a processor
-    // with these features.
-    unsafe { lanes::scan::<Sixteen>(job, start, count, hits) }
-}
-
+/// Sixteen 32-bit words.
 #[derive(Clone, Copy)]
 pub(super) struct Sixteen(pub(super) __m512i);
 
-// SAFETY of every block: a value of this type, or the caller of an unsafe
-// function, vouches for the processor's features; see `Lanes`.
+// SAFETY of every block: a value of this type exists only on a processor with the
+// features, and the caller of an unsafe function guarantees them; see `Lanes`.
 impl Lanes for Sixteen {
     const COUNT: u32 = 16;
 
@@ -101,7 +75,8 @@ impl Lanes for Sixteen {
 
     #[inline(always)]
     fn shift_right<const BITS: i32>(self) -> Self {
-        // SAFETY: see above. Shifts are by 3 and 10: the number has no sign.
+        // SAFETY: see above. The intrinsic takes an unsigned constant, which `BITS` is
+        // not; SHA-256 shifts by 3 and by 10 only.
         unsafe {
             match BITS {
                 3 => Self(_mm512_srli_epi32::<3>(self.0)),

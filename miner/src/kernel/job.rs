@@ -1,78 +1,72 @@
-//! One header, with what all its nonces have in common computed once.
+//! A job: one header, with everything precomputed that does not depend on the nonce.
 //!
-//! SHA-256 of an 80-byte header takes two compressions. The first 64 bytes hold
-//! no nonce: their state, the *midstate*, is computed here. The version is in
-//! them and nowhere else, so versions that differ in the bits that miners may
-//! roll differ in their midstates only: the rest of the header, and with it the
-//! whole message schedule of the second compression, is theirs in common.
+//! SHA-256 of an 80-byte header takes two compressions. The nonce is in the last 16
+//! bytes, so the state after the first 64 bytes, the *midstate*, is the same for all
+//! nonces. The version is in the first 64 bytes only. Headers that differ only in their
+//! versions therefore differ only in their midstates, and share the whole message
+//! schedule of the second compression.
 
 use pithead_consensus::block::HEADER_BYTES;
 use pithead_consensus::{BlockHash, BlockHeader, Target};
 use sha2::compress256;
 
 use super::Hit;
-use super::sha256::{IV, K, big_sigma0, big_sigma1, ch, maj, sigma0, sigma1};
+use super::sha256::{HEADER_BITS, IV, K, PADDING, big_sigma0, big_sigma1, ch, maj, sigma0, sigma1};
 
-/// Fills what a 12-byte tail and a nonce leave of the second block: a one, zeros
-/// and the length of 640 bits (FIPS 180-4 §5.1.1).
-const PADDING: u32 = 0x8000_0000;
-/// Bits of a header.
-const HEADER_BITS: u32 = 640;
-
-/// A header to be solved, in one or more versions. The nonce in it is ignored.
+/// A header to be solved, in one or more versions. Its own nonce is ignored.
 #[derive(Debug, Clone)]
 pub struct Job {
     header: BlockHeader,
     target: Target,
     midstates: Vec<Midstate>,
-    schedule: Schedule,
-    /// The most significant 32 bits of the target. A hash whose own are higher
-    /// can't meet it, so kernels ask this first.
+    schedule: MessageSchedule,
+    /// The most significant 32 bits of the target. Kernels compare these bits first: a
+    /// hash with a higher value can't meet the target.
     target_top: u32,
 }
 
-/// What the versions of a job don't have in common.
+/// The part of a job that depends on the version.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Midstate {
-    /// The version.
+    /// The header's version.
     pub(crate) version: u32,
-    /// State of SHA-256 after the first 64 bytes.
+    /// The state of SHA-256 after the first 64 bytes.
     pub(crate) state: [u32; 8],
-    /// State after rounds 0 to 3 of the second block, as (a … h), but for the
-    /// nonce: the word that stands for it is to be added to `a` and to `e`.
+    /// The state (a … h) after rounds 0 to 3 of the second block, without the nonce. The
+    /// kernel adds the nonce's word to `a` and to `e`.
     pub(crate) after_four: [u32; 8],
 }
 
-/// The message schedule of the second block, as far as no nonce is in it.
+/// The part of the second block's message schedule that does not depend on the nonce.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Schedule {
-    /// Words 0 to 2: the rest of the Merkle root, the time, the bits.
+pub(crate) struct MessageSchedule {
+    /// Words 0 to 2: the end of the Merkle root, the time, the bits.
     pub(crate) tail: [u32; 3],
-    /// Round constant plus word for rounds 0 to 17; of round 3 the constant
-    /// alone, since its word is the nonce.
+    /// Round constant plus word for rounds 0 to 17. For round 3 it is the constant alone,
+    /// because word 3 is the nonce.
     pub(crate) kw: [u32; 18],
-    /// Words 16 and 17.
+    /// Word 16.
     pub(crate) w16: u32,
-    /// See `w16`.
+    /// Word 17.
     pub(crate) w17: u32,
     /// Word 18 is this plus σ0 of the nonce.
     pub(crate) w18: u32,
     /// Word 19 is this plus the nonce.
     pub(crate) w19: u32,
-    /// What words 20 to 33 have besides those that depend on the nonce.
+    /// The part of words 20 to 33 that does not depend on the nonce.
     pub(crate) rest: [u32; 14],
 }
 
 impl Job {
-    /// Prepares a header for a search against `target`, which is often easier
-    /// than the one in the header's `bits`.
+    /// Prepares a header for a search against `target`. For shares, this is an easier
+    /// target than the header's own.
     #[must_use]
     pub fn new(header: BlockHeader, target: Target) -> Self {
         Self::with_versions(header, target, &[header.version])
     }
 
-    /// The same for a header that may carry any of several versions: each nonce
-    /// is tried with each of them. Without any, nothing is tried.
+    /// The same for several versions: each nonce is tried with each version. An empty
+    /// list makes a job without hashes.
     #[must_use]
     pub fn with_versions(header: BlockHeader, target: Target, versions: &[u32]) -> Self {
         let number = target.to_le_bytes();
@@ -81,14 +75,14 @@ impl Job {
             header,
             target,
             midstates: Vec::with_capacity(versions.len()),
-            schedule: Schedule::new(tail),
+            schedule: MessageSchedule::new(tail),
             target_top: u32::from_le_bytes([number[28], number[29], number[30], number[31]]),
         };
         job.set_versions(versions);
         job
     }
 
-    /// Changes the versions.
+    /// Replaces the versions.
     pub fn set_versions(&mut self, versions: &[u32]) {
         let tail = self.schedule.tail;
         self.midstates.clear();
@@ -105,12 +99,12 @@ impl Job {
         }));
     }
 
-    /// Changes the header's time. The first 64 bytes don't hold it, so this
-    /// costs next to nothing.
+    /// Replaces the header's time. This costs little, because the time is not in the
+    /// first 64 bytes.
     pub fn set_time(&mut self, time: u32) {
         self.header.time = time;
         let tail = tail(&self.header.to_bytes());
-        self.schedule = Schedule::new(tail);
+        self.schedule = MessageSchedule::new(tail);
         for midstate in &mut self.midstates {
             *midstate = Midstate::new(midstate.version, midstate.state, tail);
         }
@@ -122,7 +116,7 @@ impl Job {
         self.header.time
     }
 
-    /// The header that a hit stands for.
+    /// The header with the version and the nonce of a hit.
     #[must_use]
     pub fn header(&self, hit: Hit) -> BlockHeader {
         BlockHeader {
@@ -132,7 +126,7 @@ impl Job {
         }
     }
 
-    /// What hashes must not exceed.
+    /// The highest hash that is a hit.
     #[must_use]
     pub fn target(&self) -> Target {
         self.target
@@ -143,13 +137,13 @@ impl Job {
         self.midstates.iter().map(|midstate| midstate.version)
     }
 
-    /// The versions with what is computed for each.
+    /// The midstate of each version.
     pub(crate) fn midstates(&self) -> &[Midstate] {
         &self.midstates
     }
 
-    /// What all versions have in common.
-    pub(crate) fn schedule(&self) -> &Schedule {
+    /// The message schedule, which all versions share.
+    pub(crate) fn schedule(&self) -> &MessageSchedule {
         &self.schedule
     }
 
@@ -158,8 +152,9 @@ impl Job {
         self.target_top
     }
 
-    /// Looks closely at a nonce whose hash may meet the target, for kernels
-    /// that compute no more than the hash's last word; appends it if it does.
+    /// Hashes a nonce again, with consensus, and appends it to `hits` if it meets the
+    /// target. Kernels that compute only the last word of a hash call this for every
+    /// nonce that passes their test.
     #[cold]
     #[inline(never)]
     pub(crate) fn confirm(&self, version: u32, nonce: u32, hits: &mut Vec<Hit>) {
@@ -169,14 +164,56 @@ impl Job {
         }
     }
 
-    /// Whether a digest, given as the eight words of SHA-256's state, meets the
-    /// target. For the few that pass the test of their last word.
+    /// Confirms those of consecutive nonces, hashed together, whose last word passes the
+    /// test against the target.
+    #[inline(always)]
+    pub(crate) fn confirm_last_words(
+        &self,
+        group: NonceGroup,
+        last_words: impl IntoIterator<Item = u32>,
+        hits: &mut Vec<Hit>,
+    ) {
+        let nonces = (0..group.count).map(|lane| group.first.wrapping_add(lane));
+        for (nonce, last) in nonces.zip(last_words) {
+            if last.swap_bytes() <= self.target_top {
+                self.confirm(group.version, nonce, hits);
+            }
+        }
+    }
+
+    /// Whether a digest, given as the eight words of the state, meets the target. Only
+    /// the few digests whose last word passes the test get here.
     pub(crate) fn is_met_by(&self, state: &[u32; 8]) -> bool {
         let mut hash = [0u8; 32];
         for (bytes, word) in hash.chunks_exact_mut(4).zip(state) {
             bytes.copy_from_slice(&word.to_be_bytes());
         }
         self.target.is_met_by(&BlockHash(hash))
+    }
+}
+
+/// Consecutive nonces in one version, hashed together in the lanes of vectors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NonceGroup {
+    pub(crate) version: u32,
+    pub(crate) first: u32,
+    /// How many of the lanes count. Hits in the lanes after these are ignored. There may
+    /// be fewer lanes than this.
+    pub(crate) count: u32,
+}
+
+impl NonceGroup {
+    /// Confirms the nonces whose lanes have a bit in `found`.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn confirm_lanes(self, job: &Job, mut found: u32, hits: &mut Vec<Hit>) {
+        while found != 0 {
+            let lane = found.trailing_zeros();
+            found &= found - 1;
+            if lane < self.count {
+                job.confirm(self.version, self.first.wrapping_add(lane), hits);
+            }
+        }
     }
 }
 
@@ -193,7 +230,7 @@ impl Midstate {
     }
 }
 
-impl Schedule {
+impl MessageSchedule {
     fn new(tail: [u32; 3]) -> Self {
         let mut words = [0u32; 16];
         words[..3].copy_from_slice(&tail);
@@ -212,8 +249,8 @@ impl Schedule {
             };
             *kw = K[index].wrapping_add(word);
         }
-        // Word i is σ1(i − 2) + word(i − 7) + σ0(i − 15) + word(i − 16); those
-        // from 18 on hold the nonce, and most of the padding is zero.
+        // Word i is σ1(i − 2) + word(i − 7) + σ0(i − 15) + word(i − 16). Words from 18
+        // on depend on the nonce. Most words of the padding are zero and add nothing.
         let mut rest = [0u32; 14];
         rest[0] = PADDING;
         rest[2] = HEADER_BITS;
@@ -235,6 +272,7 @@ impl Schedule {
     }
 }
 
+/// One round of SHA-256; `kw` is the round's constant plus its word.
 fn round([a, b, c, d, e, f, g, h]: [u32; 8], kw: u32) -> [u32; 8] {
     let t1 = h
         .wrapping_add(big_sigma1(e))
@@ -244,6 +282,7 @@ fn round([a, b, c, d, e, f, g, h]: [u32; 8], kw: u32) -> [u32; 8] {
     [t1.wrapping_add(t2), a, b, c, d.wrapping_add(t1), e, f, g]
 }
 
+/// The words of the header's last 16 bytes, without the nonce.
 fn tail(header: &[u8; HEADER_BYTES]) -> [u32; 3] {
     let word = |at: usize| {
         u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])

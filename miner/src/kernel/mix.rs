@@ -1,131 +1,114 @@
-//! AVX-512 and the SHA instructions at once: they run in different units of the
-//! processor, so that one core can do both.
+//! The kernel `avx512-sha`: whole hashes with AVX-512 and rounds with the SHA
+//! instructions at the same time. The two run in different units of the processor, so one
+//! core can do both.
 //!
-//! Of 48 nonces, 32 go through vectors as in `lanes`, and 16 through the SHA
-//! instructions: their rounds only, since the message schedules are made faster in
-//! vectors. A *step* runs the vectors of one version together with the first hash
-//! of the 16 in this version and the second hash of the 16 in the version before;
-//! in between, the schedule of the second hash is computed from the first one's
-//! result. The code of half a step is written by `build/mix.rs`.
+//! Of 48 nonces, 32 go through vectors as in `lanes`. The other 16 go through the SHA
+//! instructions, which do their rounds only; vectors are faster for their message
+//! schedules. The work comes in *steps*, one for each version. A step runs:
+//!
+//! - both hashes of the 32 nonces, in vectors;
+//! - the first hash of the 16 nonces, in this version;
+//! - the second hash of the 16 nonces, in the version before.
+//!
+//! Between two steps, the result of the first hash becomes the schedule of the second.
+//! `build/mix.rs` writes the code of half a step.
 
-use std::arch::asm;
 use std::arch::x86_64::{
     __m512i, _mm512_setzero_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
     _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 use std::mem::offset_of;
 
+use super::Hit;
 use super::avx512::Sixteen;
-use super::constants::CONSTANTS;
-use super::job::{Job, Midstate};
+use super::frame::processor_kernel;
+use super::generated::{CONSTANTS, generated_asm};
+use super::job::{Job, Midstate, NonceGroup};
 use super::lanes::{self, Lanes as _};
-use super::{Hit, Kernel};
+use super::sha256::{IV, abef_cdgh};
 
-/// Nonces of a round of steps.
+/// The number of nonces that a step works on.
 const WIDTH: u32 = 48;
 
-/// AVX-512 and the SHA instructions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Mix(());
-
-impl Mix {
-    /// The kernel, if the processor can run it.
-    pub(super) fn detect() -> Option<Self> {
-        let runs = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("sha")
-            && is_x86_feature_detected!("sse4.1");
-        runs.then_some(Self(()))
-    }
+processor_kernel! {
+    /// AVX-512 for whole hashes, and the SHA instructions beside it.
+    Mix, "avx512-sha", ["avx512f", "avx512bw", "sha", "sse4.1"], scan
 }
 
-impl Kernel for Mix {
-    fn name(&self) -> &'static str {
-        "avx512-sha"
-    }
-
-    fn versions(&self) -> usize {
-        16
-    }
-
-    fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-        // SAFETY: only `detect` makes a value of this type.
-        unsafe { scan(job, start, count, hits) }
-    }
-}
-
-/// Constants plus words of a compression of sixteen nonces; place 0 holds the
-/// nonces themselves.
+/// Constants plus words of a compression of sixteen nonces. Place 0 holds the nonces
+/// themselves.
 #[repr(C, align(64))]
 struct Sums([Sixteen; 64]);
 
-/// What the SHA instructions work on. Sixteen lanes in four groups: 64 bytes
-/// hold four words of lane 0, of lane 4, of lane 8, of lane 12; the next those
-/// of lanes 1, 5, 9 and 13.
+/// The values of the sixteen lanes of the SHA instructions, in four groups of four. 64
+/// bytes hold four words of each of lanes 0, 4, 8 and 12; the next 64 bytes those of
+/// lanes 1, 5, 9 and 13; and so on.
 #[repr(C, align(64))]
-struct Lanes {
-    /// Constants plus words of the first hash, four rounds by four.
+struct ShaLanes {
+    /// Constants plus words of the first hash, for four rounds at a time.
     kw1: [[Sixteen; 4]; 16],
     /// The same of the second hash.
     kw2: [[Sixteen; 4]; 16],
-    /// The nonce's word at the places of E and A.
+    /// The nonce's word in the places of E and A, zero in the other two.
     nonces: [Sixteen; 4],
-    /// State after the first hash.
+    /// Half of the state after the first hash.
     abef: [Sixteen; 4],
-    /// The rest of it.
+    /// The other half.
     cdgh: [Sixteen; 4],
-    /// State after round 61 of the second hash.
+    /// The state after round 61 of the second hash.
     last: [Sixteen; 4],
 }
 
-/// What depends on the version.
+/// The values that depend on the version.
 #[repr(C, align(64))]
-struct Version {
+struct VersionState {
     after_four: [u32; 8],
     midstate: [u32; 8],
     packed_after_four: [u32; 8],
 }
 
-impl Version {
+impl VersionState {
     fn new(midstate: &Midstate) -> Self {
-        let [a, b, c, d, e, f, g, h] = midstate.after_four;
         Self {
             after_four: midstate.after_four,
             midstate: midstate.state,
-            packed_after_four: [f, e, b, a, h, g, d, c],
+            packed_after_four: abef_cdgh(midstate.after_four),
         }
     }
 }
 
-/// Where `build/mix.rs` looks for things.
+/// `build/mix.rs` relies on these offsets.
 const _: () = {
-    assert!(offset_of!(Lanes, kw1) == 0 && offset_of!(Lanes, kw2) == 4_096);
-    assert!(offset_of!(Lanes, nonces) == 8_192 && offset_of!(Lanes, abef) == 8_448);
-    assert!(offset_of!(Lanes, cdgh) == 8_704 && offset_of!(Lanes, last) == 8_960);
-    assert!(offset_of!(Version, after_four) == 0 && offset_of!(Version, midstate) == 32);
-    assert!(offset_of!(Version, packed_after_four) == 64);
+    assert!(offset_of!(ShaLanes, kw1) == 0 && offset_of!(ShaLanes, kw2) == 4_096);
+    assert!(offset_of!(ShaLanes, nonces) == 8_192 && offset_of!(ShaLanes, abef) == 8_448);
+    assert!(offset_of!(ShaLanes, cdgh) == 8_704 && offset_of!(ShaLanes, last) == 8_960);
+    assert!(offset_of!(VersionState, after_four) == 0);
+    assert!(offset_of!(VersionState, midstate) == 32);
+    assert!(offset_of!(VersionState, packed_after_four) == 64);
 };
 
-/// See [`half_step`].
-type HalfStep = unsafe fn(&Version, &Sums, &mut Sums, &mut Lanes, usize);
+/// The type of [`half_step`].
+type HalfStep = unsafe fn(&VersionState, &Sums, &mut Sums, &mut ShaLanes, usize);
 
-/// Sixteen nonces in one version whose second hash is under way.
+/// Sixteen nonces in one version that still need their second hash.
 #[derive(Clone, Copy)]
-struct Pending {
-    version: u32,
-    first: u32,
-    count: u32,
+struct PendingGroup {
+    nonces: NonceGroup,
     digest: [Sixteen; 8],
 }
 
+/// Scans as [`Kernel::scan`](super::Kernel::scan) does.
+///
+/// # Safety
+/// The processor must have the instructions.
 #[target_feature(enable = "avx512f,avx512bw,sha,sse4.1")]
-fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
+unsafe fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
     let zero = Sixteen(_mm512_setzero_si512());
-    let versions: Vec<Version> = job.midstates().iter().map(Version::new).collect();
+    let versions: Vec<VersionState> = job.midstates().iter().map(VersionState::new).collect();
     let mut vectors = [Sums([zero; 64]), Sums([zero; 64])];
     let mut sums = Sums([zero; 64]);
     let mut words = Sums([zero; 64]);
-    let mut state = Lanes {
+    let mut state = ShaLanes {
         kw1: [[zero; 4]; 16],
         kw2: [[zero; 4]; 16],
         nonces: [zero; 4],
@@ -134,14 +117,18 @@ fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
         last: [zero; 4],
     };
     let target_top = job.target_top();
-    // Called where the compiler does not see what it calls: two copies of its
-    // code would not fit the cache for instructions.
+    // `black_box` keeps the compiler from inlining the call twice: two copies of the code
+    // would not fit the instruction cache.
     let half_step = std::hint::black_box(half_step as HalfStep);
-    let mut pending: Option<Pending> = None;
+    let mut pending: Option<PendingGroup> = None;
     let mut done = 0;
     while done < count {
-        let first = start.wrapping_add(done);
-        let left = count - done;
+        let (first, left) = (start.wrapping_add(done), count - done);
+        let group = |midstate: &Midstate, offset: u32| NonceGroup {
+            version: midstate.version,
+            first: first.wrapping_add(offset),
+            count: left.saturating_sub(offset),
+        };
         for (sums, at) in vectors.iter_mut().zip([0, 16]) {
             prepare(job, first.wrapping_add(at), sums);
         }
@@ -149,37 +136,25 @@ fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
         state.kw1 = by_lane(&sums);
         state.nonces = nonces_by_lane(sums.0[0]);
         for (midstate, version) in job.midstates().iter().zip(&versions) {
-            for (half, sums) in vectors.iter().enumerate() {
-                let offset = 16 * u32::try_from(half).unwrap_or(0);
+            for ((half, sums), offset) in vectors.iter().enumerate().zip([0, 16]) {
                 // SAFETY: the halves are 0 and 1.
                 unsafe { half_step(version, sums, &mut words, &mut state, half) };
                 // SAFETY: the processor has the features of this function.
                 let found = words.0[0].at_most_reversed(unsafe { Sixteen::splat(target_top) });
-                let nonces = first.wrapping_add(offset);
-                confirm(
-                    job,
-                    midstate.version,
-                    nonces,
-                    left.saturating_sub(offset),
-                    found,
-                    hits,
-                );
+                group(midstate, offset).confirm_lanes(job, found, hits);
             }
             if let Some(before) = pending {
                 let found = found_by_lane(&state.last, target_top);
-                confirm(job, before.version, before.first, before.count, found, hits);
+                before.nonces.confirm_lanes(job, found, hits);
             }
             let digest = digest(&state, midstate);
             let kw2 = &mut state.kw2;
-            // SAFETY: here and below: this function is compiled for, and only
-            // called on, a processor with these features.
+            // SAFETY: here and below, the processor has the features of this function.
             unsafe {
                 lanes::expand_digest(digest, |group, sums| kw2[group] = transposed(sums));
             }
-            pending = Some(Pending {
-                version: midstate.version,
-                first: first.wrapping_add(32),
-                count: left.saturating_sub(32),
+            pending = Some(PendingGroup {
+                nonces: group(midstate, 32),
                 digest,
             });
         }
@@ -191,30 +166,16 @@ fn scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
             lanes::last_word_of_second_hash(last.digest)
                 .at_most_reversed(Sixteen::splat(target_top))
         };
-        confirm(job, last.version, last.first, last.count, found, hits);
+        last.nonces.confirm_lanes(job, found, hits);
     }
 }
 
-/// Looks closely at those of the first `count` of sixteen nonces that have a bit
-/// in `found`.
-#[inline(always)]
-fn confirm(job: &Job, version: u32, first: u32, count: u32, found: u32, hits: &mut Vec<Hit>) {
-    let mut found = found;
-    while found != 0 {
-        let lane = found.trailing_zeros();
-        found &= found - 1;
-        if lane < count {
-            job.confirm(version, first.wrapping_add(lane), hits);
-        }
-    }
-}
-
-/// Everything about sixteen nonces that no version changes.
+/// Computes everything about sixteen nonces that is the same for all versions.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn prepare(job: &Job, first: u32, sums: &mut Sums) {
     let schedule = job.schedule();
-    // SAFETY: the features are there, as for all that follows.
+    // SAFETY: the processor has the features of this function.
     unsafe {
         let nonces = Sixteen::nonces(first);
         lanes::expand(schedule, nonces, &mut sums.0);
@@ -225,8 +186,8 @@ fn prepare(job: &Job, first: u32, sums: &mut Sums) {
     }
 }
 
-/// Four vectors of words, each of sixteen lanes, as four vectors of lanes with
-/// four words each; and the other way round.
+/// Turns four vectors, each with one word of sixteen lanes, into four vectors of four
+/// lanes with four words each; and back.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn transposed(words: [Sixteen; 4]) -> [Sixteen; 4] {
@@ -243,7 +204,7 @@ fn transposed(words: [Sixteen; 4]) -> [Sixteen; 4] {
     ]
 }
 
-/// Constants plus words of all rounds, four by four.
+/// Constants plus words of all rounds, in the layout of [`ShaLanes`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn by_lane(sums: &Sums) -> [[Sixteen; 4]; 16] {
@@ -253,6 +214,7 @@ fn by_lane(sums: &Sums) -> [[Sixteen; 4]; 16] {
     })
 }
 
+/// The nonces in the layout of [`ShaLanes`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn nonces_by_lane(nonces: Sixteen) -> [Sixteen; 4] {
@@ -266,7 +228,7 @@ fn nonces_by_lane(nonces: Sixteen) -> [Sixteen; 4] {
 /// The digests of the sixteen lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn digest(state: &Lanes, midstate: &Midstate) -> [Sixteen; 8] {
+fn digest(state: &ShaLanes, midstate: &Midstate) -> [Sixteen; 8] {
     // SAFETY: the processor has the features of this function.
     unsafe {
         let [f, e, b, a] = transposed(state.abef);
@@ -284,13 +246,9 @@ fn digest(state: &Lanes, midstate: &Midstate) -> [Sixteen; 8] {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn found_by_lane(last: &[Sixteen; 4], target_top: u32) -> u32 {
     // SAFETY: the processor has the features of this function.
-    let (limit, initial) = unsafe {
-        (
-            Sixteen::splat(target_top),
-            Sixteen::splat(super::sha256::IV[7]),
-        )
-    };
-    // F, the first of each four words, is what e was a round before.
+    let (limit, initial) = unsafe { (Sixteen::splat(target_top), Sixteen::splat(IV[7])) };
+    // F is the first of each four words. After round 61 it has the value that E had after
+    // round 60.
     let mut found = 0;
     for (group, last) in last.iter().enumerate() {
         let bits = last.add(initial).at_most_reversed(limit) & 0x1111;
@@ -299,43 +257,33 @@ fn found_by_lane(last: &[Sixteen; 4], target_top: u32) -> u32 {
     found
 }
 
-/// Both hashes of sixteen nonces in vectors, whose last words then are in place 0
-/// of `words`; and one half of the first hash and of the second hash of those
-/// that the SHA instructions have.
+/// Both hashes of sixteen nonces in vectors, with their last words in place 0 of `words`
+/// afterwards; and, for half of the lanes of the SHA instructions, the first hash and the
+/// second hash.
 ///
 /// # Safety
 /// `half` is 0 or 1.
 #[target_feature(enable = "avx512f,avx512bw,sha,sse4.1")]
 unsafe fn half_step(
-    version: &Version,
+    version: &VersionState,
     sums: &Sums,
     words: &mut Sums,
-    state: &mut Lanes,
+    state: &mut ShaLanes,
     half: usize,
 ) {
-    // Half of the groups of four lanes: lanes 0 to 7, then 8 to 15.
+    // Half 0 has lanes 0 to 7, half 1 has lanes 8 to 15.
     let sha = std::ptr::from_mut(state).wrapping_byte_add(32 * half);
-    // SAFETY: the code reads `version`, `sums` and the constants, reads and writes
-    // the first 16 places of `words` and, with half being 0 or 1, stays within
-    // `state`. It uses the vector registers named here and no others, nor the
-    // stack.
+    // SAFETY: the code reads `version`, `sums` and the constants, reads and writes the
+    // first 16 places of `words` and, because `half` is 0 or 1, stays within `state`. It
+    // uses no register but the operands and the vector registers, and no stack.
     unsafe {
-        asm!(
-            include_str!(concat!(env!("OUT_DIR"), "/mix.s")),
+        generated_asm!(
+            "/mix.s",
             version = in(reg) std::ptr::from_ref(version),
             kw = in(reg) std::ptr::from_ref(sums),
             w = in(reg) std::ptr::from_mut(words),
             sha = in(reg) sha,
             k = in(reg) std::ptr::from_ref(&CONSTANTS),
-            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _,
-            out("zmm4") _, out("zmm5") _, out("zmm6") _, out("zmm7") _,
-            out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
-            out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
-            out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _,
-            out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
-            out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
-            out("zmm28") _, out("zmm29") _, out("zmm30") _, out("zmm31") _,
-            options(nostack, preserves_flags),
         );
     }
 }

@@ -1,8 +1,8 @@
-//! The kernel for every machine: the compression function of the `sha2` crate,
-//! which uses the processor's SHA instructions where it finds them.
+//! The kernel for every machine. It uses the compression function of the `sha2` crate,
+//! which uses the processor's SHA instructions if there are any.
 //!
-//! Of the three compressions that hashing a header takes, the first is in the
-//! job's midstate; this does the other two.
+//! The hash of a header takes three compressions. The first one is in the job's
+//! midstate; this kernel does the other two.
 
 use sha2::compress256;
 use sha2::digest::generic_array::GenericArray;
@@ -10,11 +10,11 @@ use sha2::digest::generic_array::GenericArray;
 use super::sha256::IV;
 use super::{Hit, Job, Kernel};
 
-/// Runs everywhere.
+/// The kernel that runs on every machine.
 #[derive(Debug, Clone, Copy)]
-pub struct Portable;
+pub struct PortableKernel;
 
-impl Kernel for Portable {
+impl Kernel for PortableKernel {
     fn name(&self) -> &'static str {
         "portable"
     }
@@ -40,8 +40,8 @@ impl Kernel for Portable {
                 let mut state = IV;
                 compress256(&mut state, std::slice::from_ref(&digest_block));
 
-                // The digest is read as a little-endian number: its last word,
-                // with the bytes turned around, is the most significant.
+                // A hash is a little-endian number. Its most significant bits are the
+                // last word of the digest with its bytes reversed.
                 if state[7].swap_bytes() <= target_top && job.is_met_by(&state) {
                     let version = midstate.version;
                     hits.push(Hit { version, nonce });
@@ -51,13 +51,14 @@ impl Kernel for Portable {
     }
 }
 
-type Block = GenericArray<u8, sha2::digest::consts::U64>;
+/// The 64 bytes that one compression reads.
+type MessageBlock = GenericArray<u8, sha2::digest::consts::U64>;
 
-/// The last block of a message of `message_bytes` bytes that ends with `end`,
-/// padded as FIPS 180-4 §5.1.1 has it. The nonce, where there is one, is
-/// written over the four zeros between.
-fn padded(end: &[u8], message_bytes: u64) -> Block {
-    let mut block = Block::default();
+/// The last block of a message of `message_bytes` bytes that ends with `end`, with the
+/// padding of FIPS 180-4 §5.1.1. The caller writes a header's nonce over the four zeros
+/// behind `end`.
+fn padded(end: &[u8], message_bytes: u64) -> MessageBlock {
+    let mut block = MessageBlock::default();
     block[..end.len()].copy_from_slice(end);
     block[usize::try_from(message_bytes % 64).unwrap_or(0)] = 0x80;
     block[56..].copy_from_slice(&(message_bytes * 8).to_be_bytes());

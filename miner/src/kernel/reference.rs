@@ -1,13 +1,13 @@
-//! The kernel that the others are measured against: the header hash and the
-//! target comparison of `pithead_consensus`, nothing precomputed.
+//! The reference kernel, which all others are compared with. It uses the header hash and
+//! the target comparison of `pithead_consensus` and precomputes nothing.
 
 use super::{Hit, Job, Kernel};
 
 /// Consensus itself, one header at a time.
 #[derive(Debug, Clone, Copy)]
-pub struct Reference;
+pub struct ReferenceKernel;
 
-impl Kernel for Reference {
+impl Kernel for ReferenceKernel {
     fn name(&self) -> &'static str {
         "reference"
     }

@@ -1,5 +1,6 @@
-//! Constants and functions of SHA-256 (FIPS 180-4 §4.1.2, §4.2.2, §5.3.3), on
-//! single words, for what kernels precompute.
+//! Constants and functions of SHA-256 on single words (FIPS 180-4 §4.1.2, §4.2.2, §5.1.1
+//! and §5.3.3), for what kernels precompute. The build script includes this file, so it
+//! imports nothing.
 
 /// The initial hash value.
 pub(crate) const IV: [u32; 8] = [
@@ -27,12 +28,35 @@ pub(crate) const K: [u32; 64] = [
     0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
 ];
 
-/// σ0, which expands the message.
+/// The first word of the padding: a one bit and zeros.
+pub(crate) const PADDING: u32 = 0x8000_0000;
+/// The length of a header in bits, which is the last word of its padding.
+pub(crate) const HEADER_BITS: u32 = 640;
+/// The length of a digest in bits, which is the last word of its padding.
+pub(crate) const DIGEST_BITS: u32 = 256;
+
+/// Word 8 to 15 of the block that holds a digest. All of them are padding.
+pub(crate) const fn digest_padding(word: usize) -> u32 {
+    match word {
+        8 => PADDING,
+        15 => DIGEST_BITS,
+        _ => 0,
+    }
+}
+
+/// A state in the order of the SHA instructions of x86, which keep it as two vectors,
+/// ABEF and CDGH, each with its first letter in the highest word (Intel SDM,
+/// SHA256RNDS2).
+pub(crate) const fn abef_cdgh([a, b, c, d, e, f, g, h]: [u32; 8]) -> [u32; 8] {
+    [f, e, b, a, h, g, d, c]
+}
+
+/// σ0 of the message schedule.
 pub(crate) const fn sigma0(x: u32) -> u32 {
     x.rotate_right(7) ^ x.rotate_right(18) ^ (x >> 3)
 }
 
-/// σ1, which expands the message.
+/// σ1 of the message schedule.
 pub(crate) const fn sigma1(x: u32) -> u32 {
     x.rotate_right(17) ^ x.rotate_right(19) ^ (x >> 10)
 }

@@ -1,11 +1,11 @@
-//! The SHA instructions of x86: two rounds in one instruction.
+//! The kernels for the SHA instructions of x86, which do two rounds in one instruction.
 //!
-//! A round needs what the one before it gives, and takes several cycles: two to
-//! four nonces go through together, so that the unit never waits. The message
+//! A round takes several cycles and needs the result of the round before. Two to four
+//! nonces therefore go through together, so that the unit never waits. The message
 //! schedule of the first hash is computed once for all versions of a job.
 //!
-//! The instructions keep the state as two vectors, ABEF and CDGH, the first
-//! letter in the highest word (Intel SDM, SHA256RNDS2).
+//! The instructions keep the state as two vectors, ABEF and CDGH; see
+//! [`abef_cdgh`](super::sha256::abef_cdgh). Start reading at [`scan`].
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_cvtsi128_si32, _mm_loadl_epi64, _mm_set_epi32,
@@ -13,16 +13,15 @@ use std::arch::x86_64::{
     _mm_shuffle_epi32, _mm_storeu_si128, _mm_unpackhi_epi64, _mm_unpacklo_epi64,
 };
 
-use super::job::{Job, Midstate, Schedule};
-use super::sha256::{IV, K, sigma0};
-use super::{Hit, Kernel};
+use super::Hit;
+use super::frame::processor_kernel;
+use super::job::{Job, MessageSchedule, Midstate, NonceGroup};
+use super::sha256::{DIGEST_BITS, IV, K, PADDING, abef_cdgh, sigma0};
 
-/// Groups of four words of a message schedule.
+/// The number of groups of four words in a message schedule.
 const GROUPS: usize = 16;
-const PADDING: u32 = 0x8000_0000;
-const DIGEST_BITS: u32 = 256;
 
-/// Four round constants plus words, rounds in ascending order.
+/// Constants plus words of four rounds, in ascending order.
 #[derive(Clone, Copy)]
 #[repr(align(16))]
 struct Four([u32; 4]);
@@ -30,91 +29,32 @@ struct Four([u32; 4]);
 /// Constants plus words of a whole compression.
 type Sums = [Four; GROUPS];
 
-macro_rules! kernel {
-    ($type:ident, $scan:ident, $name:literal, $lanes:literal, $features:literal, [$($feature:tt),*], $doc:literal) => {
-        #[doc = $doc]
-        #[derive(Debug, Clone, Copy)]
-        pub(super) struct $type(());
-
-        impl $type {
-            /// The kernel, if the processor can run it.
-            pub(super) fn detect() -> Option<Self> {
-                let runs = true $(&& is_x86_feature_detected!($feature))*;
-                runs.then_some(Self(()))
-            }
-        }
-
-        impl Kernel for $type {
-            fn name(&self) -> &'static str {
-                $name
-            }
-
-            fn versions(&self) -> usize {
-                16
-            }
-
-            fn scan(&self, job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-                // SAFETY: only `detect` makes a value of this type.
-                unsafe { $scan(job, start, count, hits) }
-            }
-        }
-
-        #[target_feature(enable = $features)]
-        fn $scan(job: &Job, start: u32, count: u32, hits: &mut Vec<Hit>) {
-            // SAFETY: this function is compiled for, and only called on, a
-            // processor with these features.
-            unsafe { scan::<$lanes>(job, start, count, hits) }
-        }
-    };
+processor_kernel! {
+    /// One nonce at a time.
+    ShaNi1, "sha-ni-1", ["sha", "sse4.1", "ssse3"], scan::<1>
 }
 
-kernel!(
-    ShaNi1,
-    scan_1,
-    "sha-ni-1",
-    1,
-    "sha,sse4.1,ssse3",
-    ["sha", "sse4.1", "ssse3"],
-    "One nonce at a time."
-);
-kernel!(
-    ShaNi2,
-    scan_2,
-    "sha-ni-2",
-    2,
-    "sha,sse4.1,ssse3",
-    ["sha", "sse4.1", "ssse3"],
-    "Two nonces at a time."
-);
-kernel!(
-    ShaNi3,
-    scan_3,
-    "sha-ni-3",
-    3,
-    "sha,sse4.1,ssse3",
-    ["sha", "sse4.1", "ssse3"],
-    "Three nonces at a time."
-);
-kernel!(
-    ShaNi4,
-    scan_4,
-    "sha-ni-4",
-    4,
-    "sha,sse4.1,ssse3",
-    ["sha", "sse4.1", "ssse3"],
-    "Four nonces at a time."
-);
-kernel!(
-    ShaNi4Vl,
-    scan_4_vl,
-    "sha-ni-4-vl",
-    4,
-    "sha,avx512f,avx512vl",
-    ["sha", "avx512f", "avx512vl"],
-    "Four nonces at a time in the 32 registers of AVX-512."
-);
+processor_kernel! {
+    /// Two nonces at a time.
+    ShaNi2, "sha-ni-2", ["sha", "sse4.1", "ssse3"], scan::<2>
+}
 
-/// Scans as [`Kernel::scan`] does, `N` nonces together.
+processor_kernel! {
+    /// Three nonces at a time.
+    ShaNi3, "sha-ni-3", ["sha", "sse4.1", "ssse3"], scan::<3>
+}
+
+processor_kernel! {
+    /// Four nonces at a time.
+    ShaNi4, "sha-ni-4", ["sha", "sse4.1", "ssse3"], scan::<4>
+}
+
+processor_kernel! {
+    /// Four nonces at a time, in the 32 registers of AVX-512.
+    ShaNi4Vl, "sha-ni-4-vl", ["sha", "avx512f", "avx512vl"], scan::<4>
+}
+
+/// Scans as [`Kernel::scan`](super::Kernel::scan) does, `N` nonces at a time.
 ///
 /// # Safety
 /// The processor must have the SHA instructions and SSE 4.1.
@@ -126,29 +66,33 @@ unsafe fn scan<const N: usize>(job: &Job, start: u32, count: u32, hits: &mut Vec
     let mut done = 0;
     while done < count {
         let first = start.wrapping_add(done);
-        let nonces: [u32; N] = std::array::from_fn(|lane| first.wrapping_add(lane as u32));
-        let words = nonces.map(u32::swap_bytes);
+        // SHA-256 reads the header's little-endian nonce as a big-endian word.
+        let words: [u32; N] =
+            std::array::from_fn(|lane| first.wrapping_add(lane as u32).swap_bytes());
         // SAFETY: here and below, as required of the caller.
         unsafe { expand(schedule, &words, &mut sums) };
-        let lanes = (count - done).min(lanes_max) as usize;
+        let left = count - done;
         for midstate in job.midstates() {
             // SAFETY: as required of the caller of `scan`.
             let last = unsafe {
                 let digests = first_hash(schedule, midstate, &words, &sums);
                 last_word_of_second_hash(digests)
             };
-            for (nonce, last) in nonces.iter().zip(last).take(lanes) {
-                if last.swap_bytes() <= job.target_top() {
-                    job.confirm(midstate.version, *nonce, hits);
-                }
-            }
+            let group = NonceGroup {
+                version: midstate.version,
+                first,
+                count: left,
+            };
+            job.confirm_last_words(group, last, hits);
         }
         done = done.saturating_add(lanes_max);
     }
 }
 
-/// SAFETY of all that follows: called only from `scan`, into which it is
-/// inlined, on a processor with the instructions.
+// SAFETY of all functions below: only `scan` calls them, on a processor with the
+// instructions, and they are inlined into it.
+
+/// Four words as a vector, the first one lowest.
 #[inline(always)]
 unsafe fn set(words: [u32; 4]) -> __m128i {
     let [a, b, c, d] = words.map(u32::cast_signed);
@@ -156,6 +100,7 @@ unsafe fn set(words: [u32; 4]) -> __m128i {
     unsafe { _mm_set_epi32(d, c, b, a) }
 }
 
+/// The round constants of a group.
 #[inline(always)]
 unsafe fn constants(group: usize) -> __m128i {
     // SAFETY: as required of the caller of `scan`.
@@ -169,17 +114,21 @@ unsafe fn constants(group: usize) -> __m128i {
     }
 }
 
-/// The four words that come seven before a group: the last three of one group
-/// and the first of the next.
+/// The words that the schedule adds from seven places before: the last three words of
+/// `group` and the first of the group after it.
 #[inline(always)]
 unsafe fn seven_before(next: __m128i, group: __m128i) -> __m128i {
     // SAFETY: as required of the caller of `scan`.
     unsafe { _mm_alignr_epi8::<4>(next, group) }
 }
 
-/// Constants plus words of rounds 16 to 63 of a header's second block.
+/// Computes the constants plus words of rounds 16 to 63 of a header's second block.
 #[inline(always)]
-unsafe fn expand<const N: usize>(schedule: &Schedule, words: &[u32; N], sums: &mut [Sums; N]) {
+unsafe fn expand<const N: usize>(
+    schedule: &MessageSchedule,
+    words: &[u32; N],
+    sums: &mut [Sums; N],
+) {
     // SAFETY: as required of the caller of `scan`.
     unsafe {
         let rest = |group: usize| {
@@ -232,7 +181,8 @@ unsafe fn expand<const N: usize>(schedule: &Schedule, words: &[u32; N], sums: &m
     }
 }
 
-/// Words of a group from the four groups before it, which are in the window.
+/// The words of a group, computed from the four groups before it, which are in the
+/// window `w`.
 #[inline(always)]
 unsafe fn next(w: &[__m128i; 4], group: usize) -> __m128i {
     // SAFETY: as required of the caller of `scan`.
@@ -249,7 +199,7 @@ unsafe fn store(to: &mut Four, sum: __m128i) {
     unsafe { _mm_storeu_si128(to.0.as_mut_ptr().cast(), sum) }
 }
 
-/// Two rounds of every lane; the low two words of `sums` are theirs.
+/// Two rounds of every lane. The low two words of each of `sums` belong to them.
 #[inline(always)]
 unsafe fn two_rounds<const N: usize>(
     from: &[__m128i; N],
@@ -257,23 +207,24 @@ unsafe fn two_rounds<const N: usize>(
     sums: [__m128i; N],
 ) {
     for lane in 0..N {
-        // What was ABEF before the rounds is CDGH after them.
+        // The old ABEF becomes the new CDGH, so the instruction writes only one vector.
         // SAFETY: as required of the caller of `scan`.
         to[lane] = unsafe { _mm_sha256rnds2_epu32(to[lane], from[lane], sums[lane]) };
     }
 }
 
-/// ABEF and CDGH of a state.
+/// A state as the vectors ABEF and CDGH.
 #[inline(always)]
-unsafe fn packed([a, b, c, d, e, f, g, h]: [u32; 8]) -> (__m128i, __m128i) {
+unsafe fn packed(state: [u32; 8]) -> (__m128i, __m128i) {
+    let [f, e, b, a, h, g, d, c] = abef_cdgh(state);
     // SAFETY: as required of the caller of `scan`.
     unsafe { (set([f, e, b, a]), set([h, g, d, c])) }
 }
 
-/// The digests of a header of one version, each as two vectors of four words.
+/// The digests of the header in one version, each as two vectors of four words.
 #[inline(always)]
 unsafe fn first_hash<const N: usize>(
-    schedule: &Schedule,
+    schedule: &MessageSchedule,
     midstate: &Midstate,
     words: &[u32; N],
     sums: &[Sums; N],
@@ -295,7 +246,8 @@ unsafe fn first_hash<const N: usize>(
             }
         }
         for pair in (18..64).step_by(2) {
-            // A load of its own instead of a shuffle: loads are free here.
+            // Each pair is loaded by itself. A shuffle would take a unit that is busy, and
+            // loads are free here.
             let sum: [__m128i; N] = std::array::from_fn(|lane| {
                 let four = &sums[lane][pair / 4].0;
                 _mm_loadl_epi64(four.as_ptr().add(pair % 4).cast())
@@ -320,8 +272,8 @@ unsafe fn first_hash<const N: usize>(
     }
 }
 
-/// The last words of the digests of digests. It is what `e` is after round 60,
-/// and therefore `f` after round 61.
+/// The last words of the digests of digests. Each is the value of `e` after round 60,
+/// which is `f` after round 61.
 #[inline(always)]
 unsafe fn last_word_of_second_hash<const N: usize>(digests: [[__m128i; 2]; N]) -> [u32; N] {
     // SAFETY: as required of the caller of `scan`.
@@ -342,7 +294,7 @@ unsafe fn last_word_of_second_hash<const N: usize>(digests: [[__m128i; 2]; N]) -
                     0..4 => w[group],
                     // Words 9 to 12 are zero.
                     4 => _mm_sha256msg2_epu32(_mm_sha256msg1_epu32(w[0], w[1]), w[3]),
-                    // Of words 8 to 12 only the first is not.
+                    // Of words 8 to 12, all but word 8 are zero.
                     6 => {
                         let sum = _mm_add_epi32(w[2], seven_before(w[1], w[0]));
                         _mm_sha256msg2_epu32(sum, w[1])
@@ -359,7 +311,7 @@ unsafe fn last_word_of_second_hash<const N: usize>(digests: [[__m128i; 2]; N]) -
                 two_rounds(&cdgh, &mut abef, high);
             }
         }
-        // After rounds 60 and 61: the new ABEF is where CDGH was.
+        // Rounds 60 and 61 wrote the new ABEF over the old CDGH.
         std::array::from_fn(|lane| {
             _mm_cvtsi128_si32(cdgh[lane])
                 .cast_unsigned()

@@ -1,45 +1,48 @@
-//! Which node is tried when, and when none is tried any more.
+//! Chooses the node for the next attempt, the pause before it, and when to give up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::LinkConfig;
-use super::connect::{ConnectError, Connection};
+use super::config::LinkConfig;
+use super::connect::{ConnectError, WorkConnection};
 use crate::backoff::Backoff;
 
-/// A node that gives work for so long, or takes a solution, is a good one:
-/// attempts after it begin with the shortest pause again.
-const SESSION_GOOD: Duration = Duration::from_secs(5);
+/// A session of at least this length was useful, and so was one in which the node
+/// accepted a solution. The next attempt then needs no pause.
+const SESSION_USEFUL: Duration = Duration::from_secs(5);
 
 /// Tries the nodes in turn.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    /// The node that is tried next.
+    /// Index of the node that is tried next.
     next: usize,
     backoff: Backoff,
-    /// The last connection was of no use.
+    /// Whether the last session was useless, so that the next attempt waits first.
     pause_first: bool,
-    /// Connections so far.
+    /// How many connections have given work so far.
     connections: u64,
-    /// Nodes that do not accept what this miner asks for.
+    /// Indices of the nodes that did not accept this miner's request.
     refused: BTreeSet<usize>,
 }
 
 impl Attempts {
-    /// Tries one node after the other until one gives work. Pauses before it
-    /// tries one again.
+    /// Tries one node after the other until one gives work.
+    ///
+    /// The pauses are:
+    /// 1. The first attempt at each node of the run needs no pause.
+    /// 2. After a useful session, each of the other nodes is tried once without a pause.
+    /// 3. After a useless session, and after a round in which every node failed, a
+    ///    pause comes first. Pauses grow as [`Backoff`] says.
     ///
     /// # Errors
-    /// [`ConnectError::InvalidArgument`] if all of them say that what this miner
-    /// asks for is wrong, and none has ever given work: trying again is in vain.
+    /// [`ConnectError::InvalidArgument`] if no node has ever given work and all of them
+    /// say that the request is wrong: another attempt would get the same answer.
     pub(super) async fn connect(
         &mut self,
         config: &LinkConfig,
-    ) -> Result<Connection, ConnectError> {
+    ) -> Result<WorkConnection, ConnectError> {
         let nodes = config.nodes.len();
         let number = self.connections + 1;
-        // The first connection of the run, and the first attempt at another node
-        // than the one just lost, need no pause.
         let mut untried = match (self.pause_first, number) {
             (true, _) => 0,
             (false, 1) => nodes,
@@ -59,7 +62,7 @@ impl Attempts {
                 continue;
             };
             self.next = (index + 1) % nodes;
-            match Connection::open(node, config, number).await {
+            match WorkConnection::open(node, config, number).await {
                 Ok(connection) => {
                     self.connections = number;
                     return Ok(connection);
@@ -77,12 +80,13 @@ impl Attempts {
         }
     }
 
-    /// Tells how a connection was.
-    pub(super) fn lost(&mut self, lasted: Duration, took_a_solution: bool) {
-        let good = took_a_solution || lasted >= SESSION_GOOD;
-        if good {
+    /// Records the end of a session: how long it lasted, and whether the node accepted
+    /// a solution.
+    pub(super) fn session_ended(&mut self, lasted: Duration, accepted_a_solution: bool) {
+        let useful = accepted_a_solution || lasted >= SESSION_USEFUL;
+        if useful {
             self.backoff.reset();
         }
-        self.pause_first = !good;
+        self.pause_first = !useful;
     }
 }

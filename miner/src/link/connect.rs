@@ -1,5 +1,7 @@
-//! Making one connection: the role token, the channel, the subscription and
-//! its first piece of work. Only then does a node count as found.
+//! Opens one connection: channel, role token, subscription and the first piece of
+//! work. The connection counts as open once that work has arrived and is sound.
+//!
+//! `attempts` decides which node is tried; `session` uses the open connection.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,88 +13,90 @@ use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
-use tonic_types::StatusExt as _;
 
-use super::LinkConfig;
+use super::config::LinkConfig;
+use super::status;
 use crate::endpoint::NodeAddress;
-use crate::work::{Work, WorkError};
+use crate::work::{MiningWork, WorkError};
 
-/// How long a node may take from the subscription to its first work.
+/// How long a node may take to send its first work after the subscription.
 const FIRST_WORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// A piece of work takes well under a kilobyte; nothing larger is read.
+/// The largest message that is read. A piece of work takes less than a kilobyte.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// Why a node gives no work.
+/// Why an attempt to connect to a node failed.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// Nothing answers there.
+    /// No connection could be made to the address.
     #[error("can't reach {node}: {reason}; is the node running?")]
     Unreachable {
-        /// The node.
+        /// The node's address.
         node: NodeAddress,
-        /// Why.
+        /// The transport's error, with its causes.
         reason: String,
     },
     /// The token file can't be read. The node may not have written it yet.
     #[error("can't read the token in {}: {reason}; the node writes this file when it starts", path.display())]
     Token {
-        /// The file.
+        /// The token file.
         path: PathBuf,
-        /// Why.
+        /// The system's error, or what is wrong with the content.
         reason: String,
     },
-    /// The node does not let this miner mine.
+    /// The node does not accept the token, or asks for one.
     #[error("{node} refuses: {reason}; {hint}")]
     NotAllowed {
-        /// The node.
+        /// The node's address.
         node: NodeAddress,
-        /// What it said.
+        /// The node's message.
         reason: String,
-        /// What to do.
+        /// What the user can do about it.
         hint: String,
     },
-    /// What was asked for is wrong, as this node sees it.
+    /// The node finds the subscription wrong; often the address is of another network.
     #[error("{node} does not accept what this miner asks for: {reason}")]
     InvalidArgument {
-        /// The node.
+        /// The node's address.
         node: NodeAddress,
-        /// What it said.
+        /// The node's message, with the fields that it finds wrong.
         reason: String,
     },
-    /// Any other answer than work.
+    /// The node gave another answer than work, or none in time.
     #[error("{node} gives no work: {reason}")]
     NoWork {
-        /// The node.
+        /// The node's address.
         node: NodeAddress,
-        /// What it said, or what is missing.
+        /// The node's message, or what is missing.
         reason: String,
     },
-    /// Work that can't be mined on.
+    /// The node's first work can't be mined on.
     #[error("{node} gives work that can't be mined on: {error}")]
     BadWork {
-        /// The node.
+        /// The node's address.
         node: NodeAddress,
-        /// What is wrong with it.
+        /// What is wrong with the work.
         error: WorkError,
     },
 }
 
-/// The role token as it goes into a call's metadata.
-pub(super) type Token = MetadataValue<Ascii>;
+/// The role token, in the form that goes into a call's metadata.
+pub(super) type TokenMetadata = MetadataValue<Ascii>;
 
-/// A node that gives work.
+/// An open connection to a node that gives work.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct WorkConnection {
     pub(super) node: NodeAddress,
+    /// The number of the connection within this run, from 1.
     pub(super) number: u64,
     pub(super) client: MiningServiceClient<Channel>,
-    pub(super) token: Option<Token>,
-    pub(super) first_work: Option<Work>,
+    pub(super) token: Option<TokenMetadata>,
+    /// The work that came with the subscription, until the session takes it.
+    pub(super) first_work: Option<MiningWork>,
     stream: Streaming<SubscribeWorkResponse>,
 }
 
-impl Connection {
-    /// Connects to one node.
+impl WorkConnection {
+    /// Connects to one node and waits for its first work.
     pub(super) async fn open(
         node: &NodeAddress,
         config: &LinkConfig,
@@ -108,7 +112,8 @@ impl Connection {
             .connect()
             .await
             .map_err(unreachable)?;
-        // Read at every connection: a node that restarts writes a new one.
+        // The token is read for every connection, because a node writes a new token at
+        // every start.
         let token = match &config.token_file {
             Some(path) => Some(read_token(path).await?),
             None => None,
@@ -136,7 +141,7 @@ impl Connection {
             Err(_) => return Err(no_work(node, "no work came within 10 seconds")),
         };
         let first = first.ok_or_else(|| no_work(node, "it ended the subscription at once"))?;
-        let work = Work::from_message(first, &config.reward_payload, number, Instant::now())
+        let work = MiningWork::from_message(first, &config.reward_payload, number, Instant::now())
             .map_err(|error| ConnectError::BadWork {
                 node: node.clone(),
                 error,
@@ -151,23 +156,23 @@ impl Connection {
         })
     }
 
-    /// The next piece of work. Safe to abandon: nothing is lost.
+    /// The next piece of work. Dropping the future loses no work.
     ///
     /// # Errors
-    /// A text if none will come.
-    pub(super) async fn next_work(&mut self, config: &LinkConfig) -> Result<Work, String> {
+    /// The reason why the node sends no further work.
+    pub(super) async fn next_work(&mut self, config: &LinkConfig) -> Result<MiningWork, String> {
         let message = match self.stream.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return Err("the node ended the subscription".to_owned()),
-            Err(status) => return Err(super::submit::describe(&status)),
+            Err(error) => return Err(status::describe(&error)),
         };
-        Work::from_message(message, &config.reward_payload, self.number, Instant::now())
+        MiningWork::from_message(message, &config.reward_payload, self.number, Instant::now())
             .map_err(|error| format!("work that can't be mined on: {error}"))
     }
 }
 
-/// A call with the role token.
-pub(super) fn authorized<T>(message: T, token: Option<&Token>) -> Request<T> {
+/// A request that carries the role token.
+pub(super) fn authorized<T>(message: T, token: Option<&TokenMetadata>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(token) = token {
         request
@@ -177,7 +182,7 @@ pub(super) fn authorized<T>(message: T, token: Option<&Token>) -> Request<T> {
     request
 }
 
-async fn read_token(path: &Path) -> Result<Token, ConnectError> {
+async fn read_token(path: &Path) -> Result<TokenMetadata, ConnectError> {
     let failed = |reason: String| ConnectError::Token {
         path: path.to_owned(),
         reason,
@@ -201,13 +206,13 @@ fn no_work(node: &NodeAddress, reason: &str) -> ConnectError {
     }
 }
 
-fn refusal(node: &NodeAddress, config: &LinkConfig, status: &Status) -> ConnectError {
+fn refusal(node: &NodeAddress, config: &LinkConfig, answer: &Status) -> ConnectError {
     let node = node.clone();
-    let reason = super::submit::describe(status);
-    match status.code() {
+    let reason = status::describe(answer);
+    match answer.code() {
         Code::InvalidArgument => ConnectError::InvalidArgument {
             node,
-            reason: with_violations(status),
+            reason: status::with_violations(answer),
         },
         Code::Unauthenticated | Code::PermissionDenied => {
             let hint = match &config.token_file {
@@ -230,20 +235,7 @@ fn refusal(node: &NodeAddress, config: &LinkConfig, status: &Status) -> ConnectE
     }
 }
 
-/// The status's text, with the fields at fault if it names any.
-fn with_violations(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    for violation in status
-        .get_details_bad_request()
-        .into_iter()
-        .flat_map(|details| details.field_violations)
-    {
-        text.push_str(&format!("; {}: {}", violation.field, violation.description));
-    }
-    text
-}
-
-/// What caused a transport error: it says nothing itself.
+/// The causes of a transport error. The error itself says only "transport error".
 fn causes(error: &dyn std::error::Error) -> String {
     let first = error.source().unwrap_or(error);
     let mut text = first.to_string();

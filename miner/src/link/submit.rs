@@ -1,4 +1,6 @@
-//! Handing in solutions: the calls under way, and how each is made.
+//! Makes the calls that hand solutions in, and tracks those under way.
+//!
+//! `submissions` decides the form of a solution and handles the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,67 +13,77 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::connect::{Connection, Token, authorized};
-use crate::workers::Solution;
+use super::connect::{TokenMetadata, WorkConnection, authorized};
+use crate::solution::Solution;
 
-/// How long a node may take to judge a solution: a full block is connected in
-/// far less.
+/// How long a node may take to judge a solution. A node connects a full block in far
+/// less time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a node that is too busy is asked again.
+/// How many times a node that is too busy is asked again.
 const BUSY_RETRIES: u32 = 3;
-/// Pause before, if the node names none; and the longest that is obeyed.
+/// The pause before asking a busy node again, if the node names no pause itself.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause that a node may ask for.
 const BUSY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// How a solution is handed in.
+/// The form in which a solution is handed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// As a nonce for work that the node knows.
+pub(super) enum SubmissionForm {
+    /// A nonce for work that the node knows.
     Nonce,
-    /// As a whole block, to any node.
+    /// A whole block, which any node can judge.
     Block,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct SubmissionAnswer {
     pub(super) solution: Arc<Solution>,
-    pub(super) form: Form,
+    pub(super) form: SubmissionForm,
     pub(super) result: Result<SubmitSolutionResponse, Status>,
 }
 
-/// The calls under way over one connection.
+/// The calls that are under way over one connection.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    tasks: JoinSet<Answer>,
+    tasks: JoinSet<SubmissionAnswer>,
     in_flight: Vec<Arc<Solution>>,
 }
 
 impl Calls {
+    /// How many calls are under way.
     pub(super) fn len(&self) -> usize {
         self.in_flight.len()
     }
 
-    /// How many of them are about blocks.
+    /// How many calls under way hand in a block.
     pub(super) fn blocks(&self) -> usize {
         let all = self.in_flight.iter();
         all.filter(|solution| solution.is_block()).count()
     }
 
-    pub(super) fn start(&mut self, solution: Arc<Solution>, form: Form, connection: &Connection) {
-        let whole_block = solution.whole_block().filter(|_| form == Form::Block);
+    /// Starts the call for a solution.
+    pub(super) fn start(
+        &mut self,
+        solution: Arc<Solution>,
+        form: SubmissionForm,
+        connection: &WorkConnection,
+    ) {
+        let whole_block = solution
+            .whole_block()
+            .filter(|_| form == SubmissionForm::Block);
         let message = match whole_block {
-            Some(block) => Message::Block(SubmitBlockRequest {
+            Some(block) => SubmissionRequest::Block(SubmitBlockRequest {
                 raw: block.encode().into(),
             }),
-            None => Message::Nonce(nonce_request(&solution)),
+            None => SubmissionRequest::Nonce(nonce_request(&solution)),
         };
         self.in_flight.push(Arc::clone(&solution));
         let client = connection.client.clone();
         let token = connection.token.clone();
         self.tasks.spawn(async move {
             let result = call(client, token, message).await;
-            Answer {
+            SubmissionAnswer {
                 solution,
                 form,
                 result,
@@ -79,8 +91,9 @@ impl Calls {
         });
     }
 
-    /// The next answer; `None` if none is due. Safe to abandon.
-    pub(super) async fn next(&mut self) -> Option<Answer> {
+    /// The next answer; `None` if no call is under way. Dropping the future loses no
+    /// answer.
+    pub(super) async fn next(&mut self) -> Option<SubmissionAnswer> {
         loop {
             match self.tasks.join_next().await? {
                 Ok(answer) => {
@@ -88,7 +101,7 @@ impl Calls {
                     self.in_flight.retain(other);
                     return Some(answer);
                 }
-                // A fault of this program; whatever it was about is gone.
+                // The call's task has panicked, and its solution is gone with it.
                 Err(error) => {
                     tracing::error!("handing in has failed: {error}");
                     if self.tasks.is_empty() {
@@ -99,14 +112,15 @@ impl Calls {
         }
     }
 
-    /// Gives the calls up; what they were about.
-    pub(super) fn abandon(self) -> Vec<Arc<Solution>> {
+    /// Cancels all calls and returns their solutions.
+    pub(super) fn cancel(self) -> Vec<Arc<Solution>> {
         self.in_flight
     }
 }
 
+/// The message of a call.
 #[derive(Debug, Clone)]
-enum Message {
+enum SubmissionRequest {
     Nonce(SubmitSolutionRequest),
     Block(SubmitBlockRequest),
 }
@@ -123,14 +137,14 @@ fn nonce_request(solution: &Solution) -> SubmitSolutionRequest {
     }
 }
 
-/// Calls the node; asks again if it is too busy.
+/// Calls the node, and calls again if the node is too busy.
 ///
 /// # Errors
-/// The status of the last attempt.
+/// The status of the last call.
 async fn call(
     mut client: MiningServiceClient<Channel>,
-    token: Option<Token>,
-    message: Message,
+    token: Option<TokenMetadata>,
+    message: SubmissionRequest,
 ) -> Result<SubmitSolutionResponse, Status> {
     let mut retries = 0;
     loop {
@@ -152,11 +166,11 @@ async fn call(
 
 async fn call_once(
     client: &mut MiningServiceClient<Channel>,
-    token: Option<&Token>,
-    message: Message,
+    token: Option<&TokenMetadata>,
+    message: SubmissionRequest,
 ) -> Result<SubmitSolutionResponse, Status> {
     match message {
-        Message::Nonce(message) => {
+        SubmissionRequest::Nonce(message) => {
             let mut request = authorized(message, token);
             request.set_timeout(CALL_TIMEOUT);
             client
@@ -164,7 +178,7 @@ async fn call_once(
                 .await
                 .map(tonic::Response::into_inner)
         }
-        Message::Block(message) => {
+        SubmissionRequest::Block(message) => {
             let mut request = authorized(message, token);
             request.set_timeout(CALL_TIMEOUT);
             let response = client.submit_block(request).await?.into_inner();
@@ -174,27 +188,5 @@ async fn call_once(
                 detail: response.detail,
             })
         }
-    }
-}
-
-/// Whether the failure says nothing about the solution: it is worth handing in
-/// again over a new connection, with a token read anew.
-pub(super) fn is_about_the_connection(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unauthenticated
-            | Code::PermissionDenied
-    )
-}
-
-/// A status in words.
-pub(super) fn describe(status: &Status) -> String {
-    match status.message() {
-        "" => status.code().description().to_owned(),
-        message => message.to_owned(),
     }
 }

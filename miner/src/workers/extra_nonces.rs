@@ -1,7 +1,9 @@
-//! How the workers share the extra nonces.
+//! Divides the extra nonces among the workers, so that no two workers try one header.
 
-/// A worker's part of the 2^32 extra nonces. It goes on from one piece of work
-/// to the next: work that comes twice under two names is not searched twice.
+/// One worker's part of the 2^32 extra nonces.
+///
+/// The worker does not start over with new work, but goes on with its next extra nonce.
+/// Work that a node sends twice under two names is therefore not searched twice.
 #[derive(Debug)]
 pub(super) struct ExtraNonces {
     first: u32,
@@ -10,8 +12,10 @@ pub(super) struct ExtraNonces {
 }
 
 impl ExtraNonces {
-    /// The part of one of so many workers, to be searched from its `start` on (modulo
-    /// its size).
+    /// The part of the worker `index` out of `workers`. The first extra nonce is `start`
+    /// modulo the size of the part.
+    ///
+    /// Example: of 4 workers, worker 1 has 2^30 − 1 extra nonces, from 2^30 − 1 on.
     pub(super) fn of_worker(index: usize, workers: usize, start: u32) -> Self {
         let workers = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
         let index = u32::try_from(index).unwrap_or(0) % workers;
@@ -23,6 +27,7 @@ impl ExtraNonces {
         }
     }
 
+    /// The next extra nonce. After the last one of the part comes the first.
     pub(super) fn next(&mut self) -> [u8; 4] {
         let extra_nonce = self.first + self.used;
         self.used = (self.used + 1) % self.count;

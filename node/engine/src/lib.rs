@@ -16,10 +16,10 @@ use pithead_core::chain::AcceptError;
 use pithead_core::finality::{FinalityState, FinalityStatus};
 use pithead_core::mempool::{Mempool, PendingChange};
 use pithead_core::node::{
-    Answer, BlockVerdict, Effect, Event, Node, RejectedTransaction, TransactionVerdict,
+    Answer, BlockVerdict, Event, Node, RejectedTransaction, TransactionVerdict,
 };
 use pithead_core::store::{Store, StoreError};
-use pithead_core::sync::SyncStatus;
+use pithead_core::sync::{PeerEffect, SyncStatus};
 use pithead_core::template::BlockTemplate;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -46,9 +46,9 @@ pub struct NetworkSide {
     pub events: PeerEvents,
     /// What the network has to carry out: requests, verdicts, publications, validated blocks,
     /// disconnects and peers' points.
-    pub effects: mpsc::Receiver<Effect>,
+    pub effects: mpsc::Receiver<PeerEffect>,
     /// Disconnects for which `effects` had no room, each once.
-    pub missed_disconnects: mpsc::Receiver<Effect>,
+    pub missed_disconnects: mpsc::Receiver<PeerEffect>,
 }
 
 /// A handle on the running core. Cheap to clone.

@@ -11,7 +11,7 @@ use pithead_core::finality::FinalityStatus;
 use pithead_core::mempool::PendingChange;
 use pithead_core::node::{Effect, Event, Node, Now};
 use pithead_core::store::schema::ChainEntry;
-use pithead_core::sync::SyncStatus;
+use pithead_core::sync::{PeerEffect, SyncStatus};
 use pithead_core::template::BlockTemplate;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{debug, error, info, warn};
@@ -132,17 +132,17 @@ pub(crate) struct EffectOutlets {
     sync: watch::Sender<SyncStatus>,
     finality: watch::Sender<FinalityStatus>,
     approvals: watch::Sender<u64>,
-    network: mpsc::Sender<Effect>,
-    missed: mpsc::Sender<Effect>,
+    network: mpsc::Sender<PeerEffect>,
+    missed: mpsc::Sender<PeerEffect>,
 }
 
 /// The receiving ends of [`EffectOutlets`].
 pub(crate) struct EffectReceivers {
     pub(crate) watched: Watched,
     /// Effects for the network.
-    pub(crate) network: mpsc::Receiver<Effect>,
+    pub(crate) network: mpsc::Receiver<PeerEffect>,
     /// Disconnects for which `network` had no room.
-    pub(crate) missed: mpsc::Receiver<Effect>,
+    pub(crate) missed: mpsc::Receiver<PeerEffect>,
 }
 
 impl EffectOutlets {
@@ -220,12 +220,7 @@ impl EffectOutlets {
                     std::mem::replace(present, status) != status
                 });
             }
-            Effect::Request { .. }
-            | Effect::Verdict { .. }
-            | Effect::Publish(_)
-            | Effect::BlockValidated(_)
-            | Effect::Disconnect { .. }
-            | Effect::PeerScored { .. } => self.carry_out_on_network(effect),
+            Effect::Peer(effect) => self.carry_out_on_network(effect),
         }
         false
     }
@@ -235,10 +230,10 @@ impl EffectOutlets {
     ///
     /// A disconnect for which there is no room is kept apart. The core has already forgotten the
     /// peer, so no time-out would make up for a lost disconnect.
-    fn carry_out_on_network(&self, effect: Effect) {
+    fn carry_out_on_network(&self, effect: PeerEffect) {
         if let Err(mpsc::error::TrySendError::Full(effect)) = self.network.try_send(effect) {
             warn!("the network is too far behind: dropped");
-            if matches!(effect, Effect::Disconnect { .. }) {
+            if matches!(effect, PeerEffect::Disconnect { .. }) {
                 // Each peer is disconnected once, and there are few peers.
                 let _ = self.missed.try_send(effect);
             }

@@ -63,15 +63,15 @@ pub(crate) fn check_sync_usage(now: &SyncUsage, peak: &mut SyncUsage) -> Result<
         ),
         (
             "own transactions",
-            now.own_transactions,
+            now.local_transactions,
             OWN_TRANSACTIONS_MAX,
-            &mut peak.own_transactions,
+            &mut peak.local_transactions,
         ),
         (
             "early transactions",
-            now.early_transactions,
+            now.orphan_transactions,
             EARLY_TRANSACTIONS_MAX,
-            &mut peak.early_transactions,
+            &mut peak.orphan_transactions,
         ),
     ];
     for (what, found, limit, peak) in limits {

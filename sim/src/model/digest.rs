@@ -6,7 +6,7 @@
 
 use pithead_consensus::{Encode as _, SignedApproval};
 use pithead_core::node::{Effect, Event};
-use pithead_core::sync::{Gossip, PeerEvent, Request, Response, Verdict};
+use pithead_core::sync::{Gossip, PeerEffect, PeerEvent, Request, Response, Verdict};
 use sha2::{Digest as _, Sha256};
 
 /// The digest of the run so far.
@@ -139,11 +139,11 @@ impl RunDigest {
             Effect::NewTemplate(template) => self.entry(21, template.id, 0, &template.parent.0),
             Effect::Pending(_) => self.entry(22, 0, 0, &[]),
             Effect::Fatal(reason) => self.entry(23, 0, 0, reason.as_bytes()),
-            Effect::Request { peer, id, request } => {
+            Effect::Peer(PeerEffect::Request { peer, id, request }) => {
                 self.entry(24, peer.0, id.0, &[]);
                 self.request(request);
             }
-            Effect::Verdict { peer, id, verdict } => {
+            Effect::Peer(PeerEffect::Verdict { peer, id, verdict }) => {
                 let kind = match verdict {
                     Verdict::Accept => 0,
                     Verdict::Ignore => 1,
@@ -151,15 +151,19 @@ impl RunDigest {
                 };
                 self.entry(25, peer.0, id.0, &[kind]);
             }
-            Effect::Publish(gossip) => {
+            Effect::Peer(PeerEffect::Publish(gossip)) => {
                 self.entry(26, 0, 0, &[]);
                 self.gossip(gossip);
             }
-            Effect::BlockValidated(block) => self.entry(27, 0, 0, &block.hash().0),
-            Effect::Disconnect { peer, reason, ban } => {
+            Effect::Peer(PeerEffect::BlockValidated(block)) => {
+                self.entry(27, 0, 0, &block.hash().0)
+            }
+            Effect::Peer(PeerEffect::Disconnect { peer, reason, ban }) => {
                 self.entry(28, peer.0, u64::from(*ban), reason.to_string().as_bytes());
             }
-            Effect::PeerScored { peer, points } => self.entry(29, peer.0, u64::from(*points), &[]),
+            Effect::Peer(PeerEffect::Scored { peer, points }) => {
+                self.entry(29, peer.0, u64::from(*points), &[])
+            }
             Effect::SyncChanged(status) => {
                 let height = status.best_header_height.0;
                 self.entry(30, height, u64::from(status.syncing), &[]);

@@ -1,4 +1,4 @@
-//! The mempool: transactions that wait to be mined (protocol §12).
+//! The mempool: transactions that wait to be mined (docs/node-policy.md).
 //!
 //! The transactions of one sender form a queue by sequence; between senders the fee rate decides.
 //! [`Mempool::accept`] admits, `limits` evicts and expires, `select` picks transactions for a block.
@@ -18,9 +18,9 @@ use pithead_consensus::{Address, Amount, SignedTransaction, TransactionBody, Txi
 pub use admission::{Admission, Admitted, IncomingTransaction, RejectReason};
 pub use select::Selection;
 
-/// Most pending transactions of one sender (protocol §12).
+/// Most pending transactions of one sender (docs/node-policy.md).
 pub const SENDER_TRANSACTIONS_MAX: usize = 64;
-/// How far a sequence may run ahead of the next one due (protocol §12).
+/// How far a sequence may run ahead of the next one due (docs/node-policy.md).
 pub const SEQUENCE_GAP_MAX: u64 = 16;
 /// How many transactions that left are remembered, with the reason.
 const FATES_MAX: usize = 20_000;

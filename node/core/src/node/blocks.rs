@@ -9,6 +9,7 @@ use pithead_consensus::check::CheckedBlock;
 
 use super::{BlockVerdict, Effect, Node, Sink};
 use crate::chain::{AcceptContext, AcceptError, Accepted, Chain};
+use crate::sync::PeerEffect;
 
 /// Most blocks that wait for their parent, or for the clock to reach them.
 const WAITING_BLOCKS_MAX: usize = 64;
@@ -60,11 +61,11 @@ impl Node {
         };
         let sync = &mut self.sync;
         let accepted = accept(&mut self.chain, context, &mut |block| {
-            out(Effect::BlockValidated(Arc::clone(block)));
+            out(Effect::Peer(PeerEffect::BlockValidated(Arc::clone(block))));
             sync.validated(&block.block().header);
-            sync.take_orders()
+            sync.take_effects()
                 .into_iter()
-                .map(Effect::from)
+                .map(Effect::Peer)
                 .for_each(&mut *out);
         })?;
         match accepted {

@@ -14,7 +14,7 @@ use super::proofs::alarm_of_conflict;
 use super::{Effect, Node, Now, Sink};
 use crate::finality::{Voter, block_time, put_certificate};
 use crate::store::{Batch, StoreError};
-use crate::sync::{CertificatesEnd, PeerKey};
+use crate::sync::{CertificatesEnd, PeerEffect, PeerKey};
 
 /// Certificates that one event judges at most, so that other events get their turn: some 20 ms
 /// with twenty approvals each.
@@ -212,7 +212,7 @@ impl Node {
         let finality = self.read_finality().view();
         let sync = &mut self.sync;
         let update = self.chain.reconsider(&finality, &mut |block| {
-            out(Effect::BlockValidated(Arc::clone(block)));
+            out(Effect::Peer(PeerEffect::BlockValidated(Arc::clone(block))));
             sync.validated(&block.block().header);
         })?;
         drop(finality);

@@ -1,8 +1,8 @@
-//! What goes into the core and what comes out: events, answers, effects.
+//! What passes between the core and the program around it: an [`Event`] goes in, an [`Answer`]
+//! and [`Effect`]s come out. Nothing here knows threads, sockets or a clock.
 
 use std::sync::Arc;
 
-use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{Block, SignedTransaction, Txid};
 
 use crate::chain::AcceptError;
@@ -10,23 +10,21 @@ use crate::finality::FinalityStatus;
 use crate::mempool::{PendingChange, RejectReason};
 use crate::store::StoreError;
 use crate::store::schema::ChainEntry;
-use crate::sync::{
-    Gossip, GossipId, Offence, PeerEvent, PeerKey, Request, RequestId, SyncStatus, Verdict,
-};
+use crate::sync::{PeerEffect, PeerEvent, SyncStatus};
 use crate::template::BlockTemplate;
 
-/// The time of an event, read once outside the core: two clocks, since the
-/// rules need the time of day and deadlines one that never jumps.
+/// The time of an event, read once outside the core. There are two clocks: the rules need the
+/// time of day, and deadlines need a clock that never jumps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// Unix seconds, for the rules.
+    /// The time of day for the rules, Unix seconds.
     pub unix_secs: u64,
-    /// Milliseconds since any fixed moment, for deadlines; never goes back.
+    /// The clock for deadlines, milliseconds since any fixed moment. It never goes back.
     pub monotonic_ms: u64,
 }
 
 impl From<u64> for Now {
-    /// One clock for both, in Unix seconds: for tests and replays.
+    /// Uses one clock for both, in Unix seconds: for tests and replays.
     fn from(unix_secs: u64) -> Self {
         Self {
             unix_secs,
@@ -35,131 +33,92 @@ impl From<u64> for Now {
     }
 }
 
-/// Where effects go as they arise.
+/// Receives effects as they arise.
 pub type Sink<'a> = dyn FnMut(Effect) + 'a;
 
 /// Something that happened, for the core to handle.
 #[derive(Debug)]
 pub enum Event {
-    /// A block came in.
+    /// A block was submitted to this node.
     Block(Box<Block>),
-    /// A transaction came in.
+    /// A transaction was submitted to this node.
     Transaction(Box<SignedTransaction>),
-    /// Someone wants a template that has everything pending in it.
+    /// A miner wants a template with all pending transactions in it.
     FreshTemplate,
-    /// A second has passed: look at what depends on time.
+    /// A second has passed: look at every deadline.
     Tick,
-    /// A peer told or did something.
+    /// A peer sent or did something.
     Peer(PeerEvent),
-    /// There is time to go on with what `Node::has_more` tells of.
+    /// There is time for the work that `Node::has_more` reports.
     Continue,
 }
 
 /// The core's answer to one event.
 #[derive(Debug)]
 pub enum Answer {
-    /// To a block.
+    /// To [`Event::Block`].
     Block(Result<BlockVerdict, AcceptError>),
-    /// To a transaction.
+    /// To [`Event::Transaction`].
     Transaction(Result<TransactionVerdict, RejectedTransaction>),
-    /// To the wish for a template.
+    /// To [`Event::FreshTemplate`].
     Template(Result<Arc<BlockTemplate>, StoreError>),
-    /// Nothing to say.
+    /// To any other event.
     None,
 }
 
-/// What became of a block.
+/// What became of a valid block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockVerdict {
-    /// It is the new tip.
+    /// The block is the new tip.
     NewTip,
-    /// It is kept, off the best chain.
+    /// The block is stored, off the best chain.
     Side,
 }
 
-/// What became of a transaction.
+/// What became of a valid transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransactionVerdict {
-    /// It is in the mempool.
+    /// The transaction is in the mempool now.
     Accepted,
-    /// It is in the mempool in place of another.
+    /// The transaction is in the mempool now, in place of another.
     Replaced {
-        /// That one's txid.
+        /// The txid of the transaction that it replaced.
         txid: Txid,
     },
-    /// It was in the mempool or on the chain before.
+    /// The transaction was in the mempool or on the chain before.
     Duplicate,
 }
 
-/// Why a transaction did not get in.
+/// Why a transaction is not in the mempool.
 #[derive(Debug)]
 pub enum RejectedTransaction {
-    /// It breaks a rule.
+    /// The transaction breaks a rule of the protocol or of the mempool.
     Rule(RejectReason),
-    /// Storage failed.
+    /// Storage failed, which says nothing about the transaction.
     Internal(StoreError),
 }
 
-/// Something for the shell around the core to do.
+/// Something for the program around the core to do or to know.
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// The best chain has a new tip.
     TipChanged {
-        /// Its entry.
         tip: Box<ChainEntry>,
-        /// How many blocks left the best chain on the way.
+        /// How many blocks left the best chain.
         disconnected: usize,
     },
-    /// There is a new template to work on.
+    /// There is a new template for miners.
     NewTemplate(Arc<BlockTemplate>),
     /// The mempool changed.
     Pending(PendingChange),
-    /// Storage failed: stop, before anything is lost.
+    /// The core can't go on, for this reason: stop the process before anything is lost.
     Fatal(String),
-    /// Ask a peer; the outcome comes back as `PeerEvent::Response`.
-    Request {
-        /// Whom.
-        peer: PeerKey,
-        /// The request's name.
-        id: RequestId,
-        /// What.
-        request: Request,
-    },
-    /// What to do with a gossip message.
-    Verdict {
-        /// Who sent it.
-        peer: PeerKey,
-        /// Which message.
-        id: GossipId,
-        /// The verdict.
-        verdict: Verdict,
-    },
-    /// Tell every peer.
-    Publish(Gossip),
-    /// A block has passed every rule and is about to be committed: keep it at
-    /// hand, since peers will ask for it.
-    BlockValidated(Arc<CheckedBlock>),
-    /// Close the connection to a peer.
-    Disconnect {
-        /// Which.
-        peer: PeerKey,
-        /// What it did.
-        reason: Offence,
-        /// Whether to refuse it for a while.
-        ban: bool,
-    },
-    /// What a peer did wrong so far, for those who list peers; at
-    /// `BAN_POINTS` it is banned.
-    PeerScored {
-        /// Which.
-        peer: PeerKey,
-        /// Its points.
-        points: u32,
-    },
+    /// For the network shell.
+    Peer(PeerEffect),
     /// A checkpoint was approved, a block became final, or finality stopped.
     FinalityMoved(FinalityStatus),
-    /// An approval came that had not been there.
+    /// A new approval came.
     ApprovalsChanged,
-    /// This node is catching up, has caught up, or knows of more headers.
+    /// This node has begun to catch up, has caught up, or knows of more headers.
     SyncChanged(SyncStatus),
 }

@@ -24,7 +24,7 @@ impl Node {
         let sender = transaction.body.sender;
         match self.handle_transaction(transaction, time.unix_secs, out) {
             Ok((verdict, txid)) => {
-                self.announce_own(txid, &sender, time, out);
+                self.announce_local(txid, &sender, time, out);
                 Ok(verdict)
             }
             Err(rejected) => {

@@ -1,5 +1,6 @@
-//! Where the relay of transactions meets the mempool: judges what peers bring,
-//! and tells them of what comes in here.
+//! Where the relay of transactions meets the mempool: the node judges the transactions that
+//! peers send, and announces those that come in through its API. When to fetch or to announce
+//! again is decided in `crate::sync`.
 
 use pithead_consensus::check::TransactionError;
 use pithead_consensus::{Address, SignedTransaction, Txid};
@@ -8,34 +9,34 @@ use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict};
 use crate::chain::ChainUpdate;
 use crate::mempool::RejectReason;
 use crate::store::StoreError;
-use crate::sync::{Early, GossipId, PeerKey, Verdict};
+use crate::sync::{PeerKey, ReceivedTransaction, Verdict};
 
-/// Reorganisations of at least so many blocks end a split, after which others
-/// may lack the transactions that come back.
+/// A reorganisation of at least so many blocks is taken for the end of a network split: other
+/// nodes may lack the transactions that it brings back.
 const SPLIT_BLOCKS_MIN: usize = 3;
-/// Most transactions told of after a reorganisation.
+/// Most transactions announced after a reorganisation.
 const REPUBLISHED_MAX: usize = 1_000;
-/// Most fetched at once that are told of: more means that it is this node that
-/// was away.
+/// If more transactions than this are fetched at once, none of them is announced: it is this
+/// node that was away, and the others know them.
 const FETCHED_PUBLISHED_MAX: usize = 100;
-/// Most pending transactions taken as this node's own after a restart.
-const RELOADED_OWN_MAX: usize = 1_000;
+/// Most pending transactions that are taken for local ones after a restart.
+const RELOADED_LOCAL_MAX: usize = 1_000;
 
-/// What is to be done with a transaction that a peer brought.
+/// What the mempool makes of a transaction that a peer sent.
 enum Fitness {
     Admitted,
     Known,
-    /// What it builds on may be on its way.
-    Early,
+    /// A transaction or block that it builds on may be on its way.
+    Orphan,
     /// Policy keeps it out.
     Declined,
-    /// It breaks a rule for ever.
-    Bad,
+    /// It breaks a rule and always will.
+    Invalid,
 }
 
 impl Node {
-    /// Tells everyone of a transaction that came in through this node.
-    pub(super) fn announce_own(
+    /// Announces a transaction that came in through this node.
+    pub(super) fn announce_local(
         &mut self,
         txid: Txid,
         sender: &Address,
@@ -44,35 +45,35 @@ impl Node {
     ) {
         // The pending transaction, not the one that came: a duplicate may be a forged copy.
         let pending = self.read_mempool().get(&txid).cloned();
-        let told = self.with_view(now, |sync, view| {
+        let announced = self.with_view(now, |sync, view| {
             if let Some(pending) = pending {
-                sync.own_transaction(view, txid, pending.transaction().clone());
+                sync.local_transaction(view, txid, pending.transaction().clone());
             }
             Ok(())
         });
-        if let Err(error) = told.and_then(|()| self.retry_early(Some(sender), now, out)) {
+        if let Err(error) = announced.and_then(|()| self.retry_orphans(Some(sender), now, out)) {
             out(Effect::Fatal(error.to_string()));
         }
     }
 
-    /// Which of the reloaded transactions are this node's own is not on
-    /// record; announcing those of others again does no harm.
+    /// Takes pending transactions for local ones after a restart. It is not on record which of
+    /// them are, and it does no harm to announce other nodes' transactions again.
     pub(super) fn track_reloaded(&mut self) {
         let reloaded = self.read_mempool().in_order_of_arrival();
-        let newest = reloaded.iter().rev().take(RELOADED_OWN_MAX);
+        let newest = reloaded.iter().rev().take(RELOADED_LOCAL_MAX);
         let txids: Vec<_> = newest.map(|pending| pending.txid()).collect();
         let start = Now {
             unix_secs: 0,
             monotonic_ms: 0,
         };
-        // A snapshot that fails now fails again at the first event.
+        // If storage fails here, it fails again at the first event, which reports it.
         let _ = self.with_view(start, |sync, view| {
-            txids.iter().for_each(|txid| sync.track_own(view, *txid));
+            txids.iter().for_each(|txid| sync.track_local(view, *txid));
             Ok(())
         });
     }
 
-    /// After a split has ended, tells everyone of what came back.
+    /// After a network split has ended, announces the transactions that came back.
     pub(super) fn publish_taken_back(&mut self, update: &ChainUpdate) -> Result<(), StoreError> {
         if update.disconnected.len() < SPLIT_BLOCKS_MIN {
             return Ok(());
@@ -94,47 +95,52 @@ impl Node {
         Ok(())
     }
 
+    /// Judges a transaction that came by gossip.
     pub(super) fn judge_gossiped(
         &mut self,
-        peer: PeerKey,
-        id: GossipId,
-        transaction: SignedTransaction,
+        received: ReceivedTransaction,
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        if !self.sync.judges_transactions(peer) {
-            self.sync.verdict(peer, id, Verdict::Ignore);
+        if !self.sync.judges_transactions(received.from) {
+            self.answer_gossip(&received, Verdict::Ignore);
             return Ok(());
         }
-        let sender = transaction.body.sender;
-        let verdict = match self.judge(&transaction, now, out)? {
-            Fitness::Admitted => Verdict::Accept,
-            Fitness::Known | Fitness::Declined => Verdict::Ignore,
-            Fitness::Bad => {
-                self.sync.verdict(peer, id, Verdict::Reject);
-                return self.with_view(now, |sync, view| {
-                    sync.bad_transaction(view, peer);
-                    Ok(())
-                });
+        let sender = received.transaction.body.sender;
+        match self.judge(&received.transaction, now, out)? {
+            Fitness::Admitted => {
+                self.answer_gossip(&received, Verdict::Accept);
+                self.retry_orphans(Some(&sender), now, out)
             }
-            Fitness::Early => {
-                self.sync.hold_early(Early {
-                    transaction: Box::new(transaction),
-                    from: peer,
-                    gossip: Some(id),
-                    since_ms: now.monotonic_ms,
-                });
-                return Ok(());
+            Fitness::Known | Fitness::Declined => {
+                self.answer_gossip(&received, Verdict::Ignore);
+                Ok(())
             }
-        };
-        self.sync.verdict(peer, id, verdict);
-        if verdict == Verdict::Accept {
-            self.retry_early(Some(&sender), now, out)?;
+            Fitness::Invalid => {
+                self.answer_gossip(&received, Verdict::Reject);
+                self.blame_for_transaction(received.from, now)
+            }
+            Fitness::Orphan => {
+                self.sync.hold_orphan(received);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
-    /// Takes in transactions that were fetched because gossip missed them.
+    fn answer_gossip(&mut self, received: &ReceivedTransaction, verdict: Verdict) {
+        if let Some(id) = received.gossip {
+            self.sync.verdict(received.from, id, verdict);
+        }
+    }
+
+    fn blame_for_transaction(&mut self, peer: PeerKey, now: Now) -> Result<(), StoreError> {
+        self.with_view(now, |sync, view| {
+            sync.bad_transaction(view, peer);
+            Ok(())
+        })
+    }
+
+    /// Judges transactions that were fetched because gossip missed them.
     pub(super) fn take_fetched(
         &mut self,
         peer: PeerKey,
@@ -143,7 +149,7 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         let publish = transactions.len() <= FETCHED_PUBLISHED_MAX;
-        let mut bad = false;
+        let mut any_invalid = false;
         for transaction in transactions {
             match self.judge(&transaction, now, out)? {
                 Fitness::Admitted => {
@@ -151,61 +157,55 @@ impl Node {
                     if publish {
                         self.sync.publish_transaction(transaction);
                     }
-                    self.retry_early(Some(&sender), now, out)?;
+                    self.retry_orphans(Some(&sender), now, out)?;
                 }
                 Fitness::Known => {}
                 Fitness::Declined => {
                     let txid = transaction.txid(&self.chain.params().genesis_hash);
                     self.sync.declined(txid);
                 }
-                Fitness::Early => self.sync.hold_early(Early {
+                Fitness::Orphan => self.sync.hold_orphan(ReceivedTransaction {
                     transaction: Box::new(transaction),
                     from: peer,
                     gossip: None,
                     since_ms: now.monotonic_ms,
                 }),
-                // The others are judged all the same: they are asked of nobody else.
-                Fitness::Bad => bad = true,
+                // The rest is judged all the same, since it was asked of no other peer.
+                Fitness::Invalid => any_invalid = true,
             }
         }
-        if bad {
-            self.with_view(now, |sync, view| {
-                sync.bad_transaction(view, peer);
-                Ok(())
-            })?;
+        if any_invalid {
+            self.blame_for_transaction(peer, now)?;
         }
         Ok(())
     }
 
-    /// Tries transactions again that came before what they build on.
-    pub(super) fn retry_early(
+    /// Judges orphans again, of one sender or all: what they build on may be there now.
+    pub(super) fn retry_orphans(
         &mut self,
         sender: Option<&Address>,
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        for early in self.sync.take_early(sender) {
-            let verdict = match self.judge(&early.transaction, now, out)? {
-                Fitness::Early => {
-                    self.sync.hold_early(early);
+        for orphan in self.sync.take_orphans(sender) {
+            let verdict = match self.judge(&orphan.transaction, now, out)? {
+                Fitness::Orphan => {
+                    self.sync.hold_orphan(orphan);
                     continue;
                 }
                 Fitness::Admitted => Verdict::Accept,
                 Fitness::Known | Fitness::Declined => Verdict::Ignore,
-                Fitness::Bad => Verdict::Reject,
+                Fitness::Invalid => Verdict::Reject,
             };
-            match early.gossip {
+            match orphan.gossip {
                 Some(id) => {
-                    self.sync.verdict(early.from, id, verdict);
+                    self.sync.verdict(orphan.from, id, verdict);
                     if verdict == Verdict::Reject {
-                        self.with_view(now, |sync, view| {
-                            sync.bad_transaction(view, early.from);
-                            Ok(())
-                        })?;
+                        self.blame_for_transaction(orphan.from, now)?;
                     }
                 }
                 None if verdict == Verdict::Accept => {
-                    self.sync.publish_transaction(*early.transaction);
+                    self.sync.publish_transaction(*orphan.transaction);
                 }
                 None => {}
             }
@@ -230,8 +230,8 @@ impl Node {
     }
 }
 
-/// Tells what can change from what can't: an honest peer may be a block ahead,
-/// or keep to other limits.
+/// Tells a reason that can pass from one that can't. An honest peer may be a block ahead of us,
+/// or have other limits, and is not penalised for that.
 fn fitness(reason: &RejectReason) -> Fitness {
     match reason {
         RejectReason::Rule(
@@ -239,7 +239,7 @@ fn fitness(reason: &RejectReason) -> Fitness {
         )
         | RejectReason::InsufficientBalance { .. }
         | RejectReason::SequenceGap { .. }
-        | RejectReason::KeyUnknown { .. } => Fitness::Early,
+        | RejectReason::KeyUnknown { .. } => Fitness::Orphan,
         RejectReason::Rule(
             TransactionError::NoOutputs
             | TransactionError::ZeroOutput { .. }
@@ -248,7 +248,7 @@ fn fitness(reason: &RejectReason) -> Fitness {
             | TransactionError::KeySuperfluous { .. }
             | TransactionError::KeyNotSenders { .. }
             | TransactionError::BadSignature,
-        ) => Fitness::Bad,
+        ) => Fitness::Invalid,
         RejectReason::SequenceUsed { .. }
         | RejectReason::FeeTooLow { .. }
         | RejectReason::ReplacementFeeTooLow { .. }

@@ -1,54 +1,58 @@
-//! Announced blocks that their announcer does not give. Gossip shows only the first
-//! of those who have a block, so others are asked for it at once, whether they are
-//! known to have it or not: whoever announces first and then declines delays a
-//! block by no more than another round trip.
+//! The search for a block that its announcer does not give.
+//!
+//! Gossip shows only the first peer that has a block. If that peer declines or stays
+//! silent, a few others are asked at once, even if they have not shown to have the block:
+//! so a peer that announces first and then declines delays a block by one more round trip
+//! at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pithead_consensus::{Block, BlockHash};
 
 use super::message::Request;
-use super::peer::{Offence, PeerKey};
-use super::requests::Asked;
-use super::{SyncState, View, mix};
+use super::node_view::NodeView;
+use super::peer_events::{Offence, PeerKey};
+use super::requests::RequestContext;
+use super::{SyncState, mix};
 use crate::store::StoreError;
 
-/// Most blocks sought at a time: each has cost someone its work.
-const SOUGHT_MAX: usize = 8;
-/// Peers asked at once.
+/// Most searches at a time. Each is for a block that somebody has mined.
+const SEARCHES_MAX: usize = 8;
+/// Peers asked at once for one block.
 const ASKED_AT_ONCE: usize = 3;
-/// A block that nobody gives is not sought for longer.
-const SEEK_MS: u64 = 20_000;
+/// A search ends without the block after this.
+const SEARCH_MS: u64 = 20_000;
 
-/// A block that is sought.
+/// The search for one block.
 #[derive(Debug)]
-struct Search {
+struct BlockSearch {
     since_ms: u64,
-    /// Who was asked in this round.
+    /// The peers asked in this round.
     asked: BTreeSet<PeerKey>,
-    /// Requests for it without an answer.
+    /// Requests for the block without an answer.
     open: usize,
 }
 
-/// Blocks that are sought.
+/// All searches.
 #[derive(Debug, Default)]
-pub(super) struct Searches {
-    all: BTreeMap<BlockHash, Search>,
-    /// Blocks that peers were to give who have left, and those peers.
-    orphaned: Vec<(BlockHash, PeerKey)>,
+pub(super) struct BlockSearches {
+    all: BTreeMap<BlockHash, BlockSearch>,
+    /// Blocks that were asked of a peer that has left since. A search for them begins with
+    /// the next event.
+    abandoned: Vec<(BlockHash, PeerKey)>,
 }
 
-impl Searches {
-    /// Blocks that somebody has announced, though nobody shows to have them now.
-    pub(super) fn sought(&self) -> impl Iterator<Item = BlockHash> {
+impl BlockSearches {
+    /// The blocks that are searched for. Some peer has announced each.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = BlockHash> {
         self.all.keys().copied()
     }
 
-    pub(super) fn seeks(&self, hash: &BlockHash) -> bool {
+    pub(super) fn contains(&self, hash: &BlockHash) -> bool {
         self.all.contains_key(hash)
     }
 
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.all.len()
     }
 
@@ -56,14 +60,14 @@ impl Searches {
         self.all.remove(hash);
     }
 
-    /// A peer has left that was to give these.
-    pub(super) fn orphan(&mut self, hashes: &[BlockHash], peer: PeerKey) {
-        let orphaned = hashes.iter().map(|hash| (*hash, peer));
-        self.orphaned.extend(orphaned.take(SOUGHT_MAX));
+    /// A peer has left that was asked for these blocks.
+    pub(super) fn abandon(&mut self, hashes: &[BlockHash], peer: PeerKey) {
+        let abandoned = hashes.iter().map(|hash| (*hash, peer));
+        self.abandoned.extend(abandoned.take(SEARCHES_MAX));
     }
 
-    /// A peer has left that was asked whether it has this.
-    pub(super) fn lost(&mut self, hash: &BlockHash) {
+    /// A peer has left that was asked within the search for this block.
+    pub(super) fn peer_left(&mut self, hash: &BlockHash) {
         if let Some(search) = self.all.get_mut(hash) {
             search.open = search.open.saturating_sub(1);
         }
@@ -71,21 +75,21 @@ impl Searches {
 }
 
 impl SyncState {
-    /// A peer did not give a block that it should have: asks others for it.
-    pub(super) fn seek(&mut self, view: &View<'_>, hash: BlockHash, but: PeerKey) {
+    /// Begins or continues the search for a block that the peer `except` did not give.
+    pub(super) fn search_block(&mut self, view: &NodeView<'_>, hash: BlockHash, except: PeerKey) {
         if self.status.syncing || self.headers.get(&hash).is_none() {
             return;
         }
-        let full = self.searches.len() >= SOUGHT_MAX;
+        let full = self.searches.len() >= SEARCHES_MAX;
         match self.searches.all.get_mut(&hash) {
             Some(search) => {
-                search.asked.insert(but);
+                search.asked.insert(except);
             }
             None if full => return,
             None => {
-                let search = Search {
+                let search = BlockSearch {
                     since_ms: view.ms,
-                    asked: BTreeSet::from([but]),
+                    asked: BTreeSet::from([except]),
                     open: 0,
                 };
                 self.searches.all.insert(hash, search);
@@ -94,26 +98,36 @@ impl SyncState {
         self.ask_around(view, hash);
     }
 
-    /// Asks others for what peers were to give who have left.
-    pub(super) fn seek_orphaned(&mut self, view: &View<'_>) {
-        for (hash, peer) in std::mem::take(&mut self.searches.orphaned) {
-            self.seek(view, hash, peer);
+    /// Searches for those of the blocks that the peer has announced. A block that was asked
+    /// for alone is always searched for: it is the next one, and all others wait for it.
+    pub(super) fn search_announced(
+        &mut self,
+        view: &NodeView<'_>,
+        peer: PeerKey,
+        hashes: &[BlockHash],
+    ) {
+        for hash in hashes {
+            let state = self.peers.get(&peer);
+            let announced = state.is_some_and(|state| state.announcements.contains(hash));
+            if announced || hashes.len() == 1 {
+                self.search_block(view, *hash, peer);
+                if self.searches.contains(hash) {
+                    self.retract_claim(peer, *hash);
+                }
+            }
         }
     }
 
-    /// The peer did not give what it showed to have: it no longer counts as having
-    /// it.
-    pub(super) fn doubt(&mut self, peer: PeerKey, hash: BlockHash) {
-        if let Some(state) = self.peers.get_mut(&peer)
-            && state.best_known == Some(hash)
-        {
-            state.best_known = None;
-            state.shared = None;
-            self.collect = true;
+    /// Searches for the blocks that were asked of peers that have left.
+    pub(super) fn search_abandoned(&mut self, view: &NodeView<'_>) {
+        for (hash, peer) in std::mem::take(&mut self.searches.abandoned) {
+            self.search_block(view, hash, peer);
         }
     }
 
-    fn ask_around(&mut self, view: &View<'_>, hash: BlockHash) {
+    /// Asks the next peers for a block: outbound peers first, since an attacker cannot have
+    /// chosen them.
+    fn ask_around(&mut self, view: &NodeView<'_>, hash: BlockHash) {
         let Some(search) = self.searches.all.get(&hash) else {
             return;
         };
@@ -123,19 +137,19 @@ impl SyncState {
             .iter()
             .filter(|(peer, state)| {
                 !search.asked.contains(peer)
-                    && state.quiet_until_ms <= view.ms
-                    && !state.failed_bodies.contains(&hash)
+                    && !state.responses.is_paused(view.ms)
+                    && !state.blocks.has_failed(&hash)
             })
-            // Those that this node chose first: nobody else chose them for it.
             .map(|(peer, state)| {
-                let chance = mix(self.settings.seed ^ view.ms, peer.0);
-                (state.inbound, chance, *peer)
+                let lot = mix(self.settings.seed ^ view.ms, peer.0);
+                (state.inbound, lot, *peer)
             })
             .collect();
         others.sort_unstable();
         for (_, _, peer) in others.into_iter().take(wanted) {
             let request = Request::Blocks(vec![hash]);
-            let asked = self.ask(view, peer, Asked::Sought(hash), request).is_some();
+            let context = RequestContext::SearchedBlock(hash);
+            let asked = self.ask(view, peer, context, request).is_some();
             if let Some(search) = self.searches.all.get_mut(&hash) {
                 search.asked.insert(peer);
                 search.open += usize::from(asked);
@@ -143,11 +157,11 @@ impl SyncState {
         }
     }
 
-    /// Takes in the answer to a request for a block that is sought; a peer that does
-    /// not have it has promised nothing.
-    pub(super) fn take_sought(
+    /// Handles the answer to a request within a search. An answer without the block is no
+    /// offence: the peer has not claimed to have it.
+    pub(super) fn take_searched_block(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
         hash: BlockHash,
         mut blocks: Vec<Block>,
@@ -162,7 +176,7 @@ impl SyncState {
         let Some(known) = self.headers.locate(view, &hash)? else {
             return Ok(());
         };
-        // From here on it is what this peer shows to have.
+        // The peer has now shown that it has the block.
         self.shows_at_least(view, peer, hash, known.chain_work)?;
         self.searches.end(&hash);
         if !known.stored {
@@ -171,26 +185,29 @@ impl SyncState {
         Ok(())
     }
 
-    /// A request for a sought block has ended, with or without it: the next peer is
-    /// asked, if it is still missing.
-    pub(super) fn sought_ended(&mut self, view: &View<'_>, hash: BlockHash) {
+    /// A request within a search has ended. If the block is still missing, the next peer is
+    /// asked.
+    pub(super) fn search_request_ended(&mut self, view: &NodeView<'_>, hash: BlockHash) {
         if let Some(search) = self.searches.all.get_mut(&hash) {
             search.open = search.open.saturating_sub(1);
             self.ask_around(view, hash);
         }
     }
 
-    /// Peers come to have a block a moment after it is announced: asks again those
-    /// that did not have it.
-    pub(super) fn sweep_searches(&mut self, view: &View<'_>) {
+    /// Ends searches that have lasted too long. Once all requests of a round have been
+    /// answered, the next round asks the same peers: a peer may get a block a moment after
+    /// it said that it had none.
+    pub(super) fn sweep_searches(&mut self, view: &NodeView<'_>) {
         let headers = &self.headers;
         let before = self.searches.len();
         self.searches.all.retain(|hash, search| {
-            headers.get(hash).is_some() && view.ms.saturating_sub(search.since_ms) < SEEK_MS
+            headers.get(hash).is_some() && view.ms.saturating_sub(search.since_ms) < SEARCH_MS
         });
-        self.collect |= self.searches.len() < before;
-        let sought: Vec<BlockHash> = self.searches.sought().collect();
-        for hash in sought {
+        if self.searches.len() < before {
+            self.headers.mark_for_collection();
+        }
+        let searched: Vec<BlockHash> = self.searches.hashes().collect();
+        for hash in searched {
             if let Some(search) = self.searches.all.get_mut(&hash)
                 && search.open == 0
             {

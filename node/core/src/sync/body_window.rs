@@ -1,47 +1,51 @@
-//! The missing blocks between the stored chain and the branch to follow, in
-//! order, and the bodies that wait for an earlier one.
+//! The path of the download: the missing blocks between the stored chain and the branch to
+//! follow, in order, and the bodies that wait for an earlier one. It knows nothing of peers
+//! but which of them gave a body; `download` decides whom to ask.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use pithead_consensus::{Block, BlockHash};
 
-use super::View;
 use super::bounded_set::BoundedSet;
 use super::headers::HeaderTree;
-use super::peer::{PeerKey, RequestId};
+use super::node_view::NodeView;
+use super::peer_events::{PeerKey, RequestId};
 use crate::store::StoreError;
 use crate::store::schema;
 
-/// How far ahead of the stored chain bodies are fetched, blocks.
+/// Bodies are fetched up to so many blocks ahead of the stored chain.
 const WINDOW_BLOCKS: usize = 1_024;
-/// Branches that can't be switched to, remembered.
-const SHUNNED_MAX: usize = 1_024;
+/// Most branches remembered that the node can't switch to.
+const UNREACHABLE_MAX: usize = 1_024;
 
-/// A body that waits for its turn.
+/// A block whose body has come.
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) block: Block,
     pub(crate) hash: BlockHash,
-    /// Who gave it.
     pub(crate) from: PeerKey,
-    /// Its encoded size.
+    /// The block's encoded size.
     pub(crate) bytes: usize,
 }
 
-/// What is being fetched.
+/// The branch that is being downloaded, and how far.
 #[derive(Debug)]
 pub(super) struct Download {
+    /// The last block of the branch.
     target: Option<BlockHash>,
     /// The missing blocks up to the target, in order.
     path: VecDeque<BlockHash>,
-    /// Height of the first of them.
+    /// Height of the first block on the path.
     front: u64,
-    /// Changes whenever heights on the path may stand for other blocks.
+    /// Changes whenever a height on the path may stand for another block.
     epoch: u64,
     bodies: HashMap<BlockHash, Body>,
+    /// Encoded bytes of `bodies`.
     bytes: usize,
+    /// The request that is to bring a block.
     asked: HashMap<BlockHash, RequestId>,
-    shunned: BoundedSet<BlockHash>,
+    /// Targets that the node can't switch to.
+    unreachable: BoundedSet<BlockHash>,
 }
 
 impl Download {
@@ -54,7 +58,7 @@ impl Download {
             bodies: HashMap::new(),
             bytes: 0,
             asked: HashMap::new(),
-            shunned: BoundedSet::new(SHUNNED_MAX),
+            unreachable: BoundedSet::new(UNREACHABLE_MAX),
         }
     }
 
@@ -66,7 +70,7 @@ impl Download {
         self.epoch
     }
 
-    /// The first block that is missing.
+    /// The first missing block.
     pub(super) fn next(&self) -> Option<BlockHash> {
         self.path.front().copied()
     }
@@ -81,19 +85,19 @@ impl Download {
     }
 
     /// A request is to bring this block.
-    pub(super) fn book(&mut self, hash: BlockHash, id: RequestId) {
+    pub(super) fn requested(&mut self, hash: BlockHash, id: RequestId) {
         self.asked.insert(hash, id);
     }
 
     /// No request will bring this block.
-    pub(super) fn unbook(&mut self, hash: &BlockHash) {
+    pub(super) fn request_ended(&mut self, hash: &BlockHash) {
         self.asked.remove(hash);
     }
 
-    /// Gives the target up, for good.
-    pub(super) fn shun(&mut self) {
+    /// Gives the target up for good.
+    pub(super) fn give_up_target(&mut self) {
         if let Some(target) = self.target {
-            self.shunned.insert(target);
+            self.unreachable.insert(target);
         }
         self.clear();
     }
@@ -102,24 +106,24 @@ impl Download {
         self.target.as_ref() == Some(hash)
     }
 
-    /// Whether it is a block of the path before the last.
+    /// Whether this is the next block on the path and another one follows it.
     pub(super) fn is_on_the_way(&self, hash: &BlockHash) -> bool {
         self.path.len() > 1 && self.path.front() == Some(hash)
     }
 
-    pub(super) fn is_shunned(&self, hash: &BlockHash) -> bool {
-        self.shunned.contains(hash)
+    pub(super) fn is_unreachable(&self, hash: &BlockHash) -> bool {
+        self.unreachable.contains(hash)
     }
 
-    /// Bodies that wait, and their bytes.
+    /// How many bodies wait, and their bytes.
     pub(super) fn held(&self) -> (usize, usize) {
         (self.bodies.len(), self.bytes)
     }
 
-    /// Aims at another branch; `false` if it can't be switched to.
+    /// Aims at another branch; returns `false` if the node can't switch to it.
     pub(super) fn aim(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         headers: &HeaderTree,
         target: Option<BlockHash>,
     ) -> Result<bool, StoreError> {
@@ -134,7 +138,7 @@ impl Download {
         let mut cursor = target;
         while let Some(node) = headers.get(&cursor) {
             if self.path.back() == Some(&cursor) {
-                // The path so far goes on.
+                // The new branch extends the old path.
                 self.path.extend(added);
                 self.target = Some(target);
                 self.epoch += 1;
@@ -143,9 +147,9 @@ impl Download {
             added.push_front(cursor);
             cursor = node.header.prev;
         }
-        let reach = view.undo_reach()?;
-        if depth_below_tip(view, cursor)?.is_none_or(|depth| depth > reach) {
-            self.shunned.insert(target);
+        let depth_max = view.reorg_depth_max()?;
+        if depth_below_tip(view, cursor)?.is_none_or(|depth| depth > depth_max) {
+            self.unreachable.insert(target);
             return Ok(false);
         }
         self.front = headers
@@ -158,6 +162,7 @@ impl Download {
         Ok(true)
     }
 
+    /// Drops the path and its bodies.
     pub(super) fn clear(&mut self) {
         self.target = None;
         self.path.clear();
@@ -179,7 +184,7 @@ impl Download {
         self.path.get(index)
     }
 
-    /// The height up to which the path leads to `hash` as well.
+    /// The height up to which the path is part of the branch that ends with `hash`.
     pub(super) fn shared_height(&self, headers: &HeaderTree, mut hash: BlockHash) -> Option<u64> {
         while let Some(node) = headers.get(&hash) {
             if node.height.0 < self.front {
@@ -193,7 +198,7 @@ impl Download {
         None
     }
 
-    /// These may be asked of others.
+    /// The blocks of this request may be asked of other peers.
     pub(super) fn release(&mut self, id: RequestId, hashes: &[BlockHash]) {
         for hash in hashes {
             if self.asked.get(hash) == Some(&id) {
@@ -202,7 +207,7 @@ impl Download {
         }
     }
 
-    /// Keeps a body that is wanted.
+    /// Keeps a body if it belongs to the path and is missing.
     pub(super) fn keep(&mut self, block: Block, hash: BlockHash, from: PeerKey, height: u64) {
         if self.at(height) != Some(&hash) || self.bodies.contains_key(&hash) {
             return;
@@ -225,6 +230,7 @@ impl Download {
         Some(body)
     }
 
+    /// Takes the next block off the path: it is in the store.
     pub(super) fn pop(&mut self, hash: &BlockHash) {
         if self.path.front() == Some(hash) {
             self.path.pop_front();
@@ -236,8 +242,7 @@ impl Download {
         }
     }
 
-    /// Blocks within the window that are neither there nor asked for, with
-    /// their heights.
+    /// The blocks within the window that are neither there nor asked for, with their heights.
     pub(super) fn missing(&self) -> Vec<(u64, BlockHash)> {
         let window = self.path.iter().take(WINDOW_BLOCKS);
         (self.front..)
@@ -247,15 +252,16 @@ impl Download {
             .collect()
     }
 
+    /// How many requests are to bring blocks of the path.
     pub(super) fn requests(&self) -> usize {
         let ids: HashSet<&RequestId> = self.asked.values().collect();
         ids.len()
     }
 }
 
-/// How many blocks would be undone to build on `root`; `None` if it is not in
-/// the store.
-fn depth_below_tip(view: &View<'_>, root: BlockHash) -> Result<Option<u64>, StoreError> {
+/// How many blocks would be undone to build on `root`; `None` if `root` is not in the
+/// store.
+fn depth_below_tip(view: &NodeView<'_>, root: BlockHash) -> Result<Option<u64>, StoreError> {
     let mut hash = root;
     loop {
         let Some(entry) = schema::entry(view.store, &hash)? else {

@@ -1,12 +1,13 @@
-//! A set that forgets what it has held longest, so that nobody can fill it.
+//! A set with a limit: what peers put into it can't grow without bound.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::Hash;
 
-/// At most so many members; a new one pushes the oldest out.
+/// A set of at most `max` members. A new member pushes the oldest one out.
 #[derive(Debug)]
 pub(super) struct BoundedSet<T> {
     members: HashSet<T>,
+    /// The members, oldest first.
     order: VecDeque<T>,
     max: usize,
 }

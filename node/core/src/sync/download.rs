@@ -1,56 +1,100 @@
-//! Bodies: fetched from many peers at once within a window ahead of the tip,
-//! connected in order.
+//! Block bodies: they are fetched from many peers at once, within a window ahead of the
+//! tip, and connected in order.
 
 use pithead_consensus::{Block, BlockHash};
 
 use super::body_window::Body;
+use super::bounded_set::BoundedSet;
 use super::message::{CONTENT_BYTES_MAX, Request};
-use super::peer::{Offence, PeerKey, Verdict};
-use super::peers::BATCH_START;
-use super::requests::Asked;
-use super::{SyncState, View, mix};
+use super::node_view::NodeView;
+use super::peer_events::{Offence, PeerKey, Verdict};
+use super::requests::RequestContext;
+use super::{SyncState, mix};
 use crate::store::StoreError;
 use crate::store::schema;
 
-/// Bytes of bodies at most that wait for an earlier one, with what requests
-/// may still bring; the next block in order is fetched in any case.
+/// Most bytes of bodies that wait for an earlier one, together with those that requests may
+/// still bring. The next block in order is fetched in any case.
 const BODY_BYTES_MAX: usize = 96 << 20;
-/// Requests for blocks to one peer at a time.
+/// Most requests for blocks to one peer at a time.
 const PEER_BLOCK_REQUESTS_MAX: usize = 2;
+/// Blocks asked for at once of a new peer.
+const BATCH_START: usize = 16;
 /// Most blocks asked for at once.
 const BATCH_MAX: usize = 128;
-/// An answer that comes within this makes the next batch larger.
+/// An answer within this doubles the next batch.
 const QUICK_MS: u64 = 1_000;
+/// Most blocks remembered that one peer did not give, or gave with a wrong body.
+const FAILED_BODIES_MAX: usize = 1_024;
+
+/// The requests for blocks to one peer.
+#[derive(Debug)]
+pub(super) struct BlockRequests {
+    /// How many blocks to ask for at once.
+    batch: usize,
+    /// Requests that count against the peer's limit.
+    open: usize,
+    /// Blocks that the peer did not give, or gave with a wrong body.
+    failed: BoundedSet<BlockHash>,
+}
+
+impl BlockRequests {
+    pub(super) fn new() -> Self {
+        Self {
+            batch: BATCH_START,
+            open: 0,
+            failed: BoundedSet::new(FAILED_BODIES_MAX),
+        }
+    }
+
+    fn has_capacity(&self) -> bool {
+        self.open < PEER_BLOCK_REQUESTS_MAX
+    }
+
+    /// A request was answered or given up.
+    pub(super) fn close(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// A request stalled: the next ones ask for fewer blocks.
+    pub(super) fn shrink_batch(&mut self) {
+        self.batch = (self.batch / 4).max(1);
+    }
+
+    pub(super) fn has_failed(&self, hash: &BlockHash) -> bool {
+        self.failed.contains(hash)
+    }
+}
 
 /// What became of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyVerdict {
-    /// It is in the store.
+    /// The block is in the store.
     Stored,
-    /// It is not what the header commits to.
+    /// The body is not the one that the header commits to.
     Mutated,
-    /// The block breaks a rule, and `bad` is the first that does.
+    /// The block breaks a rule, or descends from a block that does. `bad` is the first.
     Invalid { bad: BlockHash },
-    /// Nothing is wrong with it, but it can't be taken now.
+    /// The block is not invalid, but it can't be stored now.
     Unusable,
 }
 
 impl SyncState {
-    /// Decides what to ask of whom.
-    pub(crate) fn plan(&mut self, view: &View<'_>) -> Result<(), StoreError> {
+    /// Decides what to ask of which peer.
+    pub(crate) fn plan(&mut self, view: &NodeView<'_>) -> Result<(), StoreError> {
         self.drop_stored(view)?;
-        self.seek_orphaned(view);
+        self.search_abandoned(view);
         self.collect_headers();
         self.choose_target(view)?;
         self.ask_blocks(view);
         self.ask_headers(view)?;
-        self.plan_relay(view);
+        self.plan_transactions(view);
         self.plan_approvals(view);
         Ok(())
     }
 
-    /// Blocks that came another way need no fetching.
-    fn drop_stored(&mut self, view: &View<'_>) -> Result<(), StoreError> {
+    /// Skips blocks that reached the store by another way.
+    fn drop_stored(&mut self, view: &NodeView<'_>) -> Result<(), StoreError> {
         while let Some(hash) = self.download.next() {
             if schema::entry(view.store, &hash)?.is_none() {
                 break;
@@ -63,7 +107,7 @@ impl SyncState {
         Ok(())
     }
 
-    fn ask_blocks(&mut self, view: &View<'_>) {
+    fn ask_blocks(&mut self, view: &NodeView<'_>) {
         if self.download.target().is_none() {
             return;
         }
@@ -80,7 +124,7 @@ impl SyncState {
                 next += 1;
                 continue;
             };
-            let batch = self.peers.get(&peer).map_or(1, |state| state.batch);
+            let batch = self.peers.get(&peer).map_or(1, |state| state.blocks.batch);
             let hashes: Vec<BlockHash> = missing
                 .iter()
                 .skip(next)
@@ -93,61 +137,57 @@ impl SyncState {
         }
     }
 
-    fn ask_blocks_of(&mut self, view: &View<'_>, peer: PeerKey, hashes: Vec<BlockHash>) {
+    fn ask_blocks_of(&mut self, view: &NodeView<'_>, peer: PeerKey, hashes: Vec<BlockHash>) {
         let request = Request::Blocks(hashes.clone());
-        let asked = Asked::Blocks(hashes.clone());
-        if let Some(id) = self.ask(view, peer, asked, request) {
+        let context = RequestContext::Blocks(hashes.clone());
+        if let Some(id) = self.ask(view, peer, context, request) {
             for hash in hashes {
-                self.download.book(hash, id);
+                self.download.requested(hash, id);
             }
             if let Some(state) = self.peers.get_mut(&peer) {
-                state.block_requests += 1;
+                state.blocks.open += 1;
             }
         }
     }
 
-    /// Whether what is held and what requests may bring fills the memory that
-    /// bodies may take.
+    /// Whether the bodies that are held, with those that requests may bring, take all the
+    /// memory that they may take.
     fn is_body_memory_booked(&self) -> bool {
         let booked = self.download.requests() * CONTENT_BYTES_MAX;
         self.download.held().1 + booked + CONTENT_BYTES_MAX > BODY_BYTES_MAX
     }
 
-    fn has_capacity(&self, view: &View<'_>) -> bool {
-        self.peers.values().any(|state| {
-            state.block_requests < PEER_BLOCK_REQUESTS_MAX && state.quiet_until_ms <= view.ms
-        })
+    fn has_capacity(&self, view: &NodeView<'_>) -> bool {
+        self.peers
+            .values()
+            .any(|state| state.blocks.has_capacity() && !state.responses.is_paused(view.ms))
     }
 
-    /// The least busy peer that has this block, and up to where it has the
-    /// blocks that follow.
+    /// The least busy peer that has this block, and the height up to which it has the blocks
+    /// that follow.
     fn pick_holder(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         height: u64,
         hash: &BlockHash,
     ) -> Option<(PeerKey, u64)> {
         let (seed, epoch) = (self.settings.seed, self.download.epoch());
         let mut best: Option<((usize, u64), PeerKey, u64)> = None;
         for (peer, state) in &mut self.peers {
-            let free = state.block_requests < PEER_BLOCK_REQUESTS_MAX
-                && state.quiet_until_ms <= view.ms
-                && !state.failed_bodies.contains(hash);
-            let Some(best_known) = state.best_known.filter(|_| free) else {
+            let free = state.blocks.has_capacity()
+                && !state.responses.is_paused(view.ms)
+                && !state.blocks.has_failed(hash);
+            if !free {
                 continue;
-            };
-            let shared = match state.shared {
-                Some((when, shared)) if when == epoch => shared,
-                _ => {
-                    let shared = self.download.shared_height(&self.headers, best_known);
-                    state.shared = Some((epoch, shared));
-                    shared
-                }
-            };
+            }
+            let (download, headers) = (&self.download, &self.headers);
+            let shared = state.chain.shared_height(epoch, |best_known| {
+                download.shared_height(headers, best_known)
+            });
             let Some(shared) = shared.filter(|shared| *shared >= height) else {
                 continue;
             };
-            let rank = (state.block_requests, mix(seed ^ height, peer.0));
+            let rank = (state.blocks.open, mix(seed ^ height, peer.0));
             if best.is_none_or(|(least, ..)| rank < least) {
                 best = Some((rank, *peer, shared));
             }
@@ -155,33 +195,34 @@ impl SyncState {
         best.map(|(_, peer, shared)| (peer, shared))
     }
 
-    /// Takes in blocks: the answer to a request for `hashes`.
+    /// Handles the answer to a request for `hashes`. Returns whether it brought blocks, each
+    /// of them asked for.
     pub(super) fn take_blocks(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
         hashes: &[BlockHash],
         blocks: Vec<Block>,
-        took_ms: u64,
-    ) {
+    ) -> bool {
         if blocks.is_empty() {
-            return self.withheld(view, peer, hashes);
+            self.withheld(view, peer, hashes);
+            return false;
         }
         let mut expected = hashes.iter();
         let mut lacking = Vec::new();
         for block in blocks {
             let hash = block.header.hash();
-            // In the order asked, each once; it lacks those that it skips.
+            // Blocks come in the order asked, each once. The peer lacks those that it skips.
             let skipped: Vec<BlockHash> = {
                 let rest = expected.clone();
                 rest.take_while(|asked| **asked != hash).copied().collect()
             };
             if !expected.any(|asked| *asked == hash) {
                 self.offend(view, peer, Offence::Unrequested);
-                return;
+                return false;
             }
             if let Some(state) = self.peers.get_mut(&peer) {
-                let failed = &mut state.failed_bodies;
+                let failed = &mut state.blocks.failed;
                 skipped.iter().for_each(|hash| failed.insert(*hash));
             }
             lacking.extend(skipped);
@@ -189,25 +230,29 @@ impl SyncState {
                 self.download.keep(block, hash, peer, height);
             }
         }
-        self.seek_announced(view, peer, &lacking);
+        self.search_announced(view, peer, &lacking);
+        true
+    }
+
+    /// Doubles the batch of a peer that answered a full one quickly.
+    pub(super) fn grow_batch(&mut self, peer: PeerKey, asked: usize, took_ms: u64) {
         if let Some(state) = self.peers.get_mut(&peer)
             && took_ms <= QUICK_MS
-            && hashes.len() >= state.batch.min(BATCH_START)
+            && asked >= state.blocks.batch.min(BATCH_START)
         {
-            state.batch = (state.batch * 2).min(BATCH_MAX);
+            state.blocks.batch = (state.blocks.batch * 2).min(BATCH_MAX);
         }
     }
 
-    /// A peer gave none of the blocks that it showed to have.
-    fn withheld(&mut self, view: &View<'_>, peer: PeerKey, hashes: &[BlockHash]) {
-        self.seek_announced(view, peer, hashes);
+    /// A peer gave none of the blocks that it has shown to have.
+    fn withheld(&mut self, view: &NodeView<'_>, peer: PeerKey, hashes: &[BlockHash]) {
+        self.search_announced(view, peer, hashes);
         if let Some(state) = self.peers.get_mut(&peer) {
             for hash in hashes {
-                state.failed_bodies.insert(*hash);
+                state.blocks.failed.insert(*hash);
             }
-            state.best_known = None;
-            state.shared = None;
-            self.collect = true;
+            state.chain.retract();
+            self.headers.mark_for_collection();
         }
         self.offend(view, peer, Offence::Withheld);
         self.ask_status(view, peer);
@@ -222,10 +267,10 @@ impl SyncState {
         self.download.has_next_body()
     }
 
-    /// Tells what became of a body that [`Self::next_body`] gave.
+    /// Records what became of a body that [`Self::next_body`] returned.
     pub(crate) fn judged(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         hash: BlockHash,
         from: PeerKey,
         verdict: BodyVerdict,
@@ -235,42 +280,42 @@ impl SyncState {
                 self.headers.stored(&hash);
                 self.searches.end(&hash);
                 self.download.pop(&hash);
-                // Those accepted have their verdict already.
+                // Announcements of a block that passed every rule have their verdict already.
                 self.settle_announcements(&hash, Verdict::Ignore);
             }
             BodyVerdict::Mutated => {
                 if let Some(state) = self.peers.get_mut(&from) {
-                    state.failed_bodies.insert(hash);
+                    state.blocks.failed.insert(hash);
                 }
-                self.download.unbook(&hash);
+                self.download.request_ended(&hash);
                 self.offend(view, from, Offence::MutatedBody);
-                self.seek(view, hash, from);
+                self.search_block(view, hash, from);
             }
-            BodyVerdict::Invalid { bad } => self.condemn(view, hash, bad),
+            BodyVerdict::Invalid { bad } => self.reject_branch(view, hash, bad),
             BodyVerdict::Unusable => {
-                self.download.shun();
+                self.download.give_up_target();
                 self.settle_announcements(&hash, Verdict::Ignore);
             }
         }
     }
 
-    /// A block broke a rule: drops what descends from it, and bans whoever
-    /// showed it, since none of them can have connected it.
-    fn condemn(&mut self, view: &View<'_>, hash: BlockHash, bad: BlockHash) {
+    /// A block broke a rule. Its descendants are dropped, and every peer that has shown it
+    /// is banned: no honest node can have connected it.
+    fn reject_branch(&mut self, view: &NodeView<'_>, hash: BlockHash, bad: BlockHash) {
         self.settle_announcements(&hash, Verdict::Reject);
-        self.headers.condemn(&bad);
-        self.headers.condemn(&hash);
+        self.headers.mark_invalid(&bad);
+        self.headers.mark_invalid(&hash);
         self.download.clear();
-        let guilty: Vec<PeerKey> = self
+        let offenders: Vec<PeerKey> = self
             .peers
             .iter()
             .filter(|(_, state)| {
-                let shown = state.best_known;
-                shown.is_some_and(|shown| self.headers.is_condemned(&shown))
+                let shown = state.chain.best_known();
+                shown.is_some_and(|shown| self.headers.is_invalid(&shown))
             })
             .map(|(peer, _)| *peer)
             .collect();
-        for peer in guilty {
+        for peer in offenders {
             self.offend(view, peer, Offence::InvalidBlock);
         }
     }

@@ -1,26 +1,28 @@
-//! The headers ahead of the stored chain: a bounded tree in memory whose every
-//! branch hangs on a stored block. A header gets in only with the work that it
-//! claims, the target that the rules expect, and a time that the clock allows.
+//! The headers ahead of the stored chain: a bounded tree in memory whose every branch starts
+//! from a stored block. It knows nothing of peers.
+//!
+//! A header is kept only if it has the work that it claims, the target that the rules expect
+//! and a time that the clock allows. Start reading at [`HeaderTree::keep`].
 
 use std::collections::{HashMap, HashSet};
 
 use pithead_consensus::check::{check_header_in_context, check_proof_of_work, check_time_at};
 use pithead_consensus::difficulty::Ancestors;
-use pithead_consensus::{BlockHash, BlockHeader, Checkpoint, CompactTarget, Height, Work};
+use pithead_consensus::{BlockHash, BlockHeader, CompactTarget, Height, Work};
 
-use super::View;
 use super::bounded_set::BoundedSet;
 use super::message::LOCATOR_MAX;
+use super::node_view::NodeView;
 use crate::store::StoreError;
 use crate::store::schema::{self, BlockStatus};
 
-/// Most headers kept, about 200 bytes each.
+/// Most headers that are kept. Each takes about 200 bytes.
 pub const HEADERS_KEPT_MAX: usize = 200_000;
-/// Most hashes of headers whose block broke a rule that are remembered.
-const CONDEMNED_MAX: usize = 10_000;
-/// The tree is not searched for dead branches while it is smaller than this.
+/// Most hashes of invalid blocks that are remembered.
+const INVALID_MAX: usize = 10_000;
+/// The tree is not searched for unclaimed branches while it is smaller than this.
 const COLLECT_MIN: usize = 2_000;
-/// Hashes at the head of a locator that follow one another without a gap.
+/// So many hashes at the start of a locator follow one another without a gap.
 const LOCATOR_DENSE: usize = 10;
 
 /// A header in the tree.
@@ -31,39 +33,42 @@ pub(super) struct HeaderNode {
     pub(super) chain_work: Work,
 }
 
-/// What is known of a block, in the tree or in the store.
+/// A block whose header is in the tree or in the store.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct KnownBlock {
     pub(super) height: Height,
     pub(super) chain_work: Work,
+    /// Whether it is in the store, with its body.
     pub(super) stored: bool,
+    /// Whether it is in the store as a block that broke a rule.
     invalid: bool,
-    prev: BlockHash,
+    pub(super) prev: BlockHash,
     time: u32,
     bits: CompactTarget,
 }
 
-/// Why a header is not kept.
+/// Why a header is not kept. Protocol §11 tells apart what is invalid and what is not yet
+/// known to be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// It breaks a rule for ever.
+pub(super) enum HeaderRefusal {
+    /// It breaks a rule that no later block or time can change.
     Invalid,
-    /// It is, or descends from, a block that broke a rule.
-    Condemned,
+    /// It is a block that broke a rule, or descends from one.
+    KnownInvalid,
     /// Its parent is not known.
-    Unconnected,
-    /// It is on a branch that is known not to become final.
-    NotFinal,
-    /// The clock must reach this first, Unix seconds.
-    Early(u64),
-    /// There is no room.
+    UnknownParent,
+    /// It is on a branch that lacks a final block.
+    ContradictsFinal,
+    /// Its time is too far ahead. It may be asked for again at this time, Unix seconds.
+    FromFuture(u64),
+    /// The tree is full.
     Full,
 }
 
-/// A header that is kept now, or was known before.
-pub(super) struct Kept {
+/// A header that is kept now or was known before.
+pub(super) struct KeptHeader {
     pub(super) hash: BlockHash,
-    pub(super) known: Known,
+    pub(super) known: KnownBlock,
     pub(super) new: bool,
 }
 
@@ -71,16 +76,21 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct HeaderTree {
     headers: HashMap<BlockHash, HeaderNode>,
-    condemned: BoundedSet<BlockHash>,
+    /// Blocks that broke a rule, and headers that descend from them.
+    invalid: BoundedSet<BlockHash>,
+    /// Unclaimed branches are collected at this size.
     collect_at: usize,
+    /// Unclaimed branches are collected at the next occasion, whatever the size.
+    collect: bool,
 }
 
 impl HeaderTree {
     pub(super) fn new() -> Self {
         Self {
             headers: HashMap::new(),
-            condemned: BoundedSet::new(CONDEMNED_MAX),
+            invalid: BoundedSet::new(INVALID_MAX),
             collect_at: COLLECT_MIN,
+            collect: false,
         }
     }
 
@@ -92,18 +102,18 @@ impl HeaderTree {
         self.headers.get(hash)
     }
 
-    pub(super) fn is_condemned(&self, hash: &BlockHash) -> bool {
-        self.condemned.contains(hash)
+    pub(super) fn is_invalid(&self, hash: &BlockHash) -> bool {
+        self.invalid.contains(hash)
     }
 
-    /// What is known of a block.
+    /// Looks a block up in the tree, then in the store.
     pub(super) fn locate(
         &self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         hash: &BlockHash,
-    ) -> Result<Option<Known>, StoreError> {
+    ) -> Result<Option<KnownBlock>, StoreError> {
         if let Some(node) = self.headers.get(hash) {
-            return Ok(Some(Known {
+            return Ok(Some(KnownBlock {
                 height: node.height,
                 chain_work: node.chain_work,
                 stored: false,
@@ -113,7 +123,7 @@ impl HeaderTree {
                 bits: node.header.bits,
             }));
         }
-        Ok(schema::entry(view.store, hash)?.map(|entry| Known {
+        Ok(schema::entry(view.store, hash)?.map(|entry| KnownBlock {
             height: entry.height,
             chain_work: entry.chain_work,
             stored: true,
@@ -124,131 +134,53 @@ impl HeaderTree {
         }))
     }
 
-    /// Whether the chain up to `hash` contains a checkpoint.
-    pub(super) fn contains(
-        &self,
-        view: &View<'_>,
-        hash: &BlockHash,
-        checkpoint: &Checkpoint,
-    ) -> Result<bool, StoreError> {
-        let mut cursor = *hash;
-        loop {
-            let Some(known) = self.locate(view, &cursor)? else {
-                return Ok(false);
-            };
-            if known.height <= checkpoint.height {
-                return Ok(known.height == checkpoint.height && cursor == checkpoint.hash);
-            }
-            if known.stored && schema::is_best(view.store, &cursor, known.height)? {
-                return schema::is_best(view.store, &checkpoint.hash, checkpoint.height);
-            }
-            cursor = known.prev;
-        }
-    }
-
-    /// The highest final checkpoint in the chain up to `hash`.
-    pub(super) fn highest_final(
-        &self,
-        view: &View<'_>,
-        hash: &BlockHash,
-    ) -> Result<Checkpoint, StoreError> {
-        let mut cursor = *hash;
-        loop {
-            let Some(known) = self.locate(view, &cursor)? else {
-                return Ok(view.finality.final_at(Height::GENESIS));
-            };
-            let here = view.finality.final_at(known.height);
-            let is_it = here.height == known.height && here.hash == cursor;
-            if is_it || here.height == Height::GENESIS {
-                return Ok(here);
-            }
-            if known.stored && schema::is_best(view.store, &cursor, known.height)? {
-                return view
-                    .finality
-                    .highest_final_on_best(view.store, known.height);
-            }
-            cursor = known.prev;
-        }
-    }
-
-    /// Whether a block that is not known yet parts from what is final: at a final
-    /// height it is another one, or it leaves the best chain, or a stored branch, below
-    /// a final block that is there.
-    fn contradicts_final(
-        &self,
-        view: &View<'_>,
-        hash: &BlockHash,
-        header: &BlockHeader,
-        parent: &Known,
-    ) -> Result<bool, StoreError> {
-        let height = parent.height.next();
-        let last = view.finality.last_final().height;
-        if view.checkpoint.is_none() || last == Height::GENESIS {
-            return Ok(false);
-        }
-        let here = view.finality.final_at(height);
-        if here.height == height && here.hash != *hash {
-            return Ok(true);
-        }
-        if !parent.stored && height > last {
-            // Its parent was looked at when it came.
-            return Ok(false);
-        }
-        let on_best = view
-            .finality
-            .highest_final_on_best(view.store, view.tip.height)?;
-        if height <= on_best.height {
-            return Ok(true);
-        }
-        Ok(parent.stored && self.highest_final(view, &header.prev)?.height < on_best.height)
-    }
-
-    /// Checks a header and keeps it, unless it is known already.
+    /// Checks a header and keeps it, unless it is known already. The inner error says why it is
+    /// not kept.
     pub(super) fn keep(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         header: &BlockHeader,
-    ) -> Result<Result<Kept, Refusal>, StoreError> {
-        // The proof of work comes first: whoever makes us look anything up has
-        // worked for it.
+    ) -> Result<Result<KeptHeader, HeaderRefusal>, StoreError> {
+        // The proof of work is checked first: a sender has to work for every lookup that it
+        // causes.
         let Ok((hash, work)) = check_proof_of_work(view.params, header) else {
-            return self.unless_genesis(view, header);
+            return self.without_work(view, header);
         };
-        if self.condemned.contains(&hash) {
-            return Ok(Err(Refusal::Condemned));
+        if self.invalid.contains(&hash) {
+            return Ok(Err(HeaderRefusal::KnownInvalid));
         }
         if let Some(known) = self.locate(view, &hash)? {
             return Ok(if known.invalid {
-                Err(Refusal::Condemned)
+                Err(HeaderRefusal::KnownInvalid)
             } else {
                 let new = false;
-                Ok(Kept { hash, known, new })
+                Ok(KeptHeader { hash, known, new })
             });
         }
-        if self.condemned.contains(&header.prev) {
-            self.condemned.insert(hash);
-            return Ok(Err(Refusal::Condemned));
+        if self.invalid.contains(&header.prev) {
+            self.invalid.insert(hash);
+            return Ok(Err(HeaderRefusal::KnownInvalid));
         }
         let Some(parent) = self.locate(view, &header.prev)? else {
-            return Ok(Err(Refusal::Unconnected));
+            return Ok(Err(HeaderRefusal::UnknownParent));
         };
         if parent.invalid {
-            return Ok(Err(Refusal::Condemned));
+            return Ok(Err(HeaderRefusal::KnownInvalid));
         }
         let ancestors = self.ancestors(view, &parent)?;
         if check_header_in_context(view.params, header, &ancestors).is_err() {
-            return Ok(Err(Refusal::Invalid));
+            return Ok(Err(HeaderRefusal::Invalid));
         }
         if self.contradicts_final(view, &hash, header, &parent)? {
-            return Ok(Err(Refusal::NotFinal));
+            return Ok(Err(HeaderRefusal::ContradictsFinal));
         }
         if check_time_at(view.params, header, view.unix_secs).is_err() {
             let ahead = u64::from(view.params.max_future_secs);
             let until = u64::from(header.time).saturating_sub(ahead);
-            return Ok(Err(Refusal::Early(until)));
+            return Ok(Err(HeaderRefusal::FromFuture(until)));
         }
         if self.headers.len() >= HEADERS_KEPT_MAX {
-            return Ok(Err(Refusal::Full));
+            return Ok(Err(HeaderRefusal::Full));
         }
         let node = HeaderNode {
             header: *header,
@@ -256,7 +188,7 @@ impl HeaderTree {
             chain_work: parent.chain_work.saturating_add(work),
         };
         self.headers.insert(hash, node);
-        let known = Known {
+        let known = KnownBlock {
             height: node.height,
             chain_work: node.chain_work,
             stored: false,
@@ -266,27 +198,27 @@ impl HeaderTree {
             bits: header.bits,
         };
         let new = true;
-        Ok(Ok(Kept { hash, known, new }))
+        Ok(Ok(KeptHeader { hash, known, new }))
     }
 
-    /// The genesis has no work, and is known all the same.
-    fn unless_genesis(
+    /// A header without proof of work is invalid, unless it is the genesis.
+    fn without_work(
         &self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         header: &BlockHeader,
-    ) -> Result<Result<Kept, Refusal>, StoreError> {
+    ) -> Result<Result<KeptHeader, HeaderRefusal>, StoreError> {
         let hash = header.hash();
         if hash != view.params.genesis_hash {
-            return Ok(Err(Refusal::Invalid));
+            return Ok(Err(HeaderRefusal::Invalid));
         }
         let new = false;
         Ok(match self.locate(view, &hash)? {
-            Some(known) => Ok(Kept { hash, known, new }),
-            None => Err(Refusal::Unconnected),
+            Some(known) => Ok(KeptHeader { hash, known, new }),
+            None => Err(HeaderRefusal::UnknownParent),
         })
     }
 
-    fn ancestors(&self, view: &View<'_>, parent: &Known) -> Result<Ancestors, StoreError> {
+    fn ancestors(&self, view: &NodeView<'_>, parent: &KnownBlock) -> Result<Ancestors, StoreError> {
         let grandparent_time = if parent.height == Height::GENESIS {
             None
         } else {
@@ -307,33 +239,37 @@ impl HeaderTree {
         self.headers.remove(hash);
     }
 
-    /// Remembers that a block broke a rule; drops it and all that descends
-    /// from it.
-    pub(super) fn condemn(&mut self, bad: &BlockHash) {
-        self.condemned.insert(*bad);
+    /// Remembers that a block broke a rule, and drops it with all its descendants.
+    pub(super) fn mark_invalid(&mut self, bad: &BlockHash) {
+        self.invalid.insert(*bad);
         let mut by_height: Vec<(Height, BlockHash, BlockHash)> = self
             .headers
             .iter()
             .map(|(hash, node)| (node.height, *hash, node.header.prev))
             .collect();
         by_height.sort_unstable();
-        let mut doomed = HashSet::from([*bad]);
+        let mut dropped = HashSet::from([*bad]);
         for (_, hash, prev) in by_height {
-            if doomed.contains(&prev) {
-                doomed.insert(hash);
-                self.condemned.insert(hash);
+            if dropped.contains(&prev) {
+                dropped.insert(hash);
+                self.invalid.insert(hash);
             }
         }
-        self.headers.retain(|hash, _| !doomed.contains(hash));
+        self.headers.retain(|hash, _| !dropped.contains(hash));
     }
 
-    /// Whether it has grown enough since the last time to look for dead
-    /// branches.
+    /// A peer has left or shows another chain: some branches may be unclaimed now.
+    pub(super) fn mark_for_collection(&mut self) {
+        self.collect = true;
+    }
+
+    /// Whether unclaimed branches are to be dropped: the tree was marked for it, or has grown
+    /// enough since the last time.
     pub(super) fn is_due_for_collection(&self) -> bool {
-        self.headers.len() >= self.collect_at
+        self.collect || self.headers.len() >= self.collect_at
     }
 
-    /// Drops every branch that leads to none of these.
+    /// Drops every header that is on no branch which ends with one of these blocks.
     pub(super) fn collect(&mut self, claimed: impl Iterator<Item = BlockHash>) {
         let mut live = HashSet::new();
         for mut hash in claimed {
@@ -345,21 +281,23 @@ impl HeaderTree {
             }
         }
         self.headers.retain(|hash, _| live.contains(hash));
+        self.collect = false;
         self.collect_at = COLLECT_MIN.max(live.len().saturating_mul(2));
     }
 
-    /// Hashes from `start` down to the genesis, ever farther apart: what to ask
-    /// a peer for headers with.
+    /// A locator for a request for headers: hashes from `start` down to the genesis, ever
+    /// farther apart. From height 100 they are at 100, 99, … 91, then 89, 85, 77, 61, 29 and
+    /// 0.
     pub(super) fn locator(
         &self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         start: BlockHash,
     ) -> Result<Vec<BlockHash>, StoreError> {
         let mut locator = Vec::new();
         let mut cursor = start;
         let (mut step, mut left) = (1_u64, 0_u64);
-        // Through the tree and along a side branch parent by parent, then in
-        // jumps along the best chain.
+        // First parent by parent through the tree and along a side branch, then in jumps
+        // along the best chain.
         let mut height = loop {
             let (height, prev, best) = match self.headers.get(&cursor) {
                 Some(node) => (node.height, node.header.prev, false),

@@ -1,7 +1,9 @@
-//! What peers ask of one another and answer: the messages of
-//! docs/protocol.md §13, "Between nodes", behind a kind byte, in the consensus
-//! encoding. Every length is held against its limit, and against what is left
-//! of the input, before anything is allocated.
+//! The requests and responses of docs/protocol.md §13, "Between nodes", in the consensus
+//! encoding. Each starts with a kind byte. It knows no transport: framing is the network
+//! shell's.
+//!
+//! The decoder compares every length with its limit, and with what is left of the input, before
+//! it allocates anything. Start reading at [`Request`] and [`Response`].
 
 use std::collections::HashSet;
 
@@ -14,30 +16,30 @@ use pithead_consensus::{
     SignedApproval, SignedTransaction, Txid, Work,
 };
 
-/// Most headers in an answer (protocol §12).
+/// Most headers in an answer (protocol §13).
 pub const HEADERS_MAX: usize = 2_000;
-/// Most hashes in a locator (protocol §12).
+/// Most hashes in a locator (protocol §13).
 pub const LOCATOR_MAX: usize = 101;
-/// Most block hashes or txids in a request (protocol §12).
+/// Most block hashes or txids in a request (protocol §13).
 pub const IDS_MAX: usize = 1_000;
 /// Most txids in an answer to [`Request::Mempool`].
 pub const MEMPOOL_IDS_MAX: usize = 50_000;
-/// Bytes of blocks or transactions, each with its length, after which an
-/// answer takes no more; one item alone may be larger.
+/// Most bytes of blocks or transactions in an answer, each with its length. A single item may
+/// be larger.
 pub const CONTENT_BYTES_MAX: usize = 4 << 20;
 /// Most approvals in an answer to [`Request::Approvals`].
 pub const APPROVALS_MAX: usize = 2_000;
-/// Bytes of a certificate with one approval.
+/// Bytes of a certificate with one approval, which is the smallest.
 const CERTIFICATE_BYTES_MIN: usize = 1 + 80 + 4 + APPROVAL_BYTES;
-/// Bytes of one approval in a certificate: its validator and the signature.
+/// Bytes of one approval in a certificate: the validator and the signature.
 pub(super) const APPROVAL_BYTES: usize = 32 + 256;
-/// Most bytes of an encoded request: the ids, their count and the kind.
+/// Most bytes of an encoded request: the kind, a count and the ids.
 pub const REQUEST_BYTES_MAX: usize = 3 + 32 * IDS_MAX;
 /// Bytes of an encoded [`Status`].
 const STATUS_BYTES: usize = 32 + 8 + 32 + 8 + 32;
 /// Bytes of an encoded header (protocol §4).
 const HEADER_BYTES: usize = 80;
-/// Bytes in front of each block or transaction: its length.
+/// Bytes of the length in front of each block or transaction.
 const LENGTH_BYTES: usize = 4;
 
 /// Most bytes of an encoded response on a network whose blocks take up to
@@ -54,37 +56,36 @@ pub const fn response_bytes_max(max_block_bytes: u32) -> usize {
     content.saturating_add(3 + LENGTH_BYTES)
 }
 
-/// How far a node's best chain reaches.
+/// A node's claim about its best chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// Hash of its tip.
+    /// Hash of the tip.
     pub best_hash: BlockHash,
-    /// Height of its tip.
+    /// Height of the tip.
     pub height: Height,
-    /// Work of the chain up to its tip.
+    /// Work of the chain up to the tip.
     pub chain_work: Work,
-    /// The highest approved checkpoint that it knows of (protocol §9).
+    /// The highest approved checkpoint that the node knows (protocol §9).
     pub approved: Checkpoint,
 }
 
-/// What a node asks of a peer.
+/// A request to a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// How far the peer's chain reaches; tells the asker's.
+    /// Tells the asker's status and asks for the peer's.
     Status(Status),
-    /// The headers after the first locator hash that is on the peer's best
-    /// chain.
+    /// The headers after the first locator hash that is on the peer's best chain.
     Headers {
-        /// Hashes of the asker's chain, tip first.
+        /// Hashes of the asker's chain, highest first.
         locator: Vec<BlockHash>,
         /// The last header wanted, if there is one.
         stop: Option<BlockHash>,
     },
-    /// These blocks.
+    /// The blocks with these hashes.
     Blocks(Vec<BlockHash>),
-    /// These pending transactions.
+    /// The pending transactions with these ids.
     Transactions(Vec<Txid>),
-    /// The ids of everything pending.
+    /// The ids of all pending transactions.
     Mempool,
     /// Approvals with a target above this height.
     Approvals(Height),
@@ -92,22 +93,22 @@ pub enum Request {
     Certificates(Height),
 }
 
-/// What a peer answers: each kind of request has its kind of response.
+/// The answer to a request. Each kind of request has its kind of response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Response {
     /// To [`Request::Status`].
     Status(Status),
-    /// To [`Request::Headers`]: in order, each the child of the one before.
+    /// To [`Request::Headers`]: each is the child of the one before.
     Headers(Vec<BlockHeader>),
-    /// To [`Request::Blocks`]: those that the peer has, in the order asked.
+    /// To [`Request::Blocks`]: the blocks that the peer has, in the order asked.
     Blocks(Vec<Block>),
-    /// To [`Request::Transactions`]: those that are pending, in the order asked.
+    /// To [`Request::Transactions`]: the transactions that are pending, in the order asked.
     Transactions(Vec<SignedTransaction>),
-    /// To [`Request::Mempool`]: by descending fee rate.
+    /// To [`Request::Mempool`]: the highest fee rate first.
     Mempool(Vec<Txid>),
-    /// To [`Request::Approvals`]: those at hand, highest target first.
+    /// To [`Request::Approvals`]: the highest target first.
     Approvals(Vec<SignedApproval>),
-    /// To [`Request::Certificates`]: ascending by target, until 4 MiB.
+    /// To [`Request::Certificates`]: the lowest target first, up to 4 MiB.
     Certificates(Vec<Certificate>),
 }
 
@@ -120,7 +121,8 @@ const KIND_APPROVALS: u8 = 5;
 const KIND_CERTIFICATES: u8 = 6;
 
 impl Request {
-    /// Most bytes of an encoded answer to it, if one may take up to `max`.
+    /// Most bytes of an encoded answer to this request, on a network where any answer may have
+    /// up to `max`.
     #[must_use]
     pub fn response_bytes_max(&self, max: usize) -> usize {
         match self {
@@ -132,7 +134,7 @@ impl Request {
         }
     }
 
-    /// The kind byte.
+    /// The kind byte, with which the encoding starts.
     #[must_use]
     pub const fn kind(&self) -> u8 {
         match self {
@@ -148,7 +150,7 @@ impl Request {
 }
 
 impl Response {
-    /// The kind byte: that of the request that it answers.
+    /// The kind byte: that of the request which this response answers.
     #[must_use]
     pub const fn kind(&self) -> u8 {
         match self {
@@ -327,8 +329,8 @@ fn put_items<T: Encode>(out: &mut Vec<u8>, items: &[T]) {
     }
 }
 
-/// Holds a count against its limit and against what the rest of the input can
-/// hold, so that it may be allocated.
+/// Compares a count with its limit, and with how many items the rest of the input can hold, so
+/// that it is safe to allocate.
 fn check_count(
     reader: &Reader<'_>,
     field: &'static str,
@@ -353,7 +355,7 @@ fn hashes(
     (0..count).map(|_| reader.array("hash")).collect()
 }
 
-/// Ids to be answered, each once: a repeated one would only fill the answer.
+/// Decodes the ids of a request. Each may occur once: a repeated one would only fill the answer.
 fn ids(reader: &mut Reader<'_>) -> Result<Vec<[u8; 32]>, DecodeError> {
     let count = usize::from(reader.u16("id count")?);
     let ids = hashes(reader, "id count", count, IDS_MAX)?;
@@ -368,7 +370,7 @@ fn ids(reader: &mut Reader<'_>) -> Result<Vec<[u8; 32]>, DecodeError> {
     Ok(ids)
 }
 
-/// Items that each have their length in front, and have to fill it exactly.
+/// Decodes items that each have their length in front. An item must fill its length exactly.
 fn items<T: Decode>(
     reader: &mut Reader<'_>,
     field: &'static str,

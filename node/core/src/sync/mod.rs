@@ -1,80 +1,95 @@
 //! Chain sync and transaction relay, without sockets and without a clock.
 //!
-//! `SyncState` is driven by `crate::node`: it is told what peers do, plans
-//! what to ask of whom, and leaves its `Order`s to be carried out. Judging
-//! blocks and transactions stays with the node. Where to start reading:
-//! `chain_choice` decides whose chain to follow, `header_requests` whom to ask for headers;
-//! `download` fetches bodies, `announce` holds announcements until their block is
-//! connected, `block_search` finds blocks that their announcer does not give; `transaction_relay` and
-//! `own_transactions` handle transactions; `requests` keeps answers and deadlines, `failures` says
-//! what no answer means, `peers` counts offences.
-//! [`serve()`] answers peers and knows none of this state.
+//! `SyncState` learns what peers do, plans which requests to send to which peer, and
+//! leaves [`PeerEffect`]s for the network shell. The node, in `crate::node`, judges blocks and
+//! transactions. [`serve()`] answers peers from a snapshot and does not know this state.
+//!
+//! Where to start reading:
+//! - `peer` is the record of one peer and of the points against it; `peer_events` is what
+//!   passes between core and shell.
+//! - Headers: `peer_chain` is what a peer claims and has shown, `header_requests` whom to ask,
+//!   `header_answers` what an answer means, `headers` the tree of what is kept.
+//! - Blocks: `chain_choice` picks the branch to follow, `download` fetches its blocks along the
+//!   path in `body_window`, `announce` holds announcements back until their block is connected,
+//!   and `block_search` finds a block that its announcer does not give.
+//! - Transactions: `transaction_relay`, `orphan_transactions` and `local_transactions`.
+//! - Finality: `certificate_walks` and `approvals` ask for what gossip missed, `branch_finality`
+//!   tells which final and approved checkpoints a branch contains.
+//! - Requests: `requests` keeps answers and deadlines, `failures` says what no answer means, and
+//!   `sweep` looks at every deadline once a second.
+
+mod message;
+mod node_view;
+mod peer_events;
 
 mod announce;
 mod approvals;
 mod block_search;
 mod body_window;
 mod bounded_set;
+mod branch_finality;
+mod certificate_walks;
 mod chain_choice;
 mod download;
 mod failures;
+mod header_answers;
 mod header_requests;
 mod headers;
-mod message;
-mod own_transactions;
+mod local_transactions;
+mod orphan_transactions;
 mod peer;
-mod peers;
+mod peer_chain;
 mod requests;
 mod serve;
+mod sweep;
 mod transaction_relay;
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
-
-use pithead_consensus::{BlockHash, ConsensusParams, Height, Work};
+use pithead_consensus::Work;
 
 pub use headers::HEADERS_KEPT_MAX;
 pub use message::{
     APPROVALS_MAX, CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX,
     REQUEST_BYTES_MAX, Request, Response, Status, response_bytes_max,
 };
-pub use peer::{
-    BAN_POINTS, Gossip, GossipId, Offence, PeerEvent, PeerKey, RequestFailure, RequestId,
-    SyncStatus, Verdict,
+pub use peer_events::{
+    BAN_POINTS, Gossip, GossipId, Offence, PeerEffect, PeerEvent, PeerKey, RequestFailure,
+    RequestId, SyncStatus, Verdict,
 };
 pub use serve::{RecentBlocks, serve};
 
-pub(crate) use approvals::CertificatesEnd;
+pub(crate) use certificate_walks::CertificatesEnd;
 pub(crate) use download::BodyVerdict;
+pub(crate) use node_view::NodeView;
+pub(crate) use orphan_transactions::ReceivedTransaction;
 pub(crate) use requests::Delivered;
-pub(crate) use transaction_relay::Early;
 
-use crate::chain::undo_reach;
-use crate::finality::FinalityView;
-use crate::mempool::Mempool;
 use crate::store::schema::ChainEntry;
-use crate::store::{Snapshot, StoreError};
 use announce::Announcements;
-use approvals::Approvals;
-use block_search::Searches;
+use approvals::ApprovalRequests;
+use block_search::BlockSearches;
 use body_window::Download;
+use certificate_walks::CertificateWalks;
+use failures::LocalOutage;
 use headers::HeaderTree;
-use peers::Peers;
+use local_transactions::LocalTransactions;
+use orphan_transactions::OrphanTransactions;
+use peer::Peers;
 use requests::Requests;
-use transaction_relay::Relay;
+use sweep::SweepState;
+use transaction_relay::TransactionRelay;
 
-/// Blocks behind the best headers from which on a node is far behind.
+/// A node that is more than this many blocks behind its best headers is far behind.
 const FAR_BEHIND_BLOCKS: u64 = 24;
-/// Blocks behind the best headers at which it has caught up again.
+/// It has caught up again when it is at most this many blocks behind.
 const CAUGHT_UP_BLOCKS: u64 = 2;
 
-/// How a node syncs.
+/// Settings of sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncSettings {
-    /// Chains with less work than this are not worth a download, and a node on
-    /// one has not caught up.
+    /// A chain with less work than this is not downloaded, and a node on it has not caught up.
     pub minimum_chain_work: Work,
-    /// Spreads choices that are otherwise equal: which peer to ask, when to
-    /// ask again. The same seed makes the same choices.
+    /// Decides between choices that are otherwise equal: which peer to ask, when to ask again.
+    /// The same seed makes the same choices.
     pub seed: u64,
 }
 
@@ -87,63 +102,26 @@ impl Default for SyncSettings {
     }
 }
 
-/// What sync holds, for those who watch its limits.
+/// How much sync holds, for tests of its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SyncUsage {
-    /// Peers.
     pub peers: usize,
     /// Headers ahead of the stored chain.
     pub headers: usize,
-    /// Requests without an answer.
+    /// Requests without an outcome.
     pub requests: usize,
     /// Bodies that wait for an earlier one.
     pub bodies: usize,
-    /// Their encoded bytes.
+    /// Encoded bytes of `bodies`.
     pub body_bytes: usize,
-    /// Announced blocks whose verdict is held back until they are connected.
+    /// Announcements whose verdict is held back until their block is connected.
     pub held_announcements: usize,
-    /// Ids of transactions to be fetched.
+    /// Transactions to be fetched.
     pub wanted_transactions: usize,
-    /// Own transactions to be announced again.
-    pub own_transactions: usize,
-    /// Transactions that came before what they build on.
-    pub early_transactions: usize,
-}
-
-/// What the node is to pass on.
-#[derive(Debug)]
-pub(crate) enum Order {
-    Request(PeerKey, RequestId, Request),
-    Verdict(PeerKey, GossipId, Verdict),
-    Publish(Gossip),
-    Disconnect(PeerKey, Offence, bool),
-    Scored(PeerKey, u32),
-}
-
-/// The node as sync sees it at one moment.
-pub(crate) struct View<'a> {
-    pub(crate) params: &'a ConsensusParams,
-    pub(crate) store: &'a dyn Snapshot,
-    pub(crate) tip: &'a ChainEntry,
-    pub(crate) mempool: &'a RwLock<Mempool>,
-    /// Which checkpoints are approved and final.
-    pub(crate) finality: &'a FinalityView,
-    /// The highest checkpoint of the best chain, if there are validators.
-    pub(crate) checkpoint: Option<Height>,
-    pub(crate) unix_secs: u64,
-    pub(crate) ms: u64,
-}
-
-impl View<'_> {
-    /// The pool's invariants hold between its methods, whoever panicked.
-    fn mempool(&self) -> RwLockReadGuard<'_, Mempool> {
-        self.mempool.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many blocks can be undone.
-    fn undo_reach(&self) -> Result<u64, StoreError> {
-        undo_reach(self.store, self.checkpoint.is_none(), self.tip.height)
-    }
+    /// This node's own transactions, which are announced again until they are mined.
+    pub local_transactions: usize,
+    /// Transactions that came before one that they build on.
+    pub orphan_transactions: usize,
 }
 
 /// Everything that sync remembers.
@@ -154,24 +132,21 @@ pub(crate) struct SyncState {
     requests: Requests,
     download: Download,
     announcements: Announcements,
-    searches: Searches,
-    relay: Relay,
-    approvals: Approvals,
-    orders: Vec<Order>,
+    searches: BlockSearches,
+    relay: TransactionRelay,
+    orphans: OrphanTransactions,
+    local: LocalTransactions,
+    walks: CertificateWalks,
+    approvals: ApprovalRequests,
+    effects: Vec<PeerEffect>,
     status: SyncStatus,
-    /// Headers were shown of a chain that is far longer, or work is missing that there
-    /// must be.
+    /// Known headers are far ahead of the tip, or our chain has less than the minimum work.
     is_behind: bool,
-    /// The best chain lacks what certificates secure: another one is the right
-    /// one, however little work it has.
-    astray: bool,
-    /// A peer left, or shows another chain: some headers may lead nowhere now.
-    collect: bool,
-    /// When deadlines were last looked at.
-    swept_ms: Option<u64>,
-    /// The tip, and since when it is that.
-    tip_since: (BlockHash, u64),
-    tip_stands_still: bool,
+    /// Our best chain lacks a final or the approved block, so another chain is the right one,
+    /// however little work it has.
+    off_certified_chain: bool,
+    sweeps: SweepState,
+    local_outage: LocalOutage,
 }
 
 impl SyncState {
@@ -183,10 +158,13 @@ impl SyncState {
             requests: Requests::default(),
             download: Download::new(),
             announcements: Announcements::default(),
-            searches: Searches::default(),
-            relay: Relay::new(),
-            approvals: Approvals::default(),
-            orders: Vec::new(),
+            searches: BlockSearches::default(),
+            relay: TransactionRelay::new(),
+            orphans: OrphanTransactions::default(),
+            local: LocalTransactions::default(),
+            walks: CertificateWalks::default(),
+            approvals: ApprovalRequests::default(),
+            effects: Vec::new(),
             is_behind: tip.chain_work < settings.minimum_chain_work,
             status: SyncStatus {
                 syncing: tip.chain_work < settings.minimum_chain_work,
@@ -195,16 +173,20 @@ impl SyncState {
                 best_header_work: tip.chain_work,
                 tip_stands_still: false,
             },
-            astray: false,
-            collect: false,
-            swept_ms: None,
-            tip_since: (tip.hash(), 0),
-            tip_stands_still: false,
+            off_certified_chain: false,
+            sweeps: SweepState::new(tip.hash()),
+            local_outage: LocalOutage::default(),
         }
     }
 
-    pub(crate) fn take_orders(&mut self) -> Vec<Order> {
-        std::mem::take(&mut self.orders)
+    /// Answers a gossip message.
+    pub(crate) fn verdict(&mut self, peer: PeerKey, id: GossipId, verdict: Verdict) {
+        self.effects.push(PeerEffect::Verdict { peer, id, verdict });
+    }
+
+    /// The effects since the last call, in order.
+    pub(crate) fn take_effects(&mut self) -> Vec<PeerEffect> {
+        std::mem::take(&mut self.effects)
     }
 
     pub(crate) fn status(&self) -> SyncStatus {
@@ -221,17 +203,17 @@ impl SyncState {
             body_bytes,
             held_announcements: self.announcements.len(),
             wanted_transactions: self.relay.wanted_len(),
-            own_transactions: self.relay.own_len(),
-            early_transactions: self.relay.early_len(),
+            local_transactions: self.local.len(),
+            orphan_transactions: self.orphans.len(),
         }
     }
 
-    /// Whether this node is known to be far behind, as against being told so.
+    /// Whether this node is known to be far behind. A peer's mere claim does not count.
     pub(crate) fn is_behind(&self) -> bool {
         self.is_behind
     }
 
-    /// Works the status out anew; returns it if it changed.
+    /// Updates the status; returns it if it has changed.
     pub(crate) fn refresh_status(&mut self, tip: &ChainEntry) -> Option<SyncStatus> {
         let target = self.download.target();
         let best = target
@@ -249,8 +231,8 @@ impl SyncState {
         };
         self.is_behind = behind > limit || tip.chain_work < self.settings.minimum_chain_work;
         let status = SyncStatus {
-            syncing: self.is_behind || self.is_told_of_more(tip, limit),
-            tip_stands_still: self.tip_stands_still,
+            syncing: self.is_behind || self.is_more_claimed(tip, limit),
+            tip_stands_still: self.sweeps.tip_stands_still(),
             best_header_height: height,
             best_header_hash: hash,
             best_header_work: work,
@@ -258,32 +240,23 @@ impl SyncState {
         (std::mem::replace(&mut self.status, status) != status).then_some(status)
     }
 
-    /// Whether a peer that this node chose says that its chain is far longer, and its
-    /// headers are still to be seen. What it has said and not shown counts no more.
-    fn is_told_of_more(&self, tip: &ChainEntry, limit: u64) -> bool {
+    /// Whether an outbound peer claims a chain that is far longer than ours. The claim counts
+    /// until an answer is due and fails to bear it out.
+    fn is_more_claimed(&self, tip: &ChainEntry, limit: u64) -> bool {
         self.peers.values().any(|state| {
-            let due = state.headers_wanted || state.headers_asked;
-            due && !state.inbound
-                && state.headers_failed == 0
-                && !state.headers_doubted
-                && state.status.is_some_and(|status| {
+            !state.inbound
+                && state.headers.is_claim_open()
+                && state.chain.status().is_some_and(|status| {
                     status.chain_work > tip.chain_work
                         && status.height.0.saturating_sub(tip.height.0) > limit
                         && self.headers.get(&status.best_hash).is_none()
                 })
         })
     }
-
-    fn locator_start(&self, view: &View<'_>) -> BlockHash {
-        self.download
-            .target()
-            .filter(|hash| self.headers.get(hash).is_some())
-            .unwrap_or_else(|| view.tip.hash())
-    }
 }
 
-/// Mixes numbers into one that looks random: for choices that are otherwise
-/// equal. (The finaliser of SplitMix64.)
+/// Mixes two numbers into one that looks random, for choices that are otherwise equal. This is
+/// the finaliser of SplitMix64.
 fn mix(seed: u64, number: u64) -> u64 {
     let mut mixed = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

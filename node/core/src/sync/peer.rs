@@ -1,201 +1,150 @@
-//! What passes between the core and whatever connects it to peers: the network
-//! shell, or a simulation. Peers are numbers here; the core knows no addresses.
+//! The record of one connected peer, its arrival and departure, and the points against it.
+//!
+//! [`Peer`] is a list of smaller records. Each is private to the file that owns the rule
+//! behind it: the other files call its methods and never write its fields.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
-use pithead_consensus::{BlockHash, BlockHeader, Height, SignedApproval, SignedTransaction, Work};
+use super::announce::PeerAnnouncements;
+use super::branch_finality::BranchFinalityCache;
+use super::download::BlockRequests;
+use super::failures::Responsiveness;
+use super::header_answers::HeaderAnswers;
+use super::header_requests::HeaderRequests;
+use super::node_view::NodeView;
+use super::peer_chain::PeerChain;
+use super::peer_events::{BAN_POINTS, Offence, PeerKey};
+use super::requests::OpenRequests;
+use super::transaction_relay::TransactionRequests;
+use super::{PeerEffect, SyncState};
 
-use super::message::{Response, Status};
+/// Most peers. The network shell has a lower limit of its own.
+const PEERS_MAX: usize = 1_024;
+/// One point is forgiven each time this has passed.
+const FORGIVE_MS: u64 = 10_000;
 
-/// A connection, given by the shell and never used twice: a peer that comes
-/// back is a stranger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerKey(pub u64);
-
-impl fmt::Display for PeerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "peer {}", self.0)
-    }
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    /// Whether the peer opened the connection. We chose our outbound peers, so an
+    /// attacker cannot have chosen them.
+    pub(super) inbound: bool,
+    offences: OffencePoints,
+    /// How reliably it answers, and whether it is paused for a stall or a failure.
+    pub(super) responses: Responsiveness,
+    /// How many requests it has not answered yet.
+    pub(super) open_requests: OpenRequests,
+    /// The chain that it claims and the part that it has shown.
+    pub(super) chain: PeerChain,
+    /// The final and approved checkpoints on that chain.
+    pub(super) branch_finality: BranchFinalityCache,
+    pub(super) headers: HeaderRequests,
+    pub(super) header_answers: HeaderAnswers,
+    pub(super) blocks: BlockRequests,
+    pub(super) announcements: PeerAnnouncements,
+    pub(super) transactions: TransactionRequests,
 }
 
-/// A request of this node, given by the core and never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u64);
+/// All connected peers, in the order of their keys: every run iterates alike.
+pub(super) type Peers = BTreeMap<PeerKey, Peer>;
 
-/// A gossip message that waits for its verdict, given by the shell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GossipId(pub u64);
-
-/// What travels by gossip.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gossip {
-    /// A new block's header: whoever sends it has the block.
-    Block(BlockHeader),
-    /// A transaction, whole.
-    Transaction(Box<SignedTransaction>),
-    /// A validator's approval of a checkpoint.
-    Approval(Box<SignedApproval>),
-}
-
-/// What to do with a gossip message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Sound and new: forward it.
-    Accept,
-    /// Known, or not to be judged: do not forward it, blame nobody.
-    Ignore,
-    /// Invalid for ever: do not forward it, and hold it against whoever sent it.
-    Reject,
-}
-
-/// Why a request has no response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestFailure {
-    /// None came in time.
-    Timeout,
-    /// The peer declined, at its limit for instance, or speaks no such protocol.
-    Refused,
-    /// What came is no response, or exceeds its limits.
-    Undecodable,
-    /// The connection ended.
-    Disconnected,
-}
-
-/// What a peer told or did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PeerEvent {
-    /// It is there.
-    Connected {
-        /// Which.
-        peer: PeerKey,
-        /// Whether it called us.
-        inbound: bool,
-    },
-    /// It is gone.
-    Disconnected {
-        /// Which.
-        peer: PeerKey,
-    },
-    /// What became of a request.
-    Response {
-        /// Who was asked.
-        peer: PeerKey,
-        /// The request.
-        id: RequestId,
-        /// Its answer, or why there is none.
-        response: Result<Response, RequestFailure>,
-    },
-    /// It told how far its chain reaches, without having been asked.
-    Status {
-        /// Who.
-        peer: PeerKey,
-        /// What it told.
-        status: Status,
-    },
-    /// It did something that is wrong whatever the chain says, such as sending bytes
-    /// that are no message.
-    Offended {
-        /// Who.
-        peer: PeerKey,
-        /// What.
-        offence: Offence,
-    },
-    /// Gossip came; it is answered by `Effect::Verdict`.
-    Gossip {
-        /// From whom.
-        peer: PeerKey,
-        /// Which message.
-        id: GossipId,
-        /// Its content.
-        gossip: Gossip,
-    },
-}
-
-/// Points at which a peer is banned.
-pub const BAN_POINTS: u32 = 100;
-
-/// What a peer did wrong. Nothing that an honest peer does by accident of
-/// timing is among them: stale blocks, lost races, clocks a little apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Offence {
-    /// A header without the work that it claims, or with a target, a time or a
-    /// version that the rules exclude.
-    InvalidHeader,
-    /// A block that breaks a rule and that its header commits to.
-    InvalidBlock,
-    /// A body that is not the header's, or that does not decode.
-    MutatedBody,
-    /// A transaction that breaks a rule for ever.
-    InvalidTransaction,
-    /// An approval or a certificate that breaks a rule for ever.
-    InvalidApproval,
-    /// Bytes that are no message, or a message of the wrong kind.
-    Malformed,
-    /// Something that was not asked for.
-    Unrequested,
-    /// No answer in time.
-    Timeout,
-    /// It announced something and does not give it.
-    Withheld,
-    /// Headers that do not follow from the locator, or lead nowhere.
-    UselessHeaders,
-    /// Certificates that do not follow from the height asked for, or lead nowhere.
-    UselessCertificates,
-    /// It declines whatever it is asked: no offence, but no use either.
-    Declines,
-}
-
-impl Offence {
-    /// What it costs: at [`BAN_POINTS`] the peer is banned.
-    #[must_use]
-    pub const fn points(self) -> u32 {
-        match self {
-            Self::InvalidHeader
-            | Self::InvalidBlock
-            | Self::InvalidTransaction
-            | Self::InvalidApproval => BAN_POINTS,
-            Self::Malformed | Self::MutatedBody => 50,
-            Self::Unrequested
-            | Self::Timeout
-            | Self::Withheld
-            | Self::UselessHeaders
-            | Self::UselessCertificates => 20,
-            Self::Declines => 0,
+impl Peer {
+    fn new(inbound: bool, now_ms: u64) -> Self {
+        Self {
+            inbound,
+            offences: OffencePoints::new(now_ms),
+            responses: Responsiveness::default(),
+            open_requests: OpenRequests::default(),
+            chain: PeerChain::new(now_ms),
+            branch_finality: BranchFinalityCache::default(),
+            headers: HeaderRequests::default(),
+            header_answers: HeaderAnswers::default(),
+            blocks: BlockRequests::new(),
+            announcements: PeerAnnouncements::new(),
+            transactions: TransactionRequests::new(),
         }
     }
 }
 
-impl fmt::Display for Offence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InvalidHeader => "invalid header",
-            Self::InvalidBlock => "invalid block",
-            Self::MutatedBody => "body of another block",
-            Self::InvalidTransaction => "invalid transaction",
-            Self::InvalidApproval => "invalid approval",
-            Self::Malformed => "malformed message",
-            Self::Unrequested => "unrequested message",
-            Self::Timeout => "no answer in time",
-            Self::Withheld => "withheld what it announced",
-            Self::UselessHeaders => "headers that lead nowhere",
-            Self::UselessCertificates => "certificates that lead nowhere",
-            Self::Declines => "declined all requests",
-        })
+/// The points against a peer. They decay with time.
+#[derive(Debug)]
+struct OffencePoints {
+    points: u32,
+    /// The time up to which points have been forgiven.
+    forgiven_ms: u64,
+}
+
+impl OffencePoints {
+    fn new(now_ms: u64) -> Self {
+        Self {
+            points: 0,
+            forgiven_ms: now_ms,
+        }
+    }
+
+    /// Forgives what time has forgiven, then adds the points of an offence. Returns the sum.
+    fn add(&mut self, offence: Offence, now_ms: u64) -> u32 {
+        let passed = now_ms.saturating_sub(self.forgiven_ms) / FORGIVE_MS;
+        let forgiven = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.points = self.points.saturating_sub(forgiven);
+        self.forgiven_ms = self.forgiven_ms.saturating_add(passed * FORGIVE_MS);
+        self.points = self.points.saturating_add(offence.points());
+        self.points
     }
 }
 
-/// How far this node is behind what its peers show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SyncStatus {
-    /// Whether it is far behind: it should not serve miners.
-    pub syncing: bool,
-    /// Height of the best chain of headers known.
-    pub best_header_height: Height,
-    /// Its last hash.
-    pub best_header_hash: BlockHash,
-    /// Its work.
-    pub best_header_work: Work,
-    /// Whether no block has come for so long that its peers may be keeping them from
-    /// it: a few more are worth a try.
-    pub tip_stands_still: bool,
+impl SyncState {
+    pub(crate) fn connected(&mut self, view: &NodeView<'_>, peer: PeerKey, inbound: bool) {
+        if self.peers.len() >= PEERS_MAX {
+            return;
+        }
+        if self.peers.is_empty() {
+            self.local.announce_soon(view.ms);
+        }
+        let state = Peer::new(inbound, view.ms);
+        self.peers.entry(peer).or_insert(state);
+        self.ask_status(view, peer);
+    }
+
+    pub(crate) fn disconnected(&mut self, peer: PeerKey) {
+        self.forget_peer(peer);
+    }
+
+    /// Adds an offence's points to a peer, and bans it at [`BAN_POINTS`].
+    pub(crate) fn offend(&mut self, view: &NodeView<'_>, peer: PeerKey, offence: Offence) {
+        let Some(state) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let points = state.offences.add(offence, view.ms);
+        tracing::debug!(%peer, %offence, points, "offence");
+        self.effects.push(PeerEffect::Scored { peer, points });
+        if points >= BAN_POINTS {
+            self.disconnect(peer, offence, true);
+        }
+    }
+
+    /// Closes a peer's connection without a ban, unless the peer has been banned already.
+    pub(super) fn let_go(&mut self, peer: PeerKey, reason: Offence) {
+        if self.peers.contains_key(&peer) {
+            self.disconnect(peer, reason, false);
+        }
+    }
+
+    fn disconnect(&mut self, peer: PeerKey, reason: Offence, ban: bool) {
+        self.effects
+            .push(PeerEffect::Disconnect { peer, reason, ban });
+        self.forget_peer(peer);
+    }
+
+    fn forget_peer(&mut self, peer: PeerKey) {
+        let Some(state) = self.peers.remove(&peer) else {
+            return;
+        };
+        self.drop_requests(peer);
+        let queued = state.transactions.into_queue();
+        self.fetch_elsewhere(peer, &queued);
+        self.announcements.forget_peer(peer);
+        self.walks.forget_peer(peer);
+        self.headers.mark_for_collection();
+    }
 }

@@ -1,61 +1,75 @@
-//! What was asked of peers and what became of it: answers, deadlines, and who
-//! is replaced by whom. What a failure means for the peer is said in `failures`.
+//! Requests to peers and what became of them: answers, stalls and deadlines. What a failure
+//! means for the peer is in `failures`.
+//!
+//! A request goes through these states:
+//! 1. It is sent.
+//! 2. After its stall time it has *stalled*: another peer is asked for the same.
+//! 3. After [`REQUEST_MS`] it is *given up*: it counts as not answered, and no longer against
+//!    the peer's limits of its kind.
+//! 4. The shell reports its outcome, and it is forgotten. An answer is of use in any state.
 
 use std::collections::BTreeMap;
 
 use pithead_consensus::{BlockHash, Certificate, SignedApproval, SignedTransaction, Txid};
 
 use super::message::{Request, Response};
-use super::peer::{Offence, PeerKey, RequestFailure, RequestId};
-use super::{Order, SyncState, View};
+use super::node_view::NodeView;
+use super::peer_events::{Offence, PeerKey, RequestFailure, RequestId};
+use super::{PeerEffect, SyncState};
 use crate::store::StoreError;
 
-/// Most requests to one peer without an answer, given up ones included.
+/// Most requests to one peer without an outcome, those given up included.
 const PEER_REQUESTS_MAX: usize = 16;
-/// A request without an answer is given up then (protocol §12: request).
-pub(super) const REQUEST_MS: u64 = 20_000;
-/// What became of a request should have been told by then; the shell's own
-/// limit is [`REQUEST_MS`] as well.
+/// A request without an answer is given up after this (node policy: request).
+const REQUEST_MS: u64 = 20_000;
+/// A request without an outcome is forgotten after this. The shell's own limit is
+/// [`REQUEST_MS`] as well, so it should have reported by then.
 const FORGET_MS: u64 = 3 * REQUEST_MS;
-/// A peer that has not answered by then is replaced (protocol §12: stall).
+/// A peer that has not answered by then has stalled (node policy: stall).
 pub(super) const STALL_MS: u64 = 10_000;
-/// A single block, which all wait for, is asked of another peer then.
+/// The same for a single block, since all others wait for it.
 const SINGLE_BLOCK_STALL_MS: u64 = 3_000;
-/// Transactions are asked of another peer then.
+/// The same for transactions.
 const TRANSACTIONS_STALL_MS: u64 = 5_000;
 
-/// What was asked.
+/// The kind of a request, and what its answer is checked against.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum RequestContext {
     Status,
+    /// The locator.
     Headers(Vec<BlockHash>),
     Blocks(Vec<BlockHash>),
-    /// A block that the peer may or may not have.
-    Sought(BlockHash),
+    /// A block that is searched for: the peer may or may not have it.
+    SearchedBlock(BlockHash),
     Transactions(Vec<Txid>),
     Mempool,
     Approvals,
     Certificates,
 }
 
+/// A request without an outcome.
 #[derive(Debug)]
 pub(super) struct InFlight {
     peer: PeerKey,
-    pub(super) asked: Asked,
+    pub(super) context: RequestContext,
     pub(super) sent_ms: u64,
-    /// What it was to bring has been asked of others.
+    /// Other peers have been asked for the same.
     pub(super) stalled: bool,
     /// It has been counted as not answered.
     pub(super) given_up: bool,
 }
 
-/// Requests without an answer.
+impl InFlight {
+    fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.sent_ms)
+    }
+}
+
+/// All requests without an outcome, in the order sent.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    last: u64,
+    last_id: u64,
     in_flight: BTreeMap<RequestId, InFlight>,
-    /// When most peers fell silent together, and until when they were, milliseconds.
-    pub(super) own_line: Option<(u64, u64)>,
 }
 
 impl Requests {
@@ -63,16 +77,33 @@ impl Requests {
         self.in_flight.len()
     }
 
-    /// Peers that have left something unanswered for longer than others are waited for.
+    /// The peers with a request that has been open for the stall time.
     pub(super) fn slow_peers(&self, now_ms: u64) -> impl Iterator<Item = PeerKey> {
         let requests = self.in_flight.values();
         requests
-            .filter(move |request| now_ms.saturating_sub(request.sent_ms) >= STALL_MS)
+            .filter(move |request| request.age_ms(now_ms) >= STALL_MS)
             .map(|request| request.peer)
     }
 }
 
-/// What an answer brought for the node to judge.
+/// How many requests to one peer have no outcome yet.
+#[derive(Debug, Default)]
+pub(super) struct OpenRequests(usize);
+
+impl OpenRequests {
+    /// Counts one more, unless the peer owes too many answers already.
+    fn open(&mut self) -> bool {
+        let has_room = self.0 < PEER_REQUESTS_MAX;
+        self.0 += usize::from(has_room);
+        has_room
+    }
+
+    fn close(&mut self) {
+        self.0 = self.0.saturating_sub(1);
+    }
+}
+
+/// The part of an answer that the node has to judge.
 #[derive(Debug)]
 pub(crate) enum Delivered {
     Nothing,
@@ -85,34 +116,33 @@ impl SyncState {
     /// Sends a request, unless the peer owes too many answers already.
     pub(super) fn ask(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
-        asked: Asked,
+        context: RequestContext,
         request: Request,
     ) -> Option<RequestId> {
         let state = self.peers.get_mut(&peer)?;
-        if state.outstanding >= PEER_REQUESTS_MAX {
+        if !state.open_requests.open() {
             return None;
         }
-        state.outstanding += 1;
-        self.requests.last += 1;
-        let id = RequestId(self.requests.last);
+        self.requests.last_id += 1;
+        let id = RequestId(self.requests.last_id);
         let in_flight = InFlight {
             peer,
-            asked,
+            context,
             sent_ms: view.ms,
             stalled: false,
             given_up: false,
         };
         self.requests.in_flight.insert(id, in_flight);
-        self.orders.push(Order::Request(peer, id, request));
+        self.effects.push(PeerEffect::Request { peer, id, request });
         Some(id)
     }
 
-    /// Takes in the answer to a request.
+    /// Handles the outcome of a request.
     pub(crate) fn answered(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
         id: RequestId,
         response: Result<Response, RequestFailure>,
@@ -120,8 +150,8 @@ impl SyncState {
         if !self.peers.contains_key(&peer) {
             return Ok(Delivered::Nothing);
         }
-        let is_its_own = |found: &InFlight| found.peer == peer;
-        if !self.requests.in_flight.get(&id).is_some_and(is_its_own) {
+        let asked_of_peer = |found: &InFlight| found.peer == peer;
+        if !self.requests.in_flight.get(&id).is_some_and(asked_of_peer) {
             if response.is_ok() {
                 self.offend(view, peer, Offence::Unrequested);
             }
@@ -131,115 +161,132 @@ impl SyncState {
             return Ok(Delivered::Nothing);
         };
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.outstanding = state.outstanding.saturating_sub(1);
+            state.open_requests.close();
             if response.is_ok() {
-                state.silence = 0;
-                state.declined = 0;
-                state.answered_ms = Some(view.ms);
+                state.responses.answered(view.ms);
             }
         }
         if !in_flight.given_up {
-            self.unbook(peer, &in_flight.asked);
+            self.close_request(peer, &in_flight.context);
         }
         if !in_flight.stalled {
-            self.release(id, &in_flight);
+            self.release_blocks(id, &in_flight.context);
         }
-        match (response, in_flight.asked) {
-            (Ok(Response::Status(status)), Asked::Status) => {
+        match response {
+            Ok(response) => self.take_response(view, peer, in_flight, response),
+            Err(failure) => {
+                if matches!(in_flight.context, RequestContext::Certificates) && !in_flight.given_up
+                {
+                    self.walks.failed(peer);
+                }
+                self.failed(view, peer, failure, &in_flight);
+                Ok(Delivered::Nothing)
+            }
+        }
+    }
+
+    fn take_response(
+        &mut self,
+        view: &NodeView<'_>,
+        peer: PeerKey,
+        in_flight: InFlight,
+        response: Response,
+    ) -> Result<Delivered, StoreError> {
+        match (response, in_flight.context) {
+            (Response::Status(status), RequestContext::Status) => {
                 self.take_status(view, peer, status, in_flight.sent_ms)?;
             }
-            (Ok(Response::Headers(headers)), Asked::Headers(locator)) => {
+            (Response::Headers(headers), RequestContext::Headers(locator)) => {
                 self.take_headers(view, peer, &locator, &headers)?;
             }
-            (Ok(Response::Blocks(blocks)), Asked::Blocks(hashes)) => {
+            (Response::Blocks(blocks), RequestContext::Blocks(hashes)) => {
                 let took_ms = view.ms.saturating_sub(in_flight.sent_ms);
-                self.take_blocks(view, peer, &hashes, blocks, took_ms);
-            }
-            (Ok(Response::Blocks(blocks)), Asked::Sought(hash)) => {
-                self.take_sought(view, peer, hash, blocks)?;
-                if !in_flight.stalled {
-                    self.sought_ended(view, hash);
+                if self.take_blocks(view, peer, &hashes, blocks) {
+                    self.grow_batch(peer, hashes.len(), took_ms);
                 }
             }
-            (Ok(Response::Transactions(transactions)), Asked::Transactions(txids)) => {
-                let (wanted, missed) = self.take_transactions(view, peer, &txids, transactions);
+            (Response::Blocks(blocks), RequestContext::SearchedBlock(hash)) => {
+                self.take_searched_block(view, peer, hash, blocks)?;
                 if !in_flight.stalled {
-                    self.retry_elsewhere(peer, &missed);
+                    self.search_request_ended(view, hash);
+                }
+            }
+            (Response::Transactions(transactions), RequestContext::Transactions(txids)) => {
+                let (wanted, missing) = self.take_transactions(view, peer, &txids, transactions);
+                if !in_flight.stalled {
+                    self.fetch_elsewhere(peer, &missing);
                 }
                 return Ok(Delivered::Transactions(wanted));
             }
-            (Ok(Response::Mempool(txids)), Asked::Mempool) => {
+            (Response::Mempool(txids), RequestContext::Mempool) => {
                 self.take_mempool(view, peer, &txids)?;
             }
-            (Ok(Response::Approvals(approvals)), Asked::Approvals) => {
+            (Response::Approvals(approvals), RequestContext::Approvals) => {
                 return Ok(Delivered::Approvals(approvals));
             }
-            (Ok(Response::Certificates(certificates)), Asked::Certificates) => {
+            (Response::Certificates(certificates), RequestContext::Certificates) => {
                 if self.took_certificates(view, peer, &certificates) {
                     return Ok(Delivered::Certificates(certificates));
                 }
             }
-            (Ok(_), asked) => {
+            // The response is of another kind than the request.
+            (_, context) => {
                 self.offend(view, peer, Offence::Malformed);
-                self.ask_others(view, peer, &asked, in_flight.stalled);
-            }
-            (Err(failure), asked) => {
-                if let Asked::Certificates = asked
-                    && !in_flight.given_up
-                {
-                    self.approvals.failed(peer);
+                if !in_flight.stalled {
+                    self.ask_others(view, peer, &context);
                 }
-                let failed = InFlight { asked, ..in_flight };
-                self.failed(view, peer, failure, &failed);
             }
         }
         Ok(Delivered::Nothing)
     }
 
-    /// The core itself was busy for a while: answers may wait behind this.
-    pub(super) fn wait_longer(&mut self, view: &View<'_>, gap_ms: u64) {
+    /// The core itself was busy for this long, so answers may wait in its queue: all
+    /// deadlines move by as much.
+    pub(super) fn extend_deadlines(&mut self, view: &NodeView<'_>, gap_ms: u64) {
         for request in self.requests.in_flight.values_mut() {
             request.sent_ms = request.sent_ms.saturating_add(gap_ms).min(view.ms);
         }
     }
 
-    /// A request no longer counts against the peer's limits.
-    fn unbook(&mut self, peer: PeerKey, asked: &Asked) {
+    /// A request was answered or given up: it no longer counts against the peer's limit for
+    /// requests of its kind.
+    fn close_request(&mut self, peer: PeerKey, context: &RequestContext) {
         if let Some(state) = self.peers.get_mut(&peer) {
-            match asked {
-                Asked::Blocks(_) => {
-                    state.block_requests = state.block_requests.saturating_sub(1);
-                }
-                Asked::Headers(_) => state.headers_asked = false,
-                Asked::Transactions(_) => state.fetching = false,
-                Asked::Certificates => self.approvals.unbook(peer),
-                Asked::Status | Asked::Mempool | Asked::Approvals | Asked::Sought(_) => {}
+            match context {
+                RequestContext::Blocks(_) => state.blocks.close(),
+                RequestContext::Headers(_) => state.headers.close(),
+                RequestContext::Transactions(_) => state.transactions.close(),
+                RequestContext::Certificates => self.walks.request_ended(peer),
+                RequestContext::Status
+                | RequestContext::Mempool
+                | RequestContext::Approvals
+                | RequestContext::SearchedBlock(_) => {}
             }
         }
     }
 
-    /// What a request was to bring may be asked of others.
-    fn release(&mut self, id: RequestId, in_flight: &InFlight) {
-        if let Asked::Blocks(hashes) = &in_flight.asked {
+    /// The blocks of a request may be asked of other peers.
+    fn release_blocks(&mut self, id: RequestId, context: &RequestContext) {
+        if let RequestContext::Blocks(hashes) = context {
             self.download.release(id, hashes);
         }
     }
 
-    pub(super) fn sweep_requests(&mut self, view: &View<'_>) {
+    pub(super) fn sweep_requests(&mut self, view: &NodeView<'_>) {
         let (mut stalled, mut late) = (Vec::new(), Vec::new());
         for (id, request) in &mut self.requests.in_flight {
-            let age = view.ms.saturating_sub(request.sent_ms);
-            let patience = match &request.asked {
-                Asked::Blocks(hashes) if hashes.len() == 1 => SINGLE_BLOCK_STALL_MS,
-                Asked::Sought(_) => SINGLE_BLOCK_STALL_MS,
-                Asked::Transactions(_) => TRANSACTIONS_STALL_MS,
+            let age_ms = request.age_ms(view.ms);
+            let stall_ms = match &request.context {
+                RequestContext::Blocks(hashes) if hashes.len() == 1 => SINGLE_BLOCK_STALL_MS,
+                RequestContext::SearchedBlock(_) => SINGLE_BLOCK_STALL_MS,
+                RequestContext::Transactions(_) => TRANSACTIONS_STALL_MS,
                 _ => STALL_MS,
             };
-            if age >= patience && !request.stalled {
+            if age_ms >= stall_ms && !request.stalled {
                 request.stalled = true;
                 stalled.push(*id);
             }
-            if age >= REQUEST_MS && !request.given_up {
+            if age_ms >= REQUEST_MS && !request.given_up {
                 request.given_up = true;
                 late.push(*id);
             }
@@ -248,54 +295,59 @@ impl SyncState {
             self.stalled(view, id);
         }
         for id in late {
-            // The entry stays until the shell tells what became of it, so
-            // that a late answer is known from an unrequested one.
-            if let Some(request) = self.requests.in_flight.remove(&id) {
-                self.unbook(request.peer, &request.asked);
-                let (peer, sent_ms) = (request.peer, request.sent_ms);
-                let headers = matches!(request.asked, Asked::Headers(_));
-                self.requests.in_flight.insert(id, request);
-                if headers {
-                    self.headers_failed(view, peer);
-                }
-                self.timed_out(view, peer, sent_ms);
-            }
+            self.give_up(view, id);
         }
         self.forget_lost_requests(view);
     }
 
-    /// The shell never told what became of these: it must have lost them.
-    fn forget_lost_requests(&mut self, view: &View<'_>) {
+    /// Counts a request as not answered. It is kept until the shell reports its outcome, so
+    /// that a late answer is told from an unrequested one.
+    fn give_up(&mut self, view: &NodeView<'_>, id: RequestId) {
+        let Some(request) = self.requests.in_flight.remove(&id) else {
+            return;
+        };
+        let (peer, sent_ms) = (request.peer, request.sent_ms);
+        self.close_request(peer, &request.context);
+        let is_for_headers = matches!(request.context, RequestContext::Headers(_));
+        self.requests.in_flight.insert(id, request);
+        if is_for_headers {
+            self.header_request_failed(view, peer);
+        }
+        self.timed_out(view, peer, sent_ms);
+    }
+
+    /// Forgets requests whose outcome the shell should have reported long ago.
+    fn forget_lost_requests(&mut self, view: &NodeView<'_>) {
         let (peers, requests) = (&mut self.peers, &mut self.requests);
         requests.in_flight.retain(|_, request| {
-            let lost = view.ms.saturating_sub(request.sent_ms) >= FORGET_MS;
+            let lost = request.age_ms(view.ms) >= FORGET_MS;
             if lost && let Some(state) = peers.get_mut(&request.peer) {
-                state.outstanding = state.outstanding.saturating_sub(1);
+                state.open_requests.close();
             }
             !lost
         });
     }
 
-    fn stalled(&mut self, view: &View<'_>, id: RequestId) {
+    fn stalled(&mut self, view: &NodeView<'_>, id: RequestId) {
         let Some(request) = self.requests.in_flight.remove(&id) else {
             return;
         };
-        self.release(id, &request);
+        self.release_blocks(id, &request.context);
         let peer = request.peer;
         if let Some(state) = self.peers.get_mut(&peer) {
-            state.quiet_until_ms = view.ms.saturating_add(STALL_MS);
-            match &request.asked {
-                Asked::Blocks(_) => state.batch = (state.batch / 4).max(1),
-                // It keeps its turn, but others may be asked meanwhile.
-                Asked::Headers(_) => state.headers_wanted = false,
+            state.responses.pause(view.ms);
+            match &request.context {
+                RequestContext::Blocks(_) => state.blocks.shrink_batch(),
+                // The request stays open, but other peers may be asked for headers meanwhile.
+                RequestContext::Headers(_) => state.headers.set_wanted(false),
                 _ => {}
             }
         }
-        self.ask_others(view, peer, &request.asked, false);
+        self.ask_others(view, peer, &request.context);
         self.requests.in_flight.insert(id, request);
     }
 
-    /// A peer is gone: what it was to bring is asked of others.
+    /// A peer has left: other peers are asked for what it was to bring.
     pub(super) fn drop_requests(&mut self, peer: PeerKey) {
         let ids: Vec<RequestId> = self
             .requests
@@ -305,15 +357,16 @@ impl SyncState {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            if let Some(request) = self.requests.in_flight.remove(&id) {
-                self.release(id, &request);
-                match &request.asked {
-                    _ if request.stalled => {}
-                    Asked::Transactions(txids) => self.retry_elsewhere(peer, txids),
-                    Asked::Blocks(hashes) => self.searches.orphan(hashes, peer),
-                    Asked::Sought(hash) => self.searches.lost(hash),
-                    _ => {}
-                }
+            let Some(request) = self.requests.in_flight.remove(&id) else {
+                continue;
+            };
+            self.release_blocks(id, &request.context);
+            match &request.context {
+                _ if request.stalled => {}
+                RequestContext::Transactions(txids) => self.fetch_elsewhere(peer, txids),
+                RequestContext::Blocks(hashes) => self.searches.abandon(hashes, peer),
+                RequestContext::SearchedBlock(hash) => self.searches.peer_left(hash),
+                _ => {}
             }
         }
     }

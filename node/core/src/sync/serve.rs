@@ -1,5 +1,6 @@
-//! Answers to what peers ask: a function of a snapshot, the mempool, the approvals and the
-//! blocks that are being committed. It never enters the core.
+//! Answers to the requests of peers. An answer depends only on a snapshot, the mempool, the
+//! approvals and the blocks that are being committed, so the network shell calls [`serve()`]
+//! without the core. It knows nothing of sync's state.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -16,26 +17,26 @@ use crate::mempool::Mempool;
 use crate::store::schema::{self, BlockStatus};
 use crate::store::{Snapshot, StoreError};
 
-/// Most blocks kept at hand.
+/// Most blocks that are kept at hand.
 const RECENT_BLOCKS_MAX: usize = 8;
-/// Bytes in front of each block or transaction in an answer: its length.
+/// Bytes of the length in front of each block or transaction in an answer.
 const LENGTH_BYTES: usize = 4;
 
-/// The last validated blocks. Peers ask for a block as soon as it is announced,
-/// which may be before its commit has ended.
+/// The last validated blocks. Peers ask for a block as soon as it is announced, which may be
+/// before its commit has ended.
 #[derive(Debug, Clone, Default)]
 pub struct RecentBlocks(VecDeque<Arc<Recent>>);
 
 #[derive(Debug)]
 struct Recent {
     block: Arc<CheckedBlock>,
-    /// The answer that consists of it, made when first asked for: all peers ask at
-    /// once, and share its bytes.
+    /// The encoded answer with this block alone. It is made when the first peer asks, and its
+    /// bytes are shared with all others.
     answer: OnceLock<Arc<[u8]>>,
 }
 
 impl RecentBlocks {
-    /// Keeps a block that `Effect::BlockValidated` told of.
+    /// Keeps the block of a `PeerEffect::BlockValidated`.
     pub fn push(&mut self, block: Arc<CheckedBlock>) {
         if self.0.len() >= RECENT_BLOCKS_MAX {
             self.0.pop_front();
@@ -44,14 +45,13 @@ impl RecentBlocks {
         self.0.push_back(Arc::new(Recent { block, answer }));
     }
 
-    /// Whether these are one block, and it is at hand.
+    /// Whether the request is for a single block, and that block is at hand.
     #[must_use]
     pub fn holds(&self, hashes: &[BlockHash]) -> bool {
         matches!(hashes, [hash] if self.get(hash).is_some())
     }
 
-    /// The encoded answer to a request for one block, if it is at hand: the same
-    /// bytes for everyone.
+    /// The encoded answer to a request for one block, if that block is at hand.
     #[must_use]
     pub fn answer(&self, request: &Request) -> Option<Arc<[u8]>> {
         let Request::Blocks(hashes) = request else {
@@ -89,7 +89,7 @@ impl RecentBlocks {
 /// The answer to a peer's request.
 ///
 /// # Errors
-/// [`StoreError`] if storage fails: answer nothing then.
+/// [`StoreError`] if storage fails. The peer gets no answer then.
 pub fn serve(
     snapshot: &dyn Snapshot,
     mempool: &Mempool,
@@ -139,7 +139,7 @@ pub fn serve(
     })
 }
 
-/// Takes an item's bytes from what is left of an answer.
+/// Takes an item's bytes off the room that is left in an answer; `false` if it has too few.
 fn take(left: &mut usize, bytes: usize) -> bool {
     match left.checked_sub(bytes.saturating_add(LENGTH_BYTES)) {
         Some(rest) => {
@@ -164,7 +164,7 @@ fn headers(
         height = height.next();
         let next = match schema::best_hash(snapshot, height)? {
             Some(hash) => (hash, schema::expect_entry(snapshot, &hash)?.header),
-            // The tip's child may be on its way to the disk.
+            // The commit of the tip's child may not have ended.
             None => match recent.child_of(&last) {
                 Some(block) => (block.hash(), block.block().header),
                 None => break,
@@ -212,7 +212,7 @@ fn blocks(
                 .map_err(|error| StoreError::Damaged(format!("body of block {hash}: {error}")))?;
             (block, raw.len())
         };
-        // One block goes out however large it is.
+        // The first block goes out however large it is.
         if !take(&mut left, bytes) && !found.is_empty() {
             break;
         }

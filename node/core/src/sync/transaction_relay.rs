@@ -1,78 +1,92 @@
-//! Transactions of others: judging them when they can be judged, and fetching
-//! those that gossip missed.
+//! The relay of other nodes' transactions: mempools are compared with those of peers, and
+//! transactions that gossip missed are fetched. The node judges them.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use pithead_consensus::{Address, SignedTransaction, Txid};
+use pithead_consensus::{SignedTransaction, Txid};
 
-use super::announce::HOLD_MS;
 use super::bounded_set::BoundedSet;
 use super::message::{CONTENT_BYTES_MAX, MEMPOOL_IDS_MAX, Request};
-use super::peer::{Gossip, GossipId, Offence, PeerKey, Verdict};
-use super::peers::Peer;
-use super::requests::Asked;
-use super::{Order, SyncState, View};
+use super::node_view::NodeView;
+use super::peer_events::{Gossip, Offence, PeerKey};
+use super::requests::RequestContext;
+use super::{PeerEffect, SyncState};
 use crate::store::StoreError;
 use crate::store::schema;
 
 /// Most txids that wait to be fetched.
 const WANTED_MAX: usize = 50_000;
-/// Most of them from one peer.
+/// Most of them to be fetched from one peer.
 const PEER_WANTED_MAX: usize = 20_000;
-/// Peers remembered as having one transaction.
+/// Most further peers remembered as having one transaction.
 const SOURCES_MAX: usize = 3;
-/// Txids asked for at once.
+/// Most txids asked for at once.
 const FETCH_IDS: usize = 256;
-/// The mempool is compared with a peer's this often.
+/// The mempool is compared with one peer's this often.
 const COMPARE_INTERVAL_MS: u64 = 120_000;
-/// Transactions that policy declined are not fetched again until this passed.
+/// Transactions that policy declined are not fetched again before this has passed.
 const DECLINED_FOR_MS: u64 = 600_000;
-/// Most of them remembered.
+/// Most declined transactions that are remembered.
 const DECLINED_MAX: usize = 20_000;
-/// Most transactions held that came before what they build on.
-const EARLY_MAX: usize = 256;
-/// The same from one peer.
-const EARLY_PER_PEER_MAX: usize = 32;
+/// Most transactions remembered that one peer listed and did not give.
+const MISSED_MAX: usize = 1_024;
 
+/// The requests for transactions to one peer.
 #[derive(Debug)]
-struct Wanted {
-    /// Who has it, those not asked yet.
+pub(super) struct TransactionRequests {
+    /// The peer has been asked for its mempool.
+    compared: bool,
+    /// Transactions to be asked of it.
+    queue: VecDeque<Txid>,
+    /// A request is under way.
+    open: bool,
+    /// Transactions that it listed and did not give.
+    missed: BoundedSet<Txid>,
+}
+
+impl TransactionRequests {
+    pub(super) fn new() -> Self {
+        Self {
+            compared: false,
+            queue: VecDeque::new(),
+            open: false,
+            missed: BoundedSet::new(MISSED_MAX),
+        }
+    }
+
+    /// A request was answered or given up.
+    pub(super) fn close(&mut self) {
+        self.open = false;
+    }
+
+    pub(super) fn into_queue(self) -> Vec<Txid> {
+        self.queue.into()
+    }
+}
+
+/// A transaction that is to be fetched.
+#[derive(Debug)]
+struct WantedTransaction {
+    /// Peers that have it and have not been asked.
     sources: Vec<PeerKey>,
 }
 
-/// A transaction that can't be judged before another, or a block, is there.
+/// Which transactions are to be fetched, and which not.
 #[derive(Debug)]
-pub(crate) struct Early {
-    pub(crate) transaction: Box<SignedTransaction>,
-    /// Who sent it.
-    pub(crate) from: PeerKey,
-    /// The message that waits for a verdict on it, if it came by gossip.
-    pub(crate) gossip: Option<GossipId>,
-    /// When it came, monotonic milliseconds.
-    pub(crate) since_ms: u64,
-}
-
-/// Transactions on their way.
-#[derive(Debug)]
-pub(super) struct Relay {
-    wanted: BTreeMap<Txid, Wanted>,
+pub(super) struct TransactionRelay {
+    wanted: BTreeMap<Txid, WantedTransaction>,
     declined: BoundedSet<Txid>,
     declined_until_ms: u64,
-    /// Own pending transactions and when to announce each again.
-    pub(super) own: BTreeMap<Txid, u64>,
-    early: VecDeque<Early>,
     compare_at_ms: u64,
     last_compared: PeerKey,
 }
 
-impl Relay {
+impl TransactionRelay {
     pub(super) fn new() -> Self {
         Self {
             wanted: BTreeMap::new(),
             declined: BoundedSet::new(DECLINED_MAX),
             declined_until_ms: 0,
-            own: BTreeMap::new(),
-            early: VecDeque::new(),
             compare_at_ms: 0,
             last_compared: PeerKey(0),
         }
@@ -81,92 +95,38 @@ impl Relay {
     pub(super) fn wanted_len(&self) -> usize {
         self.wanted.len()
     }
-
-    pub(super) fn own_len(&self) -> usize {
-        self.own.len()
-    }
-
-    pub(super) fn early_len(&self) -> usize {
-        self.early.len()
-    }
-
-    /// There was nobody to announce own transactions to; now there is.
-    pub(super) fn announce_soon(&mut self, ms: u64) {
-        self.own.values_mut().for_each(|due| *due = ms);
-    }
 }
 
 impl SyncState {
-    /// Tells everyone of a transaction that a reorganisation brought back.
+    /// Announces a transaction to every peer: one that was fetched, or that a reorganisation
+    /// brought back.
     pub(crate) fn publish_transaction(&mut self, transaction: SignedTransaction) {
         if !self.status.syncing && !self.peers.is_empty() {
             let gossip = Gossip::Transaction(Box::new(transaction));
-            self.orders.push(Order::Publish(gossip));
+            self.effects.push(PeerEffect::Publish(gossip));
         }
     }
 
-    pub(crate) fn verdict(&mut self, peer: PeerKey, id: GossipId, verdict: Verdict) {
-        self.orders.push(Order::Verdict(peer, id, verdict));
-    }
-
-    /// Whether gossiped transactions can be judged now.
+    /// Whether gossiped transactions of this peer can be judged now. A node that is far behind
+    /// does not know the accounts that they spend from.
     pub(crate) fn judges_transactions(&self, peer: PeerKey) -> bool {
         !self.status.syncing && self.peers.contains_key(&peer)
     }
 
-    /// A peer passed on a transaction that is invalid for ever.
-    pub(crate) fn bad_transaction(&mut self, view: &View<'_>, peer: PeerKey) {
+    /// A peer passed on a transaction that breaks a rule.
+    pub(crate) fn bad_transaction(&mut self, view: &NodeView<'_>, peer: PeerKey) {
         self.offend(view, peer, Offence::InvalidTransaction);
     }
 
-    /// Policy declined a transaction: not worth fetching again soon.
+    /// Policy declined a transaction: it is not fetched again soon.
     pub(crate) fn declined(&mut self, txid: Txid) {
         self.relay.declined.insert(txid);
     }
 
-    /// Holds a transaction that came before what it builds on; whoever sends too many
-    /// pushes out its own.
-    pub(crate) fn hold_early(&mut self, early: Early) {
-        let held = &self.relay.early;
-        let of_peer = |other: &&Early| other.from == early.from;
-        let oldest = if held.iter().filter(of_peer).count() >= EARLY_PER_PEER_MAX {
-            held.iter().position(|other| other.from == early.from)
-        } else {
-            (held.len() >= EARLY_MAX).then_some(0)
-        };
-        if let Some(oldest) = oldest.and_then(|place| self.relay.early.remove(place)) {
-            self.give_up_early(&oldest);
-        }
-        self.relay.early.push_back(early);
-    }
-
-    fn give_up_early(&mut self, early: &Early) {
-        if let Some(id) = early.gossip {
-            self.verdict(early.from, id, Verdict::Ignore);
-        }
-    }
-
-    /// Takes back those held, of one sender or all: what they wait for may be
-    /// there.
-    pub(crate) fn take_early(&mut self, sender: Option<&Address>) -> Vec<Early> {
-        if self.relay.early.is_empty() {
-            return Vec::new();
-        }
-        let (taken, kept) = std::mem::take(&mut self.relay.early)
-            .into_iter()
-            .partition(|early| {
-                sender.is_none_or(|sender| early.transaction.body.sender == *sender)
-            });
-        self.relay.early = kept;
-        let mut taken: Vec<Early> = Vec::from(taken);
-        taken.sort_by_key(|early| early.transaction.body.sequence);
-        taken
-    }
-
-    /// Takes in the ids of a peer's mempool.
+    /// Handles the ids of a peer's mempool: queues those that are new.
     pub(super) fn take_mempool(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
         txids: &[Txid],
     ) -> Result<(), StoreError> {
@@ -183,6 +143,7 @@ impl SyncState {
         let Some(state) = self.peers.get_mut(&peer) else {
             return Ok(());
         };
+        let queue = &mut state.transactions.queue;
         for txid in unknown {
             if let Some(wanted) = self.relay.wanted.get_mut(&txid) {
                 if wanted.sources.len() < SOURCES_MAX && !wanted.sources.contains(&peer) {
@@ -190,23 +151,25 @@ impl SyncState {
                 }
                 continue;
             }
-            if self.relay.wanted.len() >= WANTED_MAX || state.to_fetch.len() >= PEER_WANTED_MAX {
+            if self.relay.wanted.len() >= WANTED_MAX || queue.len() >= PEER_WANTED_MAX {
                 break;
             }
             if schema::place(view.store, &txid)?.is_none() {
                 let sources = Vec::new();
-                self.relay.wanted.insert(txid, Wanted { sources });
-                state.to_fetch.push_back(txid);
+                self.relay
+                    .wanted
+                    .insert(txid, WantedTransaction { sources });
+                queue.push_back(txid);
             }
         }
         Ok(())
     }
 
-    /// Takes in transactions: the answer to a request for `txids`. Returns
-    /// those to be judged, and the ids of those that the peer did not have.
+    /// Handles the answer to a request for `txids`. Returns the transactions to be judged, and
+    /// the ids of those that the peer did not give.
     pub(super) fn take_transactions(
         &mut self,
-        view: &View<'_>,
+        view: &NodeView<'_>,
         peer: PeerKey,
         txids: &[Txid],
         transactions: Vec<SignedTransaction>,
@@ -217,7 +180,7 @@ impl SyncState {
         let mut missed = Vec::new();
         for transaction in transactions {
             let txid = transaction.txid(&view.params.genesis_hash);
-            // In the order asked; those passed over are not there.
+            // Transactions come in the order asked. The peer lacks those that it skips.
             let before = asked.clone();
             let mut skipped = before.take_while(|asked| **asked != txid).copied();
             let gaps: Vec<Txid> = skipped.by_ref().collect();
@@ -235,21 +198,23 @@ impl SyncState {
         let cut = bytes > CONTENT_BYTES_MAX / 2;
         if cut {
             if let Some(state) = self.peers.get_mut(&peer) {
-                state.to_fetch.extend(rest);
+                state.transactions.queue.extend(rest);
             }
         } else {
             missed.extend(rest);
         }
         if let Some(state) = self.peers.get_mut(&peer) {
-            // Once is an accident of timing: it was mined or replaced since it
-            // was listed. Listed again and still not given is none.
-            let again = missed.iter().any(|txid| state.missed.contains(txid));
-            missed.iter().for_each(|txid| state.missed.insert(*txid));
+            // The first time is an accident of timing: the transaction was mined or replaced
+            // after it was listed. A peer that lists it again and does not give it withholds
+            // it.
+            let known = &mut state.transactions.missed;
+            let again = missed.iter().any(|txid| known.contains(txid));
+            missed.iter().for_each(|txid| known.insert(*txid));
             if again {
                 self.offend(view, peer, Offence::Withheld);
             }
         }
-        // Each sender's in sequence, since each needs those before it.
+        // By sequence within each sender, since each transaction needs those before it.
         taken.sort_by_key(|transaction| {
             let body = &transaction.body;
             (body.sender, body.sequence)
@@ -257,13 +222,14 @@ impl SyncState {
         (taken, missed)
     }
 
-    /// A peer did not give these: asks another that has them, if there is one.
-    pub(super) fn retry_elsewhere(&mut self, but: PeerKey, txids: &[Txid]) {
+    /// Queues transactions for another peer that has them, since the peer `except` did not
+    /// give them. Those that no other peer has are not wanted any more.
+    pub(super) fn fetch_elsewhere(&mut self, except: PeerKey, txids: &[Txid]) {
         for txid in txids {
             let Some(wanted) = self.relay.wanted.get_mut(txid) else {
                 continue;
             };
-            wanted.sources.retain(|source| *source != but);
+            wanted.sources.retain(|source| *source != except);
             let next = loop {
                 match wanted.sources.pop() {
                     Some(source) if !self.peers.contains_key(&source) => {}
@@ -271,7 +237,7 @@ impl SyncState {
                 }
             };
             match next.and_then(|source| self.peers.get_mut(&source)) {
-                Some(state) => state.to_fetch.push_back(*txid),
+                Some(state) => state.transactions.queue.push_back(*txid),
                 None => {
                     self.relay.wanted.remove(txid);
                 }
@@ -279,18 +245,19 @@ impl SyncState {
         }
     }
 
-    /// Asks for transactions, and for mempools.
-    pub(super) fn plan_relay(&mut self, view: &View<'_>) {
+    /// Asks new peers for their mempools, and peers with a queue for transactions.
+    pub(super) fn plan_transactions(&mut self, view: &NodeView<'_>) {
         if self.status.syncing || self.peers.is_empty() {
             return;
         }
-        let ready = |state: &Peer| {
-            state.status.is_some() && !state.compared && state.quiet_until_ms <= view.ms
-        };
         let new: Vec<PeerKey> = self
             .peers
             .iter()
-            .filter(|(_, state)| ready(state))
+            .filter(|(_, state)| {
+                state.chain.status().is_some()
+                    && !state.transactions.compared
+                    && !state.responses.is_paused(view.ms)
+            })
             .map(|(peer, _)| *peer)
             .collect();
         for peer in new {
@@ -300,7 +267,9 @@ impl SyncState {
             .peers
             .iter()
             .filter(|(_, state)| {
-                !state.fetching && !state.to_fetch.is_empty() && state.quiet_until_ms <= view.ms
+                !state.transactions.open
+                    && !state.transactions.queue.is_empty()
+                    && !state.responses.is_paused(view.ms)
             })
             .map(|(peer, _)| *peer)
             .collect();
@@ -309,17 +278,17 @@ impl SyncState {
         }
     }
 
-    fn compare_with(&mut self, view: &View<'_>, peer: PeerKey) {
+    fn compare_with(&mut self, view: &NodeView<'_>, peer: PeerKey) {
         if self
-            .ask(view, peer, Asked::Mempool, Request::Mempool)
+            .ask(view, peer, RequestContext::Mempool, Request::Mempool)
             .is_some()
             && let Some(state) = self.peers.get_mut(&peer)
         {
-            state.compared = true;
+            state.transactions.compared = true;
         }
     }
 
-    fn fetch_from(&mut self, view: &View<'_>, peer: PeerKey) {
+    fn fetch_from(&mut self, view: &NodeView<'_>, peer: PeerKey) {
         let Some(state) = self.peers.get_mut(&peer) else {
             return;
         };
@@ -327,7 +296,7 @@ impl SyncState {
         {
             let mempool = view.mempool();
             while txids.len() < FETCH_IDS
-                && let Some(txid) = state.to_fetch.pop_front()
+                && let Some(txid) = state.transactions.queue.pop_front()
             {
                 if mempool.get(&txid).is_some() {
                     self.relay.wanted.remove(&txid);
@@ -340,43 +309,37 @@ impl SyncState {
             return;
         }
         let request = Request::Transactions(txids.clone());
-        let asked = Asked::Transactions(txids.clone());
-        if self.ask(view, peer, asked, request).is_none() {
-            self.retry_elsewhere(peer, &txids);
+        let context = RequestContext::Transactions(txids.clone());
+        if self.ask(view, peer, context, request).is_none() {
+            self.fetch_elsewhere(peer, &txids);
         } else if let Some(state) = self.peers.get_mut(&peer) {
-            state.fetching = true;
+            state.transactions.open = true;
         }
     }
 
-    pub(super) fn sweep_relay(&mut self, view: &View<'_>) {
+    pub(super) fn sweep_transactions(&mut self, view: &NodeView<'_>) {
         if view.ms >= self.relay.declined_until_ms {
             self.relay.declined.clear();
             self.relay.declined_until_ms = view.ms.saturating_add(DECLINED_FOR_MS);
         }
-        // Not in order of age: those tried again are at the end.
-        let late = |early: &Early| view.ms.saturating_sub(early.since_ms) >= HOLD_MS;
-        if self.relay.early.iter().any(late) {
-            let held = std::mem::take(&mut self.relay.early);
-            let (given_up, kept) = held.into_iter().partition(late);
-            self.relay.early = kept;
-            VecDeque::iter(&given_up).for_each(|early| self.give_up_early(early));
-        }
+        self.sweep_orphans(view);
         if view.ms >= self.relay.compare_at_ms && !self.status.syncing {
             self.relay.compare_at_ms = view.ms.saturating_add(COMPARE_INTERVAL_MS);
             self.compare_with_next(view);
         }
-        self.announce_own(view);
     }
 
-    /// Compares with one peer after another, in turn.
-    fn compare_with_next(&mut self, view: &View<'_>) {
-        let compared = |(_, state): &(&PeerKey, &Peer)| state.compared;
+    /// Asks the next peer for its mempool, each in turn.
+    fn compare_with_next(&mut self, view: &NodeView<'_>) {
         let after = (
             std::ops::Bound::Excluded(self.relay.last_compared),
             std::ops::Bound::Unbounded,
         );
         let mut turn = self.peers.range(after).chain(self.peers.iter());
-        if let Some(peer) = turn.find(compared).map(|(peer, _)| *peer) {
+        if let Some(peer) = turn
+            .find(|(_, state)| state.transactions.compared)
+            .map(|(peer, _)| *peer)
+        {
             self.relay.last_compared = peer;
             self.compare_with(view, peer);
         }

@@ -53,7 +53,14 @@ fn nothing_is_approved_before_it_is_on_disk() {
     assert!(effects.iter().any(|each| matches!(each, Effect::Fatal(_))));
     let moved = |each: &Effect| matches!(each, Effect::FinalityMoved(_));
     assert!(!effects.iter().any(moved));
-    assert!(!node.finality().read().unwrap().view().is_approved(&link.target));
+    assert!(
+        !node
+            .finality()
+            .read()
+            .unwrap()
+            .view()
+            .is_approved(&link.target)
+    );
 }
 
 #[test]

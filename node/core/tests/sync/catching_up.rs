@@ -6,7 +6,9 @@ use pithead_consensus::{Address, BlockHash};
 use pithead_core::chain::UNDO_BLOCKS;
 use pithead_core::node::{Effect, Event, Node};
 use pithead_core::store::schema;
-use pithead_core::sync::{Gossip, GossipId, PeerEvent, PeerKey, Request, Response, SyncSettings};
+use pithead_core::sync::{
+    Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, Request, Response, SyncSettings,
+};
 use pithead_testkit::key;
 use pithead_testkit::nodes::{
     GENESIS_TIME, assert_equals_replay, branch, empty, file, memory, open, pay,
@@ -172,7 +174,7 @@ fn own_transaction_is_announced_again_until_it_is_mined() {
     assert_eq!(world.height(a), 25);
     world.run_for(20 * 60_000);
     assert_eq!(announced(&world), before);
-    assert_eq!(world.node(a).sync_usage().own_transactions, 0);
+    assert_eq!(world.node(a).sync_usage().local_transactions, 0);
 }
 
 #[test]
@@ -402,7 +404,7 @@ fn status_that_gossip_overtook_takes_nothing_back() {
     let mut tell = |event| node.handle(Event::Peer(event), now).1;
     let request_in = |effects: &[Effect]| {
         let asked = effects.iter().find_map(|effect| match effect {
-            Effect::Request { id, request, .. } => Some((*id, request.clone())),
+            Effect::Peer(PeerEffect::Request { id, request, .. }) => Some((*id, request.clone())),
             _ => None,
         });
         asked.expect("a request")

@@ -10,8 +10,7 @@ use crate::policy::address::ip_of;
 use crate::policy::bans::{BannedBy, Subject};
 use crate::shell::Shell;
 use crate::wire::codec::WireRequest;
-use pithead_core::node::Effect;
-use pithead_core::sync::{Offence, PeerEvent, PeerKey, Request, RequestId};
+use pithead_core::sync::{Offence, PeerEffect, PeerEvent, PeerKey, Request, RequestId};
 
 /// How long a peer is banned by its identity, seconds: a day.
 const PEER_BAN_SECS: u64 = 86_400;
@@ -26,30 +25,22 @@ const AVOID_SILENT_MS: u64 = 30_000;
 
 impl Shell {
     /// Carries an effect out.
-    pub(super) fn carry_out(&mut self, effect: Effect) {
+    pub(super) fn carry_out(&mut self, effect: PeerEffect) {
         match effect {
-            Effect::Request { peer, id, request } => self.send_request(peer, id, request),
-            Effect::Verdict { id, verdict, .. } => self.on_verdict(id, verdict),
-            Effect::Publish(gossip) => self.publish(&gossip),
-            Effect::BlockValidated(block) => self.recent.push(block),
-            Effect::Disconnect { peer, reason, ban } => {
+            PeerEffect::Request { peer, id, request } => self.send_request(peer, id, request),
+            PeerEffect::Verdict { id, verdict, .. } => self.on_verdict(id, verdict),
+            PeerEffect::Publish(gossip) => self.publish(&gossip),
+            PeerEffect::BlockValidated(block) => self.recent.push(block),
+            PeerEffect::Disconnect { peer, reason, ban } => {
                 if let Some(id) = self.peers.id(peer) {
                     self.punish(&id, reason, ban);
                 }
             }
-            Effect::PeerScored { peer, points } => {
+            PeerEffect::Scored { peer, points } => {
                 if let Some(peer) = self.peers.by_key_mut(peer) {
                     peer.points = points;
                 }
             }
-            // The engine handles these; they never reach the network.
-            Effect::TipChanged { .. }
-            | Effect::NewTemplate(_)
-            | Effect::Pending(_)
-            | Effect::Fatal(_)
-            | Effect::FinalityMoved(_)
-            | Effect::ApprovalsChanged
-            | Effect::SyncChanged(_) => {}
         }
     }
 
