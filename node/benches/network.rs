@@ -98,10 +98,6 @@ fn start(network: &Network, dir: &Path, bootnode: Option<&str>) -> TestNode {
     TestNode::start_with(network, dir, &flags)
 }
 
-async fn address(node: &TestNode) -> String {
-    node.node_info().await.listen_addresses.remove(0)
-}
-
 /// CPU seconds that a process has used.
 fn cpu_secs(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -192,7 +188,7 @@ async fn sync(blocks: usize, per_block: usize) {
     eprintln!("making {blocks} blocks of {per_block} transactions …");
     let all = make_chain(&network, first_dir.path(), blocks, per_block);
     let first = start(&network, first_dir.path(), None);
-    let bootnode = address(&first).await;
+    let bootnode = first.listen_address().await;
     let before = cpu_secs(first.pid());
     let began = Instant::now();
     let second = start(&network, second_dir.path(), Some(&bootnode));
@@ -240,7 +236,7 @@ impl Nodes {
         let network = network(0);
         let dirs: Vec<TempDir> = (0..count).map(|_| data_dir()).collect();
         let mut nodes = vec![start(&network, dirs[0].path(), None)];
-        let bootnode = address(&nodes[0]).await;
+        let bootnode = nodes[0].listen_address().await;
         for dir in &dirs[1..] {
             nodes.push(start(&network, dir.path(), Some(&bootnode)));
         }
@@ -272,7 +268,7 @@ impl Nodes {
         let mut ports = Vec::new();
         for node in &nodes {
             // /ip4/127.0.0.1/tcp/PORT/p2p/ID
-            let address = address(node).await;
+            let address = node.listen_address().await;
             ports.push(address.split('/').nth(4).unwrap().to_owned());
         }
         Self {

@@ -2,12 +2,14 @@
 //! common: health, reflection, compression, and methods not served yet.
 
 use pithead_api::v1;
+use pithead_api::v1::admin_service_client::AdminServiceClient;
+use pithead_api::v1::mining_service_client::MiningServiceClient;
 use pithead_rpc::auth::{AccessRole, role_of_method};
-use pithead_testkit::process::{Network, TestNode, data_dir, reason};
+use pithead_testkit::process::{AuthorizedChannel, Network, TestNode, data_dir, reason};
 use prost::Message as _;
 use tempfile::TempDir;
-use tonic::Code;
 use tonic::codec::CompressionEncoding;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -36,6 +38,21 @@ async fn what_is_not_served_yet_says_so() {
     }
 }
 
+/// Calls a method of the role mine.
+async fn list_workers(channel: AuthorizedChannel) -> Result<(), Status> {
+    let request = v1::ListWorkersRequest {};
+    let mut client = MiningServiceClient::new(channel);
+    client.list_workers(request).await.map(drop)
+}
+
+/// Calls a method of the role admin.
+async fn set_log_filter(channel: AuthorizedChannel) -> Result<(), Status> {
+    let filter = "info".to_owned();
+    let mut client = AdminServiceClient::new(channel);
+    let answer = client.set_log_filter(v1::SetLogFilterRequest { filter });
+    answer.await.map(drop)
+}
+
 #[tokio::test]
 async fn closed_roles_need_their_token() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -46,26 +63,7 @@ async fn closed_roles_need_their_token() {
         let mode = std::fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
-    let mine = |line| {
-        let mut client = v1::mining_service_client::MiningServiceClient::new(line);
-        async move {
-            client
-                .list_workers(v1::ListWorkersRequest {})
-                .await
-                .map(drop)
-        }
-    };
-    let log = |line| {
-        let mut client = v1::admin_service_client::AdminServiceClient::new(line);
-        let filter = "info".to_owned();
-        async move {
-            client
-                .set_log_filter(v1::SetLogFilterRequest { filter })
-                .await
-                .map(drop)
-        }
-    };
-    let mut open = v1::mining_service_client::MiningServiceClient::new(node.channel());
+    let mut open = MiningServiceClient::new(node.channel());
     let status = open
         .list_workers(v1::ListWorkersRequest {})
         .await
@@ -77,7 +75,7 @@ async fn closed_roles_need_their_token() {
         "{}",
         status.message()
     );
-    let mut open = v1::admin_service_client::AdminServiceClient::new(node.channel());
+    let mut open = AdminServiceClient::new(node.channel());
     let status = open.stop(v1::StopRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(
@@ -86,28 +84,43 @@ async fn closed_roles_need_their_token() {
         status.message()
     );
     for malformed in ["", "abc"] {
-        let status = mine(node.line_with(malformed)).await.unwrap_err();
+        let status = list_workers(node.channel_with(malformed))
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated);
         assert_eq!(reason(&status), "TOKEN_MALFORMED");
     }
     let wrong = "0".repeat(64);
-    let status = mine(node.line_with(&wrong)).await.unwrap_err();
+    let status = list_workers(node.channel_with(&wrong)).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert_eq!(reason(&status), "TOKEN_REFUSED");
-    mine(node.line_with(&node.token("mine"))).await.unwrap();
-    mine(node.line_with(&node.token("admin"))).await.unwrap();
-    let status = log(node.line_with(&node.token("mine"))).await.unwrap_err();
+    list_workers(node.channel_with(&node.token("mine")))
+        .await
+        .unwrap();
+    list_workers(node.channel_with(&node.token("admin")))
+        .await
+        .unwrap();
+    let status = set_log_filter(node.channel_with(&node.token("mine")))
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    log(node.line_with(&node.token("admin"))).await.unwrap();
+    set_log_filter(node.channel_with(&node.token("admin")))
+        .await
+        .unwrap();
+}
 
-    // Tokens outlive a restart, so that miners elsewhere go on.
+/// Miners on other machines go on with the token that they have.
+#[tokio::test]
+async fn tokens_outlive_a_restart_and_mining_can_be_opened() {
+    let network = Network::easy();
+    let (node, dir) = start(&network);
     let before = (node.token("mine"), node.token("admin"));
     assert!(node.terminate().await.success());
     let node = TestNode::start_with(&network, dir.path(), &["--mine-without-token"]);
     assert_eq!((node.token("mine"), node.token("admin")), before);
-    let mut open = v1::mining_service_client::MiningServiceClient::new(node.channel());
+    let mut open = MiningServiceClient::new(node.channel());
     open.list_workers(v1::ListWorkersRequest {}).await.unwrap();
-    let mut open = v1::admin_service_client::AdminServiceClient::new(node.channel());
+    let mut open = AdminServiceClient::new(node.channel());
     assert!(
         open.stop(v1::StopRequest {}).await.is_err(),
         "administration stays closed"

@@ -1,5 +1,5 @@
 //! The edge of the API: connections that say nothing or the wrong thing, and
-//! every limit of protocol §12 that guards it.
+//! every limit of docs/node-policy.md that guards it.
 
 use std::time::Duration;
 

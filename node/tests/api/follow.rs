@@ -43,14 +43,32 @@ async fn mine(node: &TestNode, network: &Network, count: usize, reward: usize) -
     hashes
 }
 
-async fn raw_block(node: &TestNode, hash: &str) -> bytes::Bytes {
+async fn get_block(node: &TestNode, hash: &str, view: v1::BlockView) -> v1::Block {
     let request = v1::GetBlockRequest {
         block: Some(Which::Hash(hash.to_owned())),
-        view: v1::BlockView::Raw.into(),
+        view: view.into(),
         ..Default::default()
     };
     let response = node.chain().get_block(request).await.unwrap();
-    response.into_inner().block.unwrap().raw
+    response.into_inner().block.unwrap()
+}
+
+/// Hands the four blocks of a longer branch, by their hashes, from one node to another.
+async fn hand_over(from: &TestNode, to: &TestNode, branch: &[String]) {
+    for (index, hash) in branch.iter().enumerate() {
+        let raw = get_block(from, hash, v1::BlockView::Raw).await.raw;
+        let answer = to
+            .mining()
+            .submit_block(v1::SubmitBlockRequest { raw })
+            .await;
+        let outcome = answer.unwrap().into_inner().outcome();
+        // Blocks found within one second differ a little in difficulty, so the
+        // branch may win with its fourth block only, never before its third.
+        if index < 2 {
+            assert_eq!(outcome, v1::SubmitOutcome::AcceptedSide);
+        }
+    }
+    assert_eq!(to.info().await.tip.unwrap().hash, branch[3]);
 }
 
 #[tokio::test]
@@ -74,20 +92,7 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
 
     // A longer branch from elsewhere.
     let b = mine(&other, &network, 4, 7).await;
-    for (index, hash) in b.iter().enumerate() {
-        let raw = raw_block(&other, hash).await;
-        let answer = node
-            .mining()
-            .submit_block(v1::SubmitBlockRequest { raw })
-            .await;
-        let outcome = answer.unwrap().into_inner().outcome();
-        // Blocks found within one second differ a little in difficulty, so the
-        // branch may win with its fourth block only, never before its third.
-        if index < 2 {
-            assert_eq!(outcome, v1::SubmitOutcome::AcceptedSide);
-        }
-    }
-    assert_eq!(node.info().await.tip.unwrap().hash, b[3]);
+    hand_over(&other, &node, &b).await;
     let mut seen = Vec::new();
     while seen.last().is_none_or(|(_, _, cursor)| *cursor != b[3]) {
         seen.push(step(&mut live).await);
@@ -130,12 +135,7 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
     );
 
     // A block off the best chain is still found, and says so.
-    let request = v1::GetBlockRequest {
-        block: Some(Which::Hash(a[2].clone())),
-        ..Default::default()
-    };
-    let block = node.chain().get_block(request).await.unwrap().into_inner();
-    let block = block.block.unwrap();
+    let block = get_block(&node, &a[2], v1::BlockView::Unspecified).await;
     assert!(!block.best_chain);
     assert_eq!(block.confirmations, 0);
     assert!(node.terminate().await.success());

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod building;
+mod dev_mining;
 mod edge;
 mod follow;
 mod mining;
+mod pages;
 mod queries;
 mod serving;
 mod transactions;

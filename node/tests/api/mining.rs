@@ -5,10 +5,6 @@ use pithead_api::v1;
 use pithead_api::v1::SubmitOutcome as Outcome;
 use pithead_consensus::block::VERSION_ROLL_MASK;
 use pithead_consensus::{Block, BlockCommitment, BlockHeader, Decode as _, Target};
-use pithead_core::store::MemoryStore;
-use pithead_rpc::workers::{
-    BlockCredit, JudgeContext, SolutionVerdict, SubmittedSolution, WorkBook, WorkSettings, WorkerId,
-};
 use pithead_testkit::chain::mine;
 use pithead_testkit::process::{Network, TestNode, data_dir, next, now, reason, violated_field};
 use pithead_testkit::{FEE, PIT, key};
@@ -134,8 +130,50 @@ async fn no_two_subscribers_search_the_same_space() {
     assert_eq!(prefixes.len(), 5);
 }
 
+/// Hands in solutions that are refused, made from a good one.
+async fn assert_refused_solutions(
+    node: &TestNode,
+    network: &Network,
+    good: &v1::SubmitSolutionRequest,
+) {
+    let refused = async |wrong: v1::SubmitSolutionRequest, outcome| {
+        assert_eq!(answer(node, &wrong).await.outcome(), outcome);
+    };
+    for time in [network.file.time - 1, u32::try_from(now()).unwrap() + 3_600] {
+        let late = v1::SubmitSolutionRequest {
+            time,
+            ..good.clone()
+        };
+        refused(late, Outcome::BadTime).await;
+    }
+    let version = v1::SubmitSolutionRequest {
+        version: 0x6000_0000,
+        ..good.clone()
+    };
+    refused(version, Outcome::Invalid).await;
+    let unknown = v1::SubmitSolutionRequest {
+        work_id: "no such work".to_owned(),
+        ..good.clone()
+    };
+    refused(unknown, Outcome::UnknownWork).await;
+    let short = v1::SubmitSolutionRequest {
+        extra_nonce: vec![0; 3].into(),
+        ..good.clone()
+    };
+    let status = node.mining().submit_solution(short).await.unwrap_err();
+    assert_eq!(violated_field(&status), "extra_nonce");
+}
+
+/// The only worker of a node.
+async fn only_worker(node: &TestNode) -> v1::Worker {
+    let workers = node.mining().list_workers(v1::ListWorkersRequest {}).await;
+    let mut workers = workers.unwrap().into_inner().workers;
+    assert_eq!(workers.len(), 1);
+    workers.remove(0)
+}
+
 #[tokio::test]
-async fn every_solution_gets_its_answer() {
+async fn every_solution_gets_its_answer_and_counts_for_its_miner() {
     let network = Network::easy();
     let (node, _dir) = start(&network);
     let mut stream = subscribe(&node, &network, "one").await;
@@ -144,32 +182,7 @@ async fn every_solution_gets_its_answer() {
     let miss = answer(&node, &solve(&work, false)).await;
     assert_eq!(miss.outcome(), Outcome::HighHash, "{}", miss.detail);
     let good = solve(&work, true);
-    for time in [network.file.time - 1, u32::try_from(now()).unwrap() + 3_600] {
-        let late = v1::SubmitSolutionRequest {
-            time,
-            ..good.clone()
-        };
-        assert_eq!(answer(&node, &late).await.outcome(), Outcome::BadTime);
-    }
-    let version = v1::SubmitSolutionRequest {
-        version: 0x6000_0000,
-        ..good.clone()
-    };
-    assert_eq!(answer(&node, &version).await.outcome(), Outcome::Invalid);
-    let unknown = v1::SubmitSolutionRequest {
-        work_id: "no such work".to_owned(),
-        ..good.clone()
-    };
-    assert_eq!(
-        answer(&node, &unknown).await.outcome(),
-        Outcome::UnknownWork
-    );
-    let short = v1::SubmitSolutionRequest {
-        extra_nonce: vec![0; 3].into(),
-        ..good.clone()
-    };
-    let status = node.mining().submit_solution(short).await.unwrap_err();
-    assert_eq!(violated_field(&status), "extra_nonce");
+    assert_refused_solutions(&node, &network, &good).await;
 
     let found = answer(&node, &good).await;
     assert_eq!(found.outcome(), Outcome::AcceptedBlock, "{}", found.detail);
@@ -207,7 +220,25 @@ async fn every_solution_gets_its_answer() {
         answer(&node, &rolled).await.outcome(),
         Outcome::AcceptedBlock
     );
+    assert_eq!(node.info().await.tip.unwrap().height, 2);
 
+    let worker = only_worker(&node).await;
+    // Two blocks that became the tip; one that came too late.
+    assert_eq!(worker.stale_rate, 1.0 / 3.0);
+    assert_eq!((worker.accepted_blocks, worker.side_blocks), (2, 1));
+    assert_eq!(worker.accepted_shares, 2);
+    // High hash, two bad times, bad version, duplicate.
+    assert_eq!((worker.stale, worker.rejected), (1, 5));
+    assert_eq!(worker.first_hash_ms, Some(3));
+    assert!(worker.hash_rate > 0.0);
+}
+
+#[tokio::test]
+async fn a_worker_is_shown_with_what_it_tells_of_itself() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let mut stream = subscribe(&node, &network, "one").await;
+    next(&mut stream).await;
     let telemetry = v1::MinerTelemetry {
         kernel: "by-hand".to_owned(),
         threads: 2,
@@ -238,32 +269,20 @@ async fn every_solution_gets_its_answer() {
         assert_eq!(refused.unwrap_err().code(), code);
     }
 
-    let workers = node.mining().list_workers(v1::ListWorkersRequest {}).await;
-    let workers = workers.unwrap().into_inner().workers;
-    assert_eq!(workers.len(), 1);
-    let worker = &workers[0];
-    // What is no number was not said.
+    let worker = only_worker(&node).await;
+    // A value that is no number is left out.
     let shown = v1::MinerTelemetry {
         temperature_celsius: None,
         ..telemetry
     };
     assert_eq!(worker.telemetry, Some(shown));
-    // Two blocks that became the tip; one that came too late.
-    assert_eq!(worker.stale_rate, 1.0 / 3.0);
     assert_eq!(
         (worker.name.as_str(), worker.agent.as_str()),
         ("one", "tests/1")
     );
     assert_eq!(worker.reward_address, network.address(7));
     assert!(worker.connected);
-    assert_eq!((worker.accepted_blocks, worker.side_blocks), (2, 1));
-    assert_eq!(worker.accepted_shares, 2);
-    // High hash, two bad times, bad version, duplicate.
-    assert_eq!((worker.stale, worker.rejected), (1, 5));
-    assert_eq!(worker.first_hash_ms, Some(3));
-    assert!(worker.hash_rate > 0.0);
     assert!(worker.remote_address.starts_with("127.0.0.1:"));
-    assert_eq!(node.info().await.tip.unwrap().height, 2);
 }
 
 #[tokio::test]
@@ -468,268 +487,4 @@ async fn a_node_that_is_far_behind_gives_no_work() {
     }
     let work = next(&mut subscribe(&node, &network, "one").await).await;
     assert_eq!(work.height, 4, "the first work is on the tip");
-}
-
-/// A book, and templates for it from a network whose blocks need far more hashes
-/// than a share does, or about two.
-struct Desk {
-    store: std::sync::Arc<dyn pithead_core::store::Store>,
-    genesis: pithead_consensus::Genesis,
-    book: WorkBook,
-    worker: WorkerId,
-}
-
-const NOW: u64 = pithead_testkit::nodes::NOW;
-
-impl Desk {
-    fn new(bits: Option<u32>) -> Self {
-        let mut file = pithead_testkit::nodes::file();
-        file.bits = bits.unwrap_or(file.bits);
-        Self {
-            store: std::sync::Arc::new(MemoryStore::new()),
-            genesis: file.check().unwrap(),
-            book: WorkBook::new(WorkSettings {
-                run: 0x0123_4567_ffff_fffe,
-                share_interval_ms: 5_000,
-            }),
-            worker: WorkerId {
-                name: "one".to_owned(),
-                reward_address: key(7).address,
-            },
-        }
-    }
-
-    fn node(&self) -> pithead_core::node::Node {
-        pithead_testkit::nodes::open(&self.store, &self.genesis, NOW)
-    }
-
-    fn subscribe(&mut self, now: u64) -> pithead_rpc::workers::WorkSubscription {
-        let worker = self.worker.clone();
-        self.book
-            .subscribe(worker, "tests/1".into(), "here".into(), now)
-    }
-
-    fn moment(&self, tip: pithead_consensus::BlockHash) -> JudgeContext {
-        JudgeContext {
-            tip,
-            now: NOW,
-            max_future_secs: self.genesis.params.max_future_secs,
-        }
-    }
-
-    /// Accepted shares, stale ones, rejected ones.
-    fn counts(&self) -> (u64, u64, u64) {
-        let record = self.book.workers()[0].1;
-        (record.accepted_shares, record.stale, record.rejected)
-    }
-}
-
-/// The first solution of work from a nonce on.
-fn share_of(
-    work: &pithead_rpc::workers::AssignedWork,
-    nonce: u32,
-) -> (SubmittedSolution, BlockHeader) {
-    let mut header = work.template.header(&work.commitment);
-    header.nonce = nonce;
-    while !work.share_target.is_met_by(&header.hash()) {
-        header.nonce += 1;
-    }
-    let solution = SubmittedSolution {
-        work_id: work.work_id.clone(),
-        extra_nonce: [0; 4],
-        time: header.time,
-        nonce: header.nonce,
-        version: 0,
-        first_hash_ms: None,
-    };
-    (solution, header)
-}
-
-#[test]
-fn templates_rest_while_a_node_is_far_behind() {
-    use pithead_core::node::{Effect, Event};
-    let desk = Desk::new(None);
-    let file = pithead_testkit::nodes::file();
-    let plans = [(Vec::new(), 2), (Vec::new(), 2), (Vec::new(), 2)];
-    let blocks = pithead_testkit::nodes::branch(&file, &[], &key(7).address, &plans);
-    let block = |index: usize| Event::Block(Box::new(blocks[index].clone()));
-    let store: std::sync::Arc<dyn pithead_core::store::Store> =
-        std::sync::Arc::new(MemoryStore::new());
-    let mut whole = pithead_testkit::nodes::open(&store, &desk.genesis, NOW);
-    (0..3).for_each(|index| drop(whole.handle(block(index), NOW)));
-    let mut node = desk.node().with_sync(pithead_core::sync::SyncSettings {
-        minimum_chain_work: whole.chain().tip().chain_work,
-        ..pithead_core::sync::SyncSettings::default()
-    });
-    node.template(NOW).unwrap();
-    for event in [block(0), Event::Tick, block(1), Event::Tick] {
-        // Long after any template is due.
-        let (_, effects) = node.handle(event, NOW + 86_400);
-        let renewed = effects
-            .iter()
-            .any(|one| matches!(one, Effect::NewTemplate(_)));
-        assert!(!renewed, "{effects:?}");
-    }
-    // Whoever sees that the node is in step finds work on its tip.
-    let (_, effects) = node.handle(block(2), NOW + 86_400);
-    let of_note = effects.iter().filter_map(|effect| match effect {
-        Effect::NewTemplate(template) => Some(template.height.0),
-        Effect::SyncChanged(status) if !status.syncing => Some(0),
-        _ => None,
-    });
-    assert_eq!(of_note.collect::<Vec<_>>(), [4, 0]);
-}
-
-const HARD: Option<u32> = Some(0x1c00_ffff);
-
-#[test]
-fn shares_are_told_from_blocks_and_stale_ones_from_both() {
-    let mut desk = Desk::new(HARD);
-    let template = desk.node().template(NOW).unwrap();
-    let subscription = desk.subscribe(NOW);
-    let work = desk.book.assign(&subscription, template.clone(), NOW);
-    assert!(work.share_target > template.target);
-    let (solution, header) = share_of(&work, 0);
-    let moment = desk.moment(template.parent);
-    let judged = desk.book.judge(&solution, &moment);
-    assert!(matches!(judged, SolutionVerdict::Share(hash) if hash == header.hash()));
-    let judged = desk.book.judge(&solution, &moment);
-    assert!(matches!(judged, SolutionVerdict::Duplicate(hash) if hash == header.hash()));
-    assert_eq!(desk.counts(), (1, 0, 1));
-    // At least ten seconds count, so one early share is no boast.
-    let proven = work.share_target.work().to_f64() / 10.0;
-    assert!((desk.book.workers()[0].1.hash_rate(NOW) - proven).abs() < 1.0);
-
-    // The next share, but a new tip was faster.
-    let (solution, header) = share_of(&work, solution.nonce + 1);
-    let moment = desk.moment(header.hash());
-    let judged = desk.book.judge(&solution, &moment);
-    assert!(matches!(judged, SolutionVerdict::Stale(hash) if hash == header.hash()));
-    assert_eq!(desk.counts(), (1, 1, 1));
-}
-
-#[test]
-fn a_block_counts_as_what_the_core_says() {
-    for (credit, counts, blocks) in [
-        (BlockCredit::Tip, (1, 0, 0), (1, 0)),
-        (BlockCredit::Side, (0, 1, 0), (0, 1)),
-        (BlockCredit::Rejected, (0, 0, 1), (0, 0)),
-    ] {
-        let mut desk = Desk::new(None);
-        let template = desk.node().template(NOW).unwrap();
-        let subscription = desk.subscribe(NOW);
-        let work = desk.book.assign(&subscription, template.clone(), NOW);
-        let (solution, _) = share_of(&work, 0);
-        let moment = desk.moment(template.parent);
-        let SolutionVerdict::Block { finder, .. } = desk.book.judge(&solution, &moment) else {
-            panic!("every share of this network is a block");
-        };
-        assert_eq!(desk.counts(), (0, 0, 0), "nothing before the verdict");
-        desk.book.record_block(&finder, credit, NOW);
-        assert_eq!(desk.counts(), counts);
-        let record = desk.book.workers()[0].1;
-        assert_eq!((record.accepted_blocks, record.side_blocks), blocks);
-        assert_eq!(record.hash_rate(NOW) > 0.0, credit == BlockCredit::Tip);
-    }
-}
-
-#[test]
-fn a_block_is_told_after_any_number_of_shares() {
-    let mut desk = Desk::new(None);
-    let template = desk.node().template(NOW).unwrap();
-    let subscription = desk.subscribe(NOW);
-    let work = desk.book.assign(&subscription, template.clone(), NOW);
-    let moment = desk.moment(template.parent);
-    let mut nonce = 0;
-    // More than are remembered for one piece of work.
-    for _ in 0..20_010 {
-        let (solution, header) = share_of(&work, nonce);
-        nonce = header.nonce + 1;
-        let judged = desk.book.judge(&solution, &moment);
-        assert!(
-            matches!(judged, SolutionVerdict::Block { .. }),
-            "{judged:?}"
-        );
-    }
-    assert!(desk.book.needs_share_target(&subscription, NOW));
-}
-
-#[test]
-fn solutions_for_forgotten_work_are_its_miners_and_others_nobodys() {
-    let mut desk = Desk::new(HARD);
-    let template = desk.node().template(NOW).unwrap();
-    let subscription = desk.subscribe(NOW);
-    let work = desk.book.assign(&subscription, template.clone(), NOW);
-    let (solution, _) = share_of(&work, 0);
-    for _ in 0..8 {
-        desk.book.assign(&subscription, template.clone(), NOW);
-    }
-    let moment = desk.moment(template.parent);
-    let unknown = |desk: &mut Desk, work_id: &str| {
-        let solution = SubmittedSolution {
-            work_id: work_id.to_owned(),
-            ..solution.clone()
-        };
-        let judged = desk.book.judge(&solution, &moment);
-        assert!(matches!(judged, SolutionVerdict::UnknownWork), "{judged:?}");
-        desk.counts()
-    };
-    assert_eq!(unknown(&mut desk, &work.work_id), (0, 1, 0));
-    // Another run's, another subscription's, none at all.
-    assert_eq!(work.work_id, "01234567-fffffffe-1");
-    for other in ["01234568-fffffffe-1", "01234567-ffffffff-1", "nonsense"] {
-        assert_eq!(unknown(&mut desk, other), (0, 1, 0));
-    }
-}
-
-#[test]
-fn a_thousand_reconnects_hold_no_more_than_the_limits() {
-    let mut desk = Desk::new(None);
-    let mut node = desk.node();
-    let mut now = NOW;
-    let mut prefixes = std::collections::HashSet::new();
-    for _ in 0..1_000 {
-        // A template of its own each time, as after a tip.
-        let template = std::sync::Arc::new(pithead_core::template::BlockTemplate {
-            id: prefixes.len() as u64 + 1,
-            ..node.template(now).unwrap().as_ref().clone()
-        });
-        let subscription = desk.subscribe(now);
-        assert!(prefixes.insert(subscription.number));
-        desk.book.assign(&subscription, template, now);
-        desk.book.unsubscribe(&subscription, now);
-        let usage = desk.book.usage();
-        assert!(usage.templates <= 16 && usage.work <= 16, "{usage:?}");
-        assert!(
-            usage.subscriptions <= 1_025 && usage.workers == 1,
-            "{usage:?}"
-        );
-    }
-    assert_eq!(desk.book.usage().templates, 16);
-    // One that stays keeps its work; what the others left goes.
-    now += 100;
-    let stays = desk.subscribe(now);
-    let template = std::sync::Arc::new(pithead_core::template::BlockTemplate {
-        id: 1_001,
-        ..node.template(now).unwrap().as_ref().clone()
-    });
-    let work = desk.book.assign(&stays, template.clone(), now);
-    now += 100;
-    let last = desk.subscribe(now);
-    desk.book.unsubscribe(&last, now);
-    let usage = desk.book.usage();
-    assert_eq!(
-        (usage.subscriptions, usage.work, usage.templates),
-        (2, 1, 1)
-    );
-    let (solution, _) = share_of(&work, 0);
-    let judged = desk.book.judge(&solution, &desk.moment(template.parent));
-    assert!(
-        matches!(judged, SolutionVerdict::Block { .. }),
-        "{judged:?}"
-    );
-    // In time, that is too old as well.
-    now += 600;
-    desk.subscribe(now);
-    assert_eq!(desk.book.usage().work, 0);
 }

@@ -44,42 +44,39 @@ fn body(sequence: u64) -> TransactionBody {
     }
 }
 
+/// The same body, signed by its sender.
+fn signed(network: &Network, body: TransactionBody) -> SignedTransaction {
+    key(0).sign_body(body, &network.hash())
+}
+
 #[tokio::test]
-async fn every_rule_refuses_what_breaks_it() {
+async fn transactions_that_are_malformed_by_themselves_are_refused() {
     let network = Network::easy();
     let (node, _dir) = start(&network, &[]);
-    let hash = network.hash();
-    let signed = |body: TransactionBody| key(0).sign_body(body, &hash);
-    let good = signed(body(0));
+    let good = signed(&network, body(0));
 
-    // The bytes.
+    // Bytes: no transaction, a version of the future, one byte too many.
     refused(&node, vec![1, 2, 3], Rule::BadEncoding).await;
     let mut version = good.encode();
     version[0] = 2;
     refused(&node, version, Rule::BadEncoding).await;
     refused(&node, [good.encode(), vec![0]].concat(), Rule::BadEncoding).await;
 
-    // Outputs.
-    let none = signed(TransactionBody {
-        outputs: Vec::new(),
-        ..body(0)
-    });
-    refused(&node, none.encode(), Rule::BadOutputs).await;
-    let many = signed(TransactionBody {
-        outputs: vec![body(0).outputs[0]; 256],
-        ..body(0)
-    });
-    refused(&node, many.encode(), Rule::BadOutputs).await;
+    // Outputs: none, more than 255, one of nothing.
+    for outputs in [Vec::new(), vec![body(0).outputs[0]; 256]] {
+        let wrong = TransactionBody { outputs, ..body(0) };
+        refused(&node, signed(&network, wrong).encode(), Rule::BadOutputs).await;
+    }
     let mut zero = body(0);
     zero.outputs[0].amount = grains(0);
-    refused(&node, signed(zero).encode(), Rule::BadOutputs).await;
+    refused(&node, signed(&network, zero).encode(), Rule::BadOutputs).await;
 
-    // Size.
-    let large = signed(TransactionBody {
+    // Size: one byte of data too many.
+    let large = TransactionBody {
         data: vec![0; 1_025],
         ..body(0)
-    });
-    refused(&node, large.encode(), Rule::TooLarge).await;
+    };
+    refused(&node, signed(&network, large).encode(), Rule::TooLarge).await;
 
     // Amounts: one beyond all money in the encoding, and a sum beyond it.
     let mut raw = good.encode();
@@ -88,7 +85,14 @@ async fn every_rule_refuses_what_breaks_it() {
     refused(&node, raw, Rule::BadAmount).await;
     let mut sum = body(0);
     sum.outputs[0].amount = pithead_consensus::Amount::MAX_MONEY;
-    refused(&node, signed(sum).encode(), Rule::BadAmount).await;
+    refused(&node, signed(&network, sum).encode(), Rule::BadAmount).await;
+}
+
+#[tokio::test]
+async fn keys_and_signatures_that_do_not_belong_to_the_sender_are_refused() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network, &[]);
+    let good = signed(&network, body(0));
 
     // The key: missing, another's, malformed.
     let missing = SignedTransaction {
@@ -113,21 +117,30 @@ async fn every_rule_refuses_what_breaks_it() {
     altered.body.outputs[0].amount = grains(2 * PIT);
     refused(&node, altered.encode(), Rule::BadSignature).await;
     let foreign = SignedTransaction {
-        signature: key(1).sign(&good.body.signing_message(&hash)),
+        signature: key(1).sign(&good.body.signing_message(&network.hash())),
         ..good.clone()
     };
     refused(&node, foreign.encode(), Rule::BadSignature).await;
     let other = Network::with(|file| file.name = "another".to_owned());
     let replayed = other.pay(0, 0, 1, PIT, FEE);
     refused(&node, replayed.encode(), Rule::BadSignature).await;
+}
 
-    // The sequence: too far ahead, and one that can't be checked yet.
-    let rejection = refused(&node, signed(body(17)).encode(), Rule::BadSequence).await;
+#[tokio::test]
+async fn transactions_that_the_senders_account_does_not_allow_are_refused() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network, &[]);
+    let good = signed(&network, body(0));
+
+    // The sequence: too far ahead, and one that needs a key that is not on record yet.
+    let far = signed(&network, body(17)).encode();
+    let rejection = refused(&node, far, Rule::BadSequence).await;
     assert_eq!(
         (rejection.found, rejection.expected),
         ("17".into(), "0".into())
     );
-    refused(&node, signed(body(1)).encode(), Rule::BadSequence).await;
+    let second = signed(&network, body(1)).encode();
+    refused(&node, second, Rule::BadSequence).await;
 
     // The balance and the fee.
     let rich = network.pay(0, 0, 1, ALLOCATION, FEE);
@@ -141,23 +154,19 @@ async fn every_rule_refuses_what_breaks_it() {
     // A used sequence, and a key that is on record already.
     node.accept(&good).await;
     node.mine(&network, 1).await;
-    let rejection = refused(
-        &node,
-        network.pay(0, 0, 2, PIT, FEE).encode(),
-        Rule::BadSequence,
-    )
-    .await;
+    let used = network.pay(0, 0, 2, PIT, FEE).encode();
+    let rejection = refused(&node, used, Rule::BadSequence).await;
     assert_eq!(
         (rejection.found, rejection.expected),
         ("0".into(), "1".into())
     );
     let superfluous = SignedTransaction {
         key: Some(key(0).public.clone()),
-        ..signed(body(1))
+        ..signed(&network, body(1))
     };
     refused(&node, superfluous.encode(), Rule::BadPublicKey).await;
 
-    // And after all that, a good one is welcome at the least fee.
+    // After all that, the node takes a good one at the least fee.
     let size = network.pay(0, 1, 1, PIT, FEE).size() as u64;
     node.accept(&network.pay(0, 1, 1, PIT, size)).await;
 }

@@ -6,24 +6,16 @@ use std::time::{Duration, Instant};
 
 use libp2p::futures::StreamExt as _;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, kad, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, kad};
 use pithead_api::v1;
 use pithead_testkit::process::{Network, PATIENCE, TestNode, data_dir};
+
+use super::raw::tcp_swarm;
 
 /// A node on this machine with a part in the network.
 fn start(network: &Network, dir: &Path, more: &[&str]) -> TestNode {
     let flags = [&["--listen", "/ip4/127.0.0.1/tcp/0"], more].concat();
     TestNode::start_with(network, dir, &flags)
-}
-
-async fn node_info(node: &TestNode) -> v1::GetNodeInfoResponse {
-    let request = v1::GetNodeInfoRequest {};
-    let response = node.network().get_node_info(request).await;
-    response.unwrap().into_inner()
-}
-
-async fn address(node: &TestNode) -> String {
-    node_info(node).await.listen_addresses.remove(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -33,7 +25,7 @@ async fn max_peers_is_a_bound() {
     let dir = data_dir();
     let dirs: Vec<_> = (0..7).map(|_| data_dir()).collect();
     let first = start(&network, dirs[0].path(), &[]);
-    let bootnode = address(&first).await;
+    let bootnode = first.listen_address().await;
     let known = ["--bootnode", bootnode.as_str()];
     let small = [&known[..], &["--max-peers", "4"]].concat();
     let small = start(&network, dir.path(), &small);
@@ -62,7 +54,7 @@ async fn max_peers_is_a_bound() {
     }
     // And by hand, up to the same bound.
     for other in &others {
-        let address = address(other).await;
+        let address = other.listen_address().await;
         // Some are connected already, some find no place.
         let _ = small.admin().add_peer(v1::AddPeerRequest { address }).await;
         assert!(small.peers().await.len() <= MOST);
@@ -80,28 +72,17 @@ struct Talker {
 fn talker(network: &Network) -> Swarm<Talker> {
     let name = format!("/pithead/{}/sync/1", network.hash());
     let name = StreamProtocol::try_from_owned(name).unwrap();
-    libp2p::SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .unwrap()
-        .with_behaviour(|key| {
-            let config = identify::Config::new("/talker/1".to_owned(), key.public());
-            let own = key.public().to_peer_id();
-            let store = kad::store::MemoryStore::new(own);
-            let mut claims = kad::Behaviour::with_config(own, store, kad::Config::new(name));
-            claims.set_mode(Some(kad::Mode::Server));
-            Talker {
-                identify: identify::Behaviour::new(config),
-                claims,
-            }
-        })
-        .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(4 * PATIENCE))
-        .build()
+    tcp_swarm(4 * PATIENCE, |key| {
+        let config = identify::Config::new("/talker/1".to_owned(), key.public());
+        let own = key.public().to_peer_id();
+        let store = kad::store::MemoryStore::new(own);
+        let mut claims = kad::Behaviour::with_config(own, store, kad::Config::new(name));
+        claims.set_mode(Some(kad::Mode::Server));
+        Talker {
+            identify: identify::Behaviour::new(config),
+            claims,
+        }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,8 +92,8 @@ async fn who_says_who_it_is_again_and_again_is_let_go() {
     let node = start(&network, dir.path(), &[]);
     let mut talker = talker(&network);
     let own = talker.local_peer_id().to_string();
-    let id: PeerId = node_info(&node).await.peer_id.parse().unwrap();
-    let there: Multiaddr = address(&node).await.parse().unwrap();
+    let id: PeerId = node.node_info().await.peer_id.parse().unwrap();
+    let there: Multiaddr = node.listen_address().await.parse().unwrap();
     talker.dial(there).unwrap();
     // Once is well: it is taken for a peer.
     let deadline = Instant::now() + PATIENCE;

@@ -7,8 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use super::raw::{
-    Outcome, RawPeer, assert_in_step, bans, framed, node_info, node_with_honest_peer, peer_ids,
-    score,
+    Outcome, RawPeer, assert_in_step, bans, framed, node_with_honest_peer, peer_ids, score,
 };
 use libp2p::Multiaddr;
 use pithead_api::v1;
@@ -187,7 +186,7 @@ async fn silent_connections_do_not_keep_others_out() {
     let network = Network::easy();
     let dirs = [data_dir(), data_dir(), data_dir()];
     let (node, honest) = node_with_honest_peer(&network, [dirs[0].path(), dirs[1].path()]).await;
-    let address: Multiaddr = node_info(&node).await.listen_addresses[0].parse().unwrap();
+    let address: Multiaddr = node.node_info().await.listen_addresses[0].parse().unwrap();
     let port = address.iter().find_map(|part| match part {
         libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
         _ => None,
@@ -201,7 +200,7 @@ async fn silent_connections_do_not_keep_others_out() {
     let deadline = Instant::now() + PATIENCE;
     while peer_ids(&late).await.is_empty() {
         assert!(Instant::now() < deadline, "{}", late.log());
-        let address = node_info(&node).await.listen_addresses.remove(0);
+        let address = node.listen_address().await;
         // It may well be declined at first.
         let _ = late.admin().add_peer(v1::AddPeerRequest { address }).await;
     }

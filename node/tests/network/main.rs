@@ -5,6 +5,7 @@
 mod floods;
 mod gate;
 mod hostile;
+mod namespaces;
 mod nat;
 mod partition;
 mod peers;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use pithead_api::v1;
 use pithead_testkit::process::{
-    Network, TestNode, data_dir, end_of, failure_of, next, program, reason, verify, violated_field,
+    Network, TestNode, bare_node_command, data_dir, end_of, failure_of, next, reason, verify,
+    violated_field,
 };
 use pithead_testkit::{FEE, PIT};
 use tonic_health::pb::HealthCheckRequest;
@@ -18,17 +19,6 @@ fn start(network: &Network, dir: &Path, bootnodes: &[&str]) -> TestNode {
         flags.extend(["--bootnode", *bootnode]);
     }
     TestNode::start_with(network, dir, &flags)
-}
-
-async fn node_info(node: &TestNode) -> v1::GetNodeInfoResponse {
-    let request = v1::GetNodeInfoRequest {};
-    let response = node.network().get_node_info(request).await;
-    response.unwrap().into_inner()
-}
-
-/// Where the node can be reached, with its identity.
-async fn address(node: &TestNode) -> String {
-    node_info(node).await.listen_addresses.remove(0)
 }
 
 /// Waits until the node has so many peers, and lists them.
@@ -52,14 +42,18 @@ async fn a_bootnode_is_enough_to_connect() {
     let network = Network::easy();
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let first = start(&network, first_dir.path(), &[]);
-    let second = start(&network, second_dir.path(), &[&address(&first).await]);
+    let second = start(
+        &network,
+        second_dir.path(),
+        &[&first.listen_address().await],
+    );
     let seen_by_second = until_peers(&second, 1).await.remove(0);
     let seen_by_first = until_peers(&first, 1).await.remove(0);
-    assert_eq!(seen_by_second.peer_id, node_info(&first).await.peer_id);
-    assert_eq!(seen_by_first.peer_id, node_info(&second).await.peer_id);
+    assert_eq!(seen_by_second.peer_id, first.node_info().await.peer_id);
+    assert_eq!(seen_by_first.peer_id, second.node_info().await.peer_id);
     assert!(!seen_by_second.inbound);
     assert!(seen_by_first.inbound);
-    assert_eq!(node_info(&first).await.peer_count, 1);
+    assert_eq!(first.node_info().await.peer_count, 1);
     until_latency(&first).await;
     until_latency(&second).await;
     let agent = first.peers().await.remove(0).agent;
@@ -72,7 +66,7 @@ async fn a_bootnode_is_enough_to_connect() {
 /// Waits until a node knows that it has caught up.
 async fn until_in_step(node: &TestNode) {
     node.until("it has caught up", async || {
-        (!node_info(node).await.syncing).then_some(())
+        (!node.node_info().await.syncing).then_some(())
     })
     .await;
 }
@@ -87,7 +81,7 @@ async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
     let dirs = [data_dir(), data_dir(), data_dir()];
     let first = start(&network, dirs[0].path(), &[]);
     first.mine(&network, 30).await;
-    let bootnode = address(&first).await;
+    let bootnode = first.listen_address().await;
     let second = start(&network, dirs[1].path(), &[&bootnode]);
     let third = start(&network, dirs[2].path(), &[&bootnode]);
     // The bootnode has told each of them of the other.
@@ -136,15 +130,19 @@ async fn a_node_keeps_its_identity_and_finds_its_peers_again() {
     let network = Network::easy();
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let first = start(&network, first_dir.path(), &[]);
-    let second = start(&network, second_dir.path(), &[&address(&first).await]);
+    let second = start(
+        &network,
+        second_dir.path(),
+        &[&first.listen_address().await],
+    );
     until_peers(&second, 1).await;
-    let identity = node_info(&second).await.peer_id;
+    let identity = second.node_info().await.peer_id;
     assert!(second.terminate().await.success());
     // No bootnode this time.
     let second = start(&network, second_dir.path(), &[]);
     let found = until_peers(&second, 1).await.remove(0);
-    assert_eq!(node_info(&second).await.peer_id, identity);
-    assert_eq!(found.peer_id, node_info(&first).await.peer_id);
+    assert_eq!(second.node_info().await.peer_id, identity);
+    assert_eq!(found.peer_id, first.node_info().await.peer_id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,7 +159,7 @@ async fn a_node_killed_while_catching_up_goes_on_where_it_was() {
         first.admin().mine_blocks(request).await.unwrap();
     }
     let hash = tip(&first).await;
-    let bootnode = address(&first).await;
+    let bootnode = first.listen_address().await;
     let second = start(&network, second_dir.path(), &[&bootnode]);
     // Blocks are committed a few hundred at a time while catching up.
     second.until_height(1_000).await;
@@ -185,7 +183,7 @@ async fn a_chain_with_too_little_work_is_left_alone() {
     let dirs = [data_dir(), data_dir(), data_dir()];
     let first = start(&network, dirs[0].path(), &[]);
     first.mine(&network, 30).await;
-    let bootnode = address(&first).await;
+    let bootnode = first.listen_address().await;
     // Each block is worth two hashes.
     let flags = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootnode", &bootnode];
     let choosy = [&flags[..], &["--minimum-chain-work", "64"]].concat();
@@ -194,7 +192,7 @@ async fn a_chain_with_too_little_work_is_left_alone() {
     let third = TestNode::start_with(&network, dirs[2].path(), &flags);
     third.until_tip(&tip(&first).await).await;
     assert_eq!(second.height().await, 0);
-    assert!(node_info(&second).await.syncing);
+    assert!(second.node_info().await.syncing);
     let hash = first.mine(&network, 20).await;
     second.until_tip(&hash).await;
     until_in_step(&second).await;
@@ -206,7 +204,11 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     let network = Network::easy();
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let first = start(&network, first_dir.path(), &[]);
-    let second = start(&network, second_dir.path(), &[&address(&first).await]);
+    let second = start(
+        &network,
+        second_dir.path(),
+        &[&first.listen_address().await],
+    );
     until_peers(&second, 1).await;
     let subscribe = async || {
         let request = v1::SubscribeWorkRequest {
@@ -227,7 +229,7 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     second.until_tip(&hash).await;
     until_height(&mut work, 2).await;
     // Apart, the first gets far ahead.
-    let peer = node_info(&first).await.peer_id;
+    let peer = first.node_info().await.peer_id;
     let request = v1::BanPeerRequest {
         peer: peer.clone(),
         duration: None,
@@ -238,7 +240,7 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     let request = v1::UnbanPeerRequest { peer };
     second.admin().unban_peer(request).await.unwrap();
     let request = v1::AddPeerRequest {
-        address: address(&first).await,
+        address: first.listen_address().await,
     };
     second.admin().add_peer(request).await.unwrap();
     let ended = end_of(&mut work).await.unwrap();
@@ -289,13 +291,13 @@ async fn a_real_miner_mines_for_the_node_that_is_in_step() {
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let open = ["--listen", "/ip4/127.0.0.1/tcp/0", "--mine-without-token"];
     let in_step = TestNode::start_with(&network, first_dir.path(), &open);
-    let bootnode = address(&in_step).await;
+    let bootnode = in_step.listen_address().await;
     // In step once the chain has some ten blocks.
     let behind = ["--bootnode", &bootnode, "--minimum-chain-work", "a0000"];
     let behind = [&open[..], &behind].concat();
     let behind = TestNode::start_with(&network, second_dir.path(), &behind);
     until_peers(&behind, 1).await;
-    assert!(node_info(&behind).await.syncing);
+    assert!(behind.node_info().await.syncing);
     let nodes = format!("{},{}", behind.address(), in_step.address());
     let _miner = Miner::start(&nodes, &network.address(7));
     in_step
@@ -305,7 +307,7 @@ async fn a_real_miner_mines_for_the_node_that_is_in_step() {
         .await;
     behind
         .until("it comes into step", async || {
-            (!node_info(&behind).await.syncing).then_some(())
+            (!behind.node_info().await.syncing).then_some(())
         })
         .await;
     assert_eq!(worker(&behind).await, None, "it never gave work");
@@ -329,7 +331,7 @@ async fn another_network_is_no_peer() {
     let first = start(&network, first_dir.path(), &[]);
     let stranger = start(&other, second_dir.path(), &[]);
     let request = v1::AddPeerRequest {
-        address: address(&first).await,
+        address: first.listen_address().await,
     };
     let status = stranger.admin().add_peer(request).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_REACHED");
@@ -344,8 +346,8 @@ async fn operators_add_remove_ban_and_unban_peers() {
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let first = start(&network, first_dir.path(), &[]);
     let second = start(&network, second_dir.path(), &[]);
-    let id = node_info(&second).await.peer_id;
-    let (mut admin, place) = (first.admin(), address(&second).await);
+    let id = second.node_info().await.peer_id;
+    let (mut admin, place) = (first.admin(), second.listen_address().await);
     let add = |address: &str| v1::AddPeerRequest {
         address: address.to_owned(),
     };
@@ -375,7 +377,7 @@ async fn operators_add_remove_ban_and_unban_peers() {
     let status = admin.add_peer(add(&place)).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_REACHED");
     // A ban outlives the process.
-    let place_of_first = address(&first).await;
+    let place_of_first = first.listen_address().await;
     assert!(first.terminate().await.success());
     let flags = ["--listen", place_of_first.split("/p2p/").next().unwrap()];
     let first = TestNode::start_with(&network, first_dir.path(), &flags);
@@ -407,7 +409,7 @@ async fn what_operators_mistype_is_explained() {
     let status = admin.add_peer(add("127.0.0.1:1")).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_REACHED");
     // It is this node itself.
-    let own = address(&node).await;
+    let own = node.listen_address().await;
     let own = own.split("/p2p/").next().unwrap();
     let status = admin.add_peer(add(own)).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_REACHED");
@@ -431,7 +433,7 @@ async fn an_offline_node_has_no_peers_and_takes_none() {
     let network = Network::easy();
     let dir = data_dir();
     let node = TestNode::start(&network, dir.path());
-    let info = node_info(&node).await;
+    let info = node.node_info().await;
     assert_eq!((info.peer_count, info.peer_id.as_str()), (0, ""));
     assert!(info.listen_addresses.is_empty());
     assert!(node.peers().await.is_empty());
@@ -447,12 +449,10 @@ async fn an_address_in_use_is_named() {
     let network = Network::easy();
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let first = start(&network, first_dir.path(), &[]);
-    let taken = address(&first).await;
+    let taken = first.listen_address().await;
     let taken = taken.split("/p2p/").next().unwrap();
-    let mut command = program();
-    command.arg("--genesis").arg(network.path());
-    command.arg("--data-dir").arg(second_dir.path());
-    command.args(["--rpc-listen", "127.0.0.1:0", "--listen", taken]);
+    let mut command = bare_node_command(&network, second_dir.path());
+    command.args(["--listen", taken]);
     let said = failure_of(&mut command);
     assert!(said.contains(taken) && said.contains("--listen"), "{said}");
 }
@@ -473,13 +473,13 @@ async fn a_late_joiner_syncs_2000_blocks_and_sends_miners_elsewhere_meanwhile() 
         .into_inner();
     assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
     let add = v1::AddPeerRequest {
-        address: address(&first).await,
+        address: first.listen_address().await,
     };
     late.admin().add_peer(add).await.unwrap();
     assert_eq!(next(&mut health).await.status(), ServingStatus::NotServing);
     assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
     late.until_tip(&hash).await;
-    assert!(!node_info(&late).await.syncing);
+    assert!(!late.node_info().await.syncing);
     // What it mines now extends the same chain.
     let hash = late.mine(&network, 1).await;
     first.until_tip(&hash).await;
@@ -494,7 +494,7 @@ async fn quic_does_as_well_as_tcp() {
     let hash = first.mine(&network, 50).await;
     let second = TestNode::start_with(&network, second_dir.path(), &quic);
     let add = v1::AddPeerRequest {
-        address: address(&first).await,
+        address: first.listen_address().await,
     };
     second.admin().add_peer(add).await.unwrap();
     let connected = until_peers(&second, 1).await.remove(0);

@@ -1,7 +1,6 @@
 //! A peer of a real node that speaks its protocols and says whatever a test wants,
 //! and what such tests look at. Start with [`RawPeer::connect`].
 
-// Every test binary compiles this and uses a part of it.
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use libp2p::futures::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, StreamExt as _,
 };
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, PublishError, ValidationMode};
+use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, kad, noise, tcp, yamux};
@@ -94,6 +94,62 @@ struct RawBehaviour {
     kad: kad::Behaviour<kad::store::MemoryStore>,
 }
 
+/// The node's protocols: identify, Kademlia and gossip by these names, and requests.
+fn raw_behaviour(
+    key: &Keypair,
+    [identify, kad, gossip]: [String; 3],
+    sync: StreamProtocol,
+    reads: bool,
+) -> RawBehaviour {
+    let config = gossipsub::ConfigBuilder::default()
+        .protocol_id_prefix(gossip)
+        .validation_mode(ValidationMode::Anonymous)
+        .heartbeat_interval(Duration::from_millis(100))
+        .flood_publish(true)
+        .max_transmit_size(FRAME_BYTES_MAX)
+        .message_id_fn(|message| sha256(&message.data).to_vec().into())
+        .build()
+        .unwrap();
+    let identity =
+        identify::Config::new(identify, key.public()).with_push_listen_addr_updates(true);
+    let own = key.public().to_peer_id();
+    let mut kad = kad::Behaviour::with_config(
+        own,
+        kad::store::MemoryStore::new(own),
+        kad::Config::new(StreamProtocol::try_from_owned(kad).unwrap()),
+    );
+    kad.set_mode(Some(kad::Mode::Server));
+    RawBehaviour {
+        identify: identify::Behaviour::new(identity),
+        sync: request_response::Behaviour::with_codec(
+            RawCodec { reads },
+            [(sync, ProtocolSupport::Full)],
+            request_response::Config::default().with_max_concurrent_streams(1_000),
+        ),
+        gossip: gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).unwrap(),
+        kad,
+    }
+}
+
+/// A swarm over TCP with an identity of its own, whose connections live while idle.
+pub(crate) fn tcp_swarm<B: NetworkBehaviour>(
+    idle: Duration,
+    behaviour: impl FnOnce(&Keypair) -> B,
+) -> Swarm<B> {
+    libp2p::SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .unwrap()
+        .with_behaviour(behaviour)
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(idle))
+        .build()
+}
+
 /// What became of a request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -103,9 +159,8 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-/// How it answers the node's requests, all bytes of them; not at all if it is
-/// `None`.
-pub(crate) type Manner = Box<dyn FnMut(&[u8]) -> Option<Vec<u8>> + Send>;
+/// How a raw peer answers the bytes of a request; with `None` it does not answer.
+pub(crate) type RawAnswerPolicy = Box<dyn FnMut(&[u8]) -> Option<Vec<u8>> + Send>;
 
 /// A peer that speaks the node's protocols and says whatever a test wants.
 pub(crate) struct RawPeer {
@@ -113,7 +168,7 @@ pub(crate) struct RawPeer {
     node: PeerId,
     blocks: IdentTopic,
     transactions: IdentTopic,
-    manner: Manner,
+    policy: RawAnswerPolicy,
     /// Requests of the node, as they came.
     pub asked: Vec<Vec<u8>>,
     /// How often the node asked for other peers.
@@ -139,66 +194,34 @@ impl RawPeer {
         Self::connect_as(network, node, false, Box::new(|_| None)).await
     }
 
-    /// The same for one that answers in its own manner.
+    /// The same for one that answers by a policy of its own.
     pub(crate) async fn connect_answering(
         network: &Network,
         node: &TestNode,
-        manner: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
+        policy: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
     ) -> Self {
-        Self::connect_as(network, node, true, Box::new(manner)).await
+        Self::connect_as(network, node, true, Box::new(policy)).await
     }
 
-    async fn connect_as(network: &Network, node: &TestNode, reads: bool, manner: Manner) -> Self {
+    async fn connect_as(
+        network: &Network,
+        node: &TestNode,
+        reads: bool,
+        policy: RawAnswerPolicy,
+    ) -> Self {
         let genesis = network.hash();
         let name = |rest: &str| format!("/pithead/{genesis}/{rest}");
         let sync = StreamProtocol::try_from_owned(name("sync/1")).unwrap();
         let blocks = IdentTopic::new(name("blocks/1"));
         let transactions = IdentTopic::new(name("transactions/1"));
-        let mut swarm = libp2p::SwarmBuilder::with_new_identity()
-            .with_tokio()
-            .with_tcp(
-                tcp::Config::default(),
-                noise::Config::new,
-                yamux::Config::default,
-            )
-            .unwrap()
-            .with_behaviour(|key| {
-                let config = gossipsub::ConfigBuilder::default()
-                    .protocol_id_prefix(name("gossip"))
-                    .validation_mode(ValidationMode::Anonymous)
-                    .heartbeat_interval(Duration::from_millis(100))
-                    .flood_publish(true)
-                    .max_transmit_size(FRAME_BYTES_MAX)
-                    .message_id_fn(|message| sha256(&message.data).to_vec().into())
-                    .build()?;
-                let identity = identify::Config::new(name("1"), key.public())
-                    .with_push_listen_addr_updates(true);
-                let own = key.public().to_peer_id();
-                let protocol = StreamProtocol::try_from_owned(name("kad/1"))?;
-                let mut kad = kad::Behaviour::with_config(
-                    own,
-                    kad::store::MemoryStore::new(own),
-                    kad::Config::new(protocol),
-                );
-                kad.set_mode(Some(kad::Mode::Server));
-                Ok(RawBehaviour {
-                    identify: identify::Behaviour::new(identity),
-                    sync: request_response::Behaviour::with_codec(
-                        RawCodec { reads },
-                        [(sync, ProtocolSupport::Full)],
-                        request_response::Config::default().with_max_concurrent_streams(1_000),
-                    ),
-                    gossip: gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config)?,
-                    kad,
-                })
-            })
-            .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(2 * PATIENCE))
-            .build();
+        let protocols = [name("1"), name("kad/1"), name("gossip")];
+        let mut swarm = tcp_swarm(2 * PATIENCE, |key| {
+            raw_behaviour(key, protocols, sync, reads)
+        });
         let gossip = &mut swarm.behaviour_mut().gossip;
         gossip.subscribe(&blocks).unwrap();
         gossip.subscribe(&transactions).unwrap();
-        let info = node_info(node).await;
+        let info = node.node_info().await;
         let address: Multiaddr = info.listen_addresses[0].parse().unwrap();
         swarm.dial(address).unwrap();
         let mut peer = Self {
@@ -206,7 +229,7 @@ impl RawPeer {
             node: info.peer_id.parse().unwrap(),
             blocks,
             transactions,
-            manner,
+            policy,
             asked: Vec::new(),
             lookups: 0,
         };
@@ -244,7 +267,7 @@ impl RawPeer {
                         },
                     ..
                 } => {
-                    if let Some(raw) = (self.manner)(&request) {
+                    if let Some(raw) = (self.policy)(&request) {
                         let sync = &mut self.swarm.behaviour_mut().sync;
                         let _ = sync.send_response(channel, raw);
                     }
@@ -380,12 +403,6 @@ fn nowhere(number: u32) -> Multiaddr {
     format!("/ip4/127.{a}.{b}.{c}/tcp/1").parse().unwrap()
 }
 
-pub(crate) async fn node_info(node: &TestNode) -> v1::GetNodeInfoResponse {
-    let request = v1::GetNodeInfoRequest {};
-    let response = node.network().get_node_info(request).await;
-    response.unwrap().into_inner()
-}
-
 pub(crate) async fn peer_ids(node: &TestNode) -> Vec<String> {
     let peers = node.peers().await.into_iter();
     peers.map(|peer| peer.peer_id).collect()
@@ -425,7 +442,7 @@ pub(crate) async fn node_with_honest_peer(
 }
 
 pub(crate) async fn connect(from: &TestNode, to: &TestNode) {
-    let address = node_info(to).await.listen_addresses.remove(0);
+    let address = to.listen_address().await;
     let request = v1::AddPeerRequest { address };
     from.admin().add_peer(request).await.unwrap();
 }
@@ -435,7 +452,7 @@ pub(crate) async fn assert_in_step(network: &Network, node: &TestNode, honest: &
     let hash = honest.mine(network, 1).await;
     node.until_tip(&hash).await;
     for (by, of) in [(node, honest), (honest, node)] {
-        let of = node_info(of).await.peer_id;
+        let of = of.node_info().await.peer_id;
         assert!(score(by, &of).await.expect("it is there") >= 0.0);
         assert!(!bans(by).await.contains(&of));
     }

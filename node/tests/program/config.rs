@@ -42,6 +42,17 @@ fn assert_says(loaded: Loaded, parts: &[&str]) {
     }
 }
 
+/// Whether a printed configuration has these lines, each with its source.
+#[track_caller]
+pub(crate) fn assert_has_lines(printed: &str, lines: &[&str]) {
+    for line in lines {
+        assert!(
+            printed.lines().any(|found| found == *line),
+            "{line}: {printed}"
+        );
+    }
+}
+
 #[test]
 fn flags_beat_environment_beats_file_beats_default() {
     let file = "rpc_burst = 1\nrpc_max_streams = 1\nrpc_max_connections = 1\n";
@@ -54,18 +65,16 @@ fn flags_beat_environment_beats_file_beats_default() {
     assert_eq!(config.rpc_max_streams, 2);
     assert_eq!(config.rpc_max_connections, 1);
     assert_eq!(config.rpc_drain_secs, 5);
-    for line in [
-        "data_dir = \"/data\" # flag",
-        "rpc_burst = 3 # flag",
-        "rpc_max_streams = 2 # environment",
-        "rpc_max_connections = 1 # file",
-        "rpc_drain_secs = 5 # default",
-    ] {
-        assert!(
-            printed.lines().any(|found| found == line),
-            "{line}: {printed}"
-        );
-    }
+    assert_has_lines(
+        &printed,
+        &[
+            "data_dir = \"/data\" # flag",
+            "rpc_burst = 3 # flag",
+            "rpc_max_streams = 2 # environment",
+            "rpc_max_connections = 1 # file",
+            "rpc_drain_secs = 5 # default",
+        ],
+    );
 }
 
 #[test]
@@ -117,63 +126,67 @@ fn the_defaults_are_those_of_the_protocol() {
     assert_eq!(config, expected);
 }
 
+/// Every setting with a value that differs from its default. A new setting needs one here.
+const VALUES: [(&str, &str); 33] = [
+    ("network", "test"),
+    ("data_dir", "/elsewhere"),
+    ("rpc_listen", "10.0.0.1:1"),
+    ("rpc_allow_insecure", "true"),
+    ("rpc_requests_per_minute", "7"),
+    ("rpc_burst", "7"),
+    ("rpc_max_connections", "7"),
+    ("rpc_max_connections_per_ip", "7"),
+    ("rpc_max_streams", "7"),
+    ("rpc_drain_secs", "7"),
+    ("mine_token_file", "/m"),
+    ("admin_token_file", "/a"),
+    ("mine_without_token", "false"),
+    ("listen", "/ip4/192.0.2.1/tcp/1"),
+    ("bootnode", "/dns/node.example.org/tcp/1"),
+    ("external_address", "/ip4/192.0.2.1/tcp/2"),
+    ("max_peers", "7"),
+    ("offline", "true"),
+    ("mdns", "false"),
+    ("upnp", "false"),
+    ("relay", "false"),
+    ("validator_key", "/v.pem"),
+    ("validator_passphrase_file", "/p"),
+    ("minimum_chain_work", "1f"),
+    ("min_relay_fee_rate", "7"),
+    ("mempool_bytes_max", "7000000"),
+    ("mempool_expiry_secs", "7"),
+    ("store_cache_bytes", "7000000"),
+    ("template_refresh_secs", "7"),
+    ("share_interval_ms", "70"),
+    ("log_format", "json"),
+    ("log_filter", "debug"),
+    ("ready_file", "/r"),
+];
+
+/// Flags that are about the run, not about the node; and genesis, which excludes network
+/// and has a test of its own.
+const OTHER_FLAGS: [&str; 7] = [
+    "config",
+    "verify",
+    "init_vote_record",
+    "stop_on_stdin_close",
+    "genesis",
+    "help",
+    "version",
+];
+
 #[test]
 fn every_setting_is_a_flag_a_variable_and_a_key() {
-    // A value that differs from the default for each flag that clap knows; a
-    // new setting without one here fails.
-    let values = [
-        ("network", "test"),
-        ("data_dir", "/elsewhere"),
-        ("rpc_listen", "10.0.0.1:1"),
-        ("rpc_allow_insecure", "true"),
-        ("rpc_requests_per_minute", "7"),
-        ("rpc_burst", "7"),
-        ("rpc_max_connections", "7"),
-        ("rpc_max_connections_per_ip", "7"),
-        ("rpc_max_streams", "7"),
-        ("rpc_drain_secs", "7"),
-        ("mine_token_file", "/m"),
-        ("admin_token_file", "/a"),
-        ("mine_without_token", "false"),
-        ("listen", "/ip4/192.0.2.1/tcp/1"),
-        ("bootnode", "/dns/node.example.org/tcp/1"),
-        ("external_address", "/ip4/192.0.2.1/tcp/2"),
-        ("max_peers", "7"),
-        ("offline", "true"),
-        ("mdns", "false"),
-        ("upnp", "false"),
-        ("relay", "false"),
-        ("validator_key", "/v.pem"),
-        ("validator_passphrase_file", "/p"),
-        ("minimum_chain_work", "1f"),
-        ("min_relay_fee_rate", "7"),
-        ("mempool_bytes_max", "7000000"),
-        ("mempool_expiry_secs", "7"),
-        ("store_cache_bytes", "7000000"),
-        ("template_refresh_secs", "7"),
-        ("share_interval_ms", "70"),
-        ("log_format", "json"),
-        ("log_filter", "debug"),
-        ("ready_file", "/r"),
-    ];
-    // These are about the run, not about the node; and genesis is set by a test
-    // of its own, because it excludes network.
-    let others = [
-        "config",
-        "verify",
-        "init_vote_record",
-        "stop_on_stdin_close",
-        "genesis",
-        "help",
-        "version",
-    ];
     for argument in NodeCli::command().get_arguments() {
         let id = argument.get_id().as_str();
-        let known = values.iter().any(|(key, _)| *key == id);
-        assert!(known || others.contains(&id), "{id} is in neither list");
+        let known = VALUES.iter().any(|(key, _)| *key == id);
+        assert!(
+            known || OTHER_FLAGS.contains(&id),
+            "{id} is in neither list"
+        );
     }
 
-    let variables: Vec<_> = values
+    let variables: Vec<_> = VALUES
         .iter()
         .map(|(key, value)| (format!("PITHEAD_NODE_{}", key.to_uppercase()), *value))
         .collect();
@@ -182,7 +195,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
         .map(|(name, value)| (name.into(), value.into()));
     let cli = NodeCli::try_parse_from(["pithead-node"]).unwrap();
     let (from_env, printed) = Config::load_from(&cli, env).unwrap();
-    for (key, _) in values {
+    for (key, _) in VALUES {
         let line = printed
             .lines()
             .find(|line| line.starts_with(&format!("{key} = ")));
@@ -191,7 +204,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
     assert_eq!(from_env.ready_file, Some(PathBuf::from("/r")));
 
     let mut flags = vec!["pithead-node".to_owned()];
-    for (key, value) in values {
+    for (key, value) in VALUES {
         flags.push(format!("--{}={value}", key.replace('_', "-")));
     }
     let cli = NodeCli::try_parse_from(flags).unwrap();

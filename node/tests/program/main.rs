@@ -5,3 +5,4 @@
 mod config;
 mod process;
 mod validators;
+mod vote_record;

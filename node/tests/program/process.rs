@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::config::assert_has_lines;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_while_mining_loses_nothing_acknowledged() {
     let network = std::sync::Arc::new(Network::easy());
@@ -291,18 +293,16 @@ fn the_nearest_source_of_a_setting_wins() {
             .env("PITHEAD_NODE_RPC_MAX_STREAMS", "2"),
     );
     let printed = String::from_utf8(output.stdout).unwrap();
-    for line in [
-        "network = \"test\" # flag",
-        "rpc_burst = 3 # flag",
-        "rpc_max_streams = 2 # environment",
-        "rpc_max_connections = 1 # file",
-        "rpc_drain_secs = 5 # default",
-    ] {
-        assert!(
-            printed.lines().any(|found| found == line),
-            "{line}: {printed}"
-        );
-    }
+    assert_has_lines(
+        &printed,
+        &[
+            "network = \"test\" # flag",
+            "rpc_burst = 3 # flag",
+            "rpc_max_streams = 2 # environment",
+            "rpc_max_connections = 1 # file",
+            "rpc_drain_secs = 5 # default",
+        ],
+    );
     // What was printed is a file that says the same.
     let again = dir.path().join("printed.toml");
     std::fs::write(&again, &printed).unwrap();

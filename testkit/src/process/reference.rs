@@ -120,11 +120,7 @@ impl Reference {
 
     /// Where one of them listens for others.
     pub async fn address(&self, index: usize) -> String {
-        self.node(index)
-            .node_info()
-            .await
-            .listen_addresses
-            .remove(0)
+        self.node(index).listen_address().await
     }
 
     pub async fn until(&self, index: usize, what: &str, holds: impl AsyncFn(&TestNode) -> bool) {

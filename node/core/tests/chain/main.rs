@@ -4,5 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod reorganisation;
+mod replay;
 mod serve;
 mod store;
+mod templates;

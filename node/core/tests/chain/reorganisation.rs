@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pithead_consensus::check::{BlockError, NotYet, TransactionError};
-use pithead_consensus::{Amount, Block, Encode as _, Hash256, SignedTransaction};
-use pithead_core::chain::{AcceptError, VerifyError, verify};
+use pithead_consensus::{Block, Encode as _, Hash256, SignedTransaction};
+use pithead_core::chain::{AcceptError, verify};
 use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
+use pithead_core::store::Store;
 use pithead_core::store::schema::{self, BlockStatus};
-use pithead_core::store::{Batch, Snapshot, Store, StoreError, Table};
-use pithead_core::sync::PeerEffect;
+use pithead_core::sync::{Gossip, PeerEffect, PeerEvent, PeerKey};
 use pithead_testkit::chain::mine;
 use pithead_testkit::nodes::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
@@ -21,7 +21,7 @@ use pithead_testkit::{PIT, key};
 
 /// Two branches from the genesis: three blocks, and four that are better. They
 /// share some transactions, conflict in others, and each has some of its own.
-fn two_branches() -> (Vec<Block>, Vec<Block>) {
+pub(crate) fn two_branches() -> (Vec<Block>, Vec<Block>) {
     let file = file();
     let pay = |from, sequence, to| pay(&file, from, sequence, to);
     let a = branch(
@@ -320,6 +320,35 @@ fn a_forged_signature_beside_a_pending_payment_stays_unchecked() {
 }
 
 #[test]
+fn a_forged_copy_of_a_pending_payment_is_not_announced() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let payment = pay(&file, 0, 0, 4);
+    let mut forged = payment.clone();
+    *forged.signature.0 = [7; 256];
+    let mut node = open(&memory(), &genesis, NOW);
+    let connected = PeerEvent::Connected {
+        peer: PeerKey(1),
+        inbound: false,
+    };
+    node.handle(Event::Peer(connected), NOW);
+    for given in [&payment, &forged] {
+        let event = Event::Transaction(Box::new(given.clone()));
+        let (_, effects) = node.handle(event, NOW);
+        let announced: Vec<_> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Peer(PeerEffect::Publish(Gossip::Transaction(transaction))) => {
+                    Some(transaction.as_ref())
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(announced, [&payment]);
+    }
+}
+
+#[test]
 fn a_mutated_body_does_not_poison_its_header() {
     let file = file();
     let genesis = file.check().unwrap();
@@ -344,7 +373,11 @@ fn a_mutated_body_does_not_poison_its_header() {
     assert!(matches!(again, Err(AcceptError::Known { .. })));
 }
 
-fn submit(node: &mut Node, transaction: &SignedTransaction, now: u64) -> TransactionVerdict {
+pub(crate) fn submit(
+    node: &mut Node,
+    transaction: &SignedTransaction,
+    now: u64,
+) -> TransactionVerdict {
     let event = Event::Transaction(Box::new(transaction.clone()));
     match node.handle(event, now).0 {
         Answer::Transaction(verdict) => verdict.unwrap(),
@@ -467,43 +500,6 @@ fn what_can_not_be_judged_yet_is_tried_again() {
 }
 
 #[test]
-fn templates_are_blocks_that_pass_and_are_renewed_when_due() {
-    let file = file();
-    let genesis = file.check().unwrap();
-    let mut node = open(&memory(), &genesis, NOW);
-    let first = node.template(NOW).unwrap();
-    assert_eq!((first.height.0, first.transactions.len()), (1, 0));
-    assert_eq!(
-        node.template(NOW + 5).unwrap().id,
-        first.id,
-        "cached per tip"
-    );
-    submit(&mut node, &pay(&file, 0, 0, 4), NOW);
-    node.handle(Event::Tick, NOW + 1);
-    let second = node.template(NOW + 1).unwrap();
-    assert!(second.id > first.id);
-    assert_eq!(second.transactions.len(), 1);
-    // Nothing new: it lives until it is old.
-    node.handle(Event::Tick, NOW + 2);
-    assert_eq!(node.template(NOW + 2).unwrap().id, second.id);
-    node.handle(Event::Tick, NOW + 31);
-    assert!(node.template(NOW + 31).unwrap().id > second.id);
-    let template = node.template(NOW + 31).unwrap();
-    let commitment = template.commitment(key(7).address, [1; 8]);
-    let mut header = template.header(&commitment);
-    mine(&mut header);
-    let block = template.block(header, commitment);
-    assert_eq!(
-        give(&mut node, &block, NOW + 31).unwrap(),
-        BlockVerdict::NewTip
-    );
-    assert!(
-        chain_of(&file, &[block]).height() == 1,
-        "the other chain agrees"
-    );
-}
-
-#[test]
 fn pending_transactions_expire() {
     let file = file();
     let genesis = file.check().unwrap();
@@ -563,83 +559,4 @@ fn stored_bodies_are_the_blocks_that_came() {
             assert_eq!(body, block.encode());
         }
     }
-}
-
-#[test]
-fn a_replay_finds_whatever_was_altered() {
-    let genesis = file().check().unwrap();
-    let (a, _) = two_branches();
-    let altered = |alter: &dyn Fn(&dyn Snapshot, &mut Batch)| {
-        let store = memory();
-        give_all(&mut open(&store, &genesis, NOW), &a, NOW);
-        verify(store.as_ref(), &genesis, |_, _| {}).unwrap();
-        let mut batch = Batch::default();
-        alter(store.snapshot().unwrap().as_ref(), &mut batch);
-        store.commit(&batch).unwrap();
-        verify(store.as_ref(), &genesis, |_, _| {}).unwrap_err()
-    };
-    let hash = a[1].header.hash();
-
-    let error = altered(&|from, batch| {
-        let address = key(4).address;
-        let mut account = schema::account(from, &address).unwrap();
-        account.balance = account
-            .balance
-            .checked_add(Amount::from_grains(1).unwrap())
-            .unwrap();
-        batch.put(Table::Accounts, address.0, account.encode());
-    });
-    assert!(
-        matches!(error, VerifyError::AccountsDiffer { .. }),
-        "{error}"
-    );
-    let error = altered(&|_, batch| batch.delete(Table::Accounts, key(4).address.0));
-    assert!(
-        matches!(error, VerifyError::AccountsDiffer { .. }),
-        "{error}"
-    );
-
-    let with_entry = |change: &dyn Fn(&mut schema::ChainEntry)| {
-        altered(&|from, batch| {
-            let mut entry = schema::expect_entry(from, &hash).unwrap();
-            change(&mut entry);
-            batch.put(Table::Entries, hash.0, entry.encode());
-        })
-    };
-    let error = with_entry(&|entry| entry.outcome.state_root = Hash256([9; 32]));
-    assert!(
-        matches!(
-            error,
-            VerifyError::Differs {
-                what: "state root",
-                ..
-            }
-        ),
-        "{error}"
-    );
-    let error = with_entry(&|entry| entry.outcome.supply = Amount::ZERO);
-    assert!(matches!(error, VerifyError::Differs { .. }), "{error}");
-    let error = with_entry(&|entry| entry.chain_work = pithead_consensus::Work::ZERO);
-    assert!(
-        matches!(
-            error,
-            VerifyError::Differs {
-                what: "chain work",
-                ..
-            }
-        ),
-        "{error}"
-    );
-
-    let error = altered(&|_, batch| {
-        let mut block = a[1].clone();
-        block.transactions.clear();
-        batch.bodies.push((hash, block.encode()));
-    });
-    assert!(matches!(error, VerifyError::BadBlock { .. }), "{error}");
-    let error = altered(&|_, batch| batch.delete(Table::BestChain, 2u64.to_be_bytes()));
-    assert!(
-        matches!(error, VerifyError::Store(StoreError::Damaged(_))),
-        "{error}"
-    );
 }

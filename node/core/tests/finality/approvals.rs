@@ -3,7 +3,7 @@
 
 use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
 use pithead_consensus::{
-    Address, Block, Certificate, Checkpoint, Encode as _, Height, Link, SignedApproval, Work,
+    Address, Block, Certificate, Checkpoint, Encode as _, Height, Link, SignedApproval,
 };
 use pithead_core::finality::{Proof, certificate_at};
 use pithead_core::sync::{Offence, Request, Response, Verdict};
@@ -13,7 +13,7 @@ use pithead_testkit::votes::{
     QUORUM, VALIDATORS, accused, approve, certificate, checkpoint, genesis_checkpoint, give,
     gossip, mine, miner, validators, voting,
 };
-use pithead_testkit::world::{Reply, World};
+use pithead_testkit::world::{Reply, World, boastful_status};
 
 #[test]
 fn a_quorum_approves_and_the_next_checkpoint_finalises() {
@@ -75,12 +75,9 @@ fn promises_of_a_longer_chain_keep_no_validator_from_voting() {
     let mut world = validators(quorum);
     let plain = world.add(&[]);
     let liar = world.add_odd(&[], |request, honest| match (request, honest) {
-        (Request::Status(_), Response::Status(mut status)) => {
-            let mut work = status.chain_work.to_be_bytes();
-            work[8] = 0xff;
-            status.chain_work = Work::from_be_bytes(work);
+        (Request::Status(_), honest) => {
+            let mut status = boastful_status(honest);
             status.height.0 += 1_000_000;
-            status.best_hash.0 = [0xee; 32];
             Reply::Answer(Response::Status(status))
         }
         (Request::Headers { .. }, _) => Reply::Silence,
@@ -221,14 +218,19 @@ fn a_double_vote_is_evidence_that_travels() {
     evidence.check(state.validators()).unwrap();
 }
 
-#[test]
-fn another_signature_on_one_vote_is_neither_news_nor_an_offence() {
+/// A node and a peer of it, both with so many blocks of a network with validators.
+fn node_and_peer(count: usize) -> (World, Vec<Block>, [usize; 2]) {
     let mut world = World::on(voting());
-    let blocks = branch(&world.file, &[], &miner(), &empty(2));
-    let node = world.add(&blocks);
-    let peer = world.add(&blocks);
+    let blocks = branch(&world.file, &[], &miner(), &empty(count));
+    let (node, peer) = (world.add(&blocks), world.add(&blocks));
     world.connect(node, peer);
     world.run_for(100);
+    (world, blocks, [node, peer])
+}
+
+#[test]
+fn another_signature_on_one_vote_is_neither_news_nor_an_offence() {
+    let (mut world, blocks, [node, peer]) = node_and_peer(2);
     let link = Link {
         source: genesis_checkpoint(&world),
         target: checkpoint(&blocks[1], 2),
@@ -279,12 +281,7 @@ fn approvals_that_break_a_rule_cost_the_peer_its_place() {
         },
     ];
     for make in bad {
-        let mut world = World::on(voting());
-        let blocks = branch(&world.file, &[], &miner(), &empty(2));
-        let node = world.add(&blocks);
-        let peer = world.add(&blocks);
-        world.connect(node, peer);
-        world.run_for(100);
+        let (mut world, blocks, [node, peer]) = node_and_peer(2);
         let signed = make(&world, checkpoint(&blocks[1], 2));
         world.gossip_to(peer, node, gossip(&signed));
         world.run_for(1_000);
@@ -296,12 +293,7 @@ fn approvals_that_break_a_rule_cost_the_peer_its_place() {
 
 #[test]
 fn a_flood_of_votes_is_bounded() {
-    let mut world = World::on(voting());
-    let blocks = branch(&world.file, &[], &miner(), &empty(4));
-    let node = world.add(&blocks);
-    let peer = world.add(&blocks);
-    world.connect(node, peer);
-    world.run_for(100);
+    let (mut world, blocks, [node, peer]) = node_and_peer(4);
     let source = genesis_checkpoint(&world);
     for number in 0..200_u64 {
         let mut hash = blocks[1].header.hash();

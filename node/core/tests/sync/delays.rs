@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use pithead_consensus::{Address, Block, BlockHash, Signature, Txid, Work};
+use pithead_consensus::{Address, Block, BlockHash, Signature, Txid};
 use pithead_core::node::{Effect, Event, Now};
 use pithead_core::sync::{
     Gossip, Offence, PeerEffect, PeerEvent, PeerKey, Request, RequestFailure, Response, Status,
@@ -12,7 +12,7 @@ use pithead_core::sync::{
 };
 use pithead_testkit::key;
 use pithead_testkit::nodes::{self, branch, chain_of, empty, pay};
-use pithead_testkit::world::{Reply, World};
+use pithead_testkit::world::{Reply, World, boastful_status};
 
 /// Blocks that all start with.
 const COMMON: usize = 20;
@@ -32,8 +32,8 @@ fn common_blocks(world: &World) -> Vec<Block> {
 }
 
 /// A node, an honest peer that has one block more without having told of it, and one
-/// that announces that block first and then answers in this manner when asked for it.
-fn announced_by(mut manner: impl FnMut(Block) -> Reply + 'static) -> (World, usize, BlockHash) {
+/// that announces that block first and then answers by this policy when asked for it.
+fn announced_by(mut policy: impl FnMut(Block) -> Reply + 'static) -> (World, usize, BlockHash) {
     let mut world = World::new();
     let blocks = common_blocks(&world);
     world.add(&blocks);
@@ -42,7 +42,7 @@ fn announced_by(mut manner: impl FnMut(Block) -> Reply + 'static) -> (World, usi
     let next = chain_of(&world.file, &blocks).assemble(Vec::new(), miner(), 2);
     let asked_for = next.clone();
     let odd = world.add_odd(&blocks, move |request, honest| match request {
-        Request::Blocks(_) => manner(asked_for.clone()),
+        Request::Blocks(_) => policy(asked_for.clone()),
         _ => Reply::Answer(honest),
     });
     world.connect(odd, NODE);
@@ -180,19 +180,13 @@ fn a_block_that_gossip_does_not_carry_is_told_of_directly() {
     assert!(world.blamed().is_empty());
 }
 
-/// A status that promises far more than anyone has.
+/// A status that promises far more blocks and work than any chain has.
 fn boast(honest: Response) -> Reply {
-    let Response::Status(status) = honest else {
-        panic!("another kind");
-    };
-    let mut work = status.chain_work.to_be_bytes();
-    work[8] = 0xff;
-    Reply::Answer(Response::Status(Status {
-        best_hash: BlockHash([0xee; 32]),
+    let status = Status {
         height: pithead_consensus::Height(1_000_000),
-        chain_work: Work::from_be_bytes(work),
-        ..status
-    }))
+        ..boastful_status(honest)
+    };
+    Reply::Answer(Response::Status(status))
 }
 
 /// A new node that many call who promise much and give no headers.

@@ -7,12 +7,12 @@ use pithead_consensus::{
     Address, Block, BlockHash, BlockHeader, CompactTarget, Hash256, Signature, Txid, merkle,
 };
 use pithead_core::sync::{
-    Gossip, HEADERS_MAX, Offence, Request, RequestFailure, Response, Status, Verdict,
+    Gossip, HEADERS_MAX, Offence, Request, RequestFailure, Response, Verdict,
 };
 use pithead_testkit::chain::mine;
 use pithead_testkit::key;
 use pithead_testkit::nodes::{self, branch, chain_of, empty, pay};
-use pithead_testkit::world::{Reply, World};
+use pithead_testkit::world::{Reply, World, boastful_status};
 
 /// Blocks that all start with.
 const COMMON: usize = 20;
@@ -35,12 +35,12 @@ fn pair() -> (World, Vec<Block>) {
     (world, blocks)
 }
 
-/// The two of them and a peer that answers in its own manner.
+/// The two of them and a peer that answers by a policy of its own.
 fn pair_and(
-    manner: impl FnMut(&Request, Response) -> Reply + 'static,
+    policy: impl FnMut(&Request, Response) -> Reply + 'static,
 ) -> (World, Vec<Block>, usize) {
     let (mut world, blocks) = pair();
-    let odd = world.add_odd(&blocks, manner);
+    let odd = world.add_odd(&blocks, policy);
     world.connect(NODE, odd);
     (world, blocks, odd)
 }
@@ -152,18 +152,9 @@ fn flood_of_headers_without_work_is_banned_at_the_first() {
     assert_network_goes_on(&mut world, odd);
 }
 
-/// A status that promises more than anyone has.
+/// A status that promises far more work than any chain has.
 fn boast(honest: Response) -> Reply {
-    let Response::Status(status) = honest else {
-        panic!("another kind");
-    };
-    let mut work = status.chain_work.to_be_bytes();
-    work[8] = 0xff;
-    Reply::Answer(Response::Status(Status {
-        best_hash: BlockHash([0xee; 32]),
-        chain_work: pithead_consensus::Work::from_be_bytes(work),
-        ..status
-    }))
+    Reply::Answer(Response::Status(boastful_status(honest)))
 }
 
 #[test]
@@ -197,13 +188,11 @@ fn a_promise_followed_by_known_headers_keeps_nobody_from_work() {
         .collect();
     let mut answers = vec![known];
     let odd = world.add_odd(&blocks, move |request, honest| match request {
-        Request::Status(_) => match boast(honest) {
-            Reply::Answer(Response::Status(mut status)) => {
-                status.height.0 += 1_000_000;
-                Reply::Answer(Response::Status(status))
-            }
-            other => other,
-        },
+        Request::Status(_) => {
+            let mut status = boastful_status(honest);
+            status.height.0 += 1_000_000;
+            Reply::Answer(Response::Status(status))
+        }
         Request::Headers { .. } => match answers.pop() {
             Some(known) => Reply::Answer(Response::Headers(known)),
             None => Reply::Silence,

@@ -58,7 +58,7 @@ struct Outcome {
     asked: Vec<usize>,
 }
 
-/// Runs the weather of a seed.
+/// Runs the weather of a seed: 150 random steps, and then time to settle.
 fn weather(seed: u64) -> Outcome {
     let mut dice = Dice(seed.wrapping_mul(2) + 1);
     let mut world = World::new();
@@ -68,7 +68,6 @@ fn weather(seed: u64) -> Outcome {
     for number in 0..LIARS {
         world.add_odd(&[], liar(seed + number as u64 + 1));
     }
-    let all = HONEST + LIARS;
     // Clocks as far apart as may be, and one gossip message in ten is lost.
     for node in 0..HONEST {
         world.members[node].skew_secs = dice.roll(11) as i64 - 5;
@@ -76,36 +75,51 @@ fn weather(seed: u64) -> Outcome {
     world.loss = 10;
     let mut sequences = [0; 4];
     for _ in 0..150 {
-        let (a, b) = (
-            dice.roll(all as u64) as usize,
-            dice.roll(all as u64) as usize,
-        );
-        if a != b && world.are_connected(a, b) {
-            if dice.roll(3) == 0 {
-                world.disconnect(a, b);
-            }
-        } else if a != b {
-            world.connect(a, b);
-        }
+        change_a_link(&mut world, &mut dice);
         let at = dice.roll(HONEST as u64) as usize;
-        match dice.roll(3) {
-            0 => {
-                let owner = dice.roll(4) as usize;
-                let transaction = pay(&world.file, owner, sequences[owner], (owner + 1) % 4);
-                // Another node may not know the sender's earlier ones yet.
-                if world.try_submit(at, transaction) {
-                    sequences[owner] += 1;
-                }
-            }
-            1 => {
-                world.mine(at);
-            }
-            _ if dice.roll(12) == 0 => world.restart(at),
-            _ => {}
-        }
+        let_one_act(&mut world, &mut dice, at, &mut sequences);
         world.run_for(dice.roll(2_500));
     }
-    // The sky clears: every honest node in one ring.
+    settle(&mut world);
+    outcome(&world, seed)
+}
+
+/// Draws two members, and connects them or, once in three times, cuts them off.
+fn change_a_link(world: &mut World, dice: &mut Dice) {
+    let all = (HONEST + LIARS) as u64;
+    let (a, b) = (dice.roll(all) as usize, dice.roll(all) as usize);
+    if a != b && world.are_connected(a, b) {
+        if dice.roll(3) == 0 {
+            world.disconnect(a, b);
+        }
+    } else if a != b {
+        world.connect(a, b);
+    }
+}
+
+/// An honest member submits a payment, finds a block, or is restarted now and then.
+/// `sequences` are the next ones of the four accounts that pay.
+fn let_one_act(world: &mut World, dice: &mut Dice, at: usize, sequences: &mut [u64; 4]) {
+    match dice.roll(3) {
+        0 => {
+            let owner = dice.roll(4) as usize;
+            let transaction = pay(&world.file, owner, sequences[owner], (owner + 1) % 4);
+            // Another node may not know the sender's earlier ones yet.
+            if world.try_submit(at, transaction) {
+                sequences[owner] += 1;
+            }
+        }
+        1 => {
+            world.mine(at);
+        }
+        _ if dice.roll(12) == 0 => world.restart(at),
+        _ => {}
+    }
+}
+
+/// The weather clears: the honest nodes form a ring, no message is lost, and all of them
+/// come to have the block that one of them finds. Then the liars are cut off.
+fn settle(world: &mut World) {
     for node in 0..HONEST {
         let next = (node + 1) % HONEST;
         if !world.are_connected(node, next) {
@@ -118,11 +132,15 @@ fn weather(seed: u64) -> Outcome {
     world.run_until(60_000, |world| {
         (0..HONEST).all(|node| world.tip(node) == best.hash())
     });
-    for liar in HONEST..all {
+    for liar in HONEST..HONEST + LIARS {
         for node in 0..HONEST {
             world.disconnect(node, liar);
         }
     }
+}
+
+/// Checks that no honest node is blamed and that what nodes held was bounded, and sums up.
+fn outcome(world: &World, seed: u64) -> Outcome {
     let blamed = world.blamed_by(0..HONEST);
     let honest: Vec<_> = blamed.iter().filter(|(_, who)| *who < HONEST).collect();
     assert!(
@@ -131,7 +149,10 @@ fn weather(seed: u64) -> Outcome {
     );
     for node in 0..HONEST {
         let most = world.members[node].most;
-        assert!(most.requests <= 16 * all, "seed {seed}: {most:?}");
+        assert!(
+            most.requests <= 16 * (HONEST + LIARS),
+            "seed {seed}: {most:?}"
+        );
         assert!(most.headers <= 2_000, "seed {seed}: {most:?}");
         let usage = world.node(node).sync_usage();
         assert_eq!((usage.bodies, usage.body_bytes), (0, 0), "seed {seed}");

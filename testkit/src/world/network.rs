@@ -1,137 +1,51 @@
-//! Nodes wired by a queue under a virtual clock: a network without sockets.
-//! Start with [`World::new`] and [`World::add`].
+//! The network: members and their links, the queue of what is under way between them, and the
+//! virtual clock. Requests and answers pass through the codec, as on a wire; gossip may be lost.
+//! What tests do to members is in `actions`, what they look at in `observe`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pithead_consensus::genesis::GenesisFile;
-use pithead_consensus::{
-    Address, Block, BlockHash, BlockHeader, Decode as _, Encode as _, Genesis, Link, Signature,
-    SignedTransaction, Txid, VoteRecord,
-};
-use pithead_core::finality::{FinalityStatus, JournalError, Signer, VoteJournal, Voter};
-use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, Now, TransactionVerdict};
+use pithead_consensus::{Block, Decode as _, Encode as _, Genesis};
+use pithead_core::node::{Answer, Effect, Event, Now};
 use pithead_core::store::Store;
 use pithead_core::sync::{
-    Gossip, GossipId, Offence, PeerEffect, PeerEvent, PeerKey, RecentBlocks, Request,
-    RequestFailure, RequestId, Response, Status, SyncUsage, Verdict, serve,
+    Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, RecentBlocks, Request, RequestFailure,
+    RequestId, Response, Status, SyncUsage, Verdict, serve,
 };
 
-use crate::chain::mine;
-use crate::{key, nodes};
+use super::member::{Journal, Member, Reply, voter};
+use crate::nodes;
 
-/// Milliseconds of one way.
-const LATENCY_MS: u64 = 20;
-/// The shell's own limit for a request, milliseconds.
+/// How long a message is under way, milliseconds.
+pub(super) const LATENCY_MS: u64 = 20;
+/// How long a node's network shell waits for an answer, milliseconds.
 const SHELL_TIMEOUT_MS: u64 = 20_000;
 /// How long gossip is remembered, milliseconds.
 const SEEN_MS: u64 = 60_000;
 
-/// How a member answers, other than honestly.
-pub type Manner = Box<dyn FnMut(&Request, Response) -> Reply>;
-
-/// What comes of a request.
-pub enum Reply {
-    /// This answer.
-    Answer(Response),
-    /// None at all.
-    Silence,
-    /// The shell says so at once.
-    Fails(RequestFailure),
-}
-
-/// A member of the network.
-pub struct Member {
-    node: Option<Node>,
-    pub store: Arc<dyn Store>,
-    recent: RecentBlocks,
-    links: BTreeMap<PeerKey, (usize, PeerKey)>,
-    manner: Option<Manner>,
-    /// The tip that each peer last told unasked.
-    told: BTreeMap<PeerKey, BlockHash>,
-    seen: BTreeMap<Vec<u8>, u64>,
-    gossiped: BTreeMap<GossipId, (PeerKey, Gossip)>,
-    /// Disconnections that it ordered: who, why, whether with a ban.
-    pub dropped: Vec<(usize, Offence, bool)>,
-    /// Points that it told of: who and how many.
-    pub scored: Vec<(usize, u32)>,
-    /// Verdicts that it gave.
-    pub verdicts: Vec<(usize, Verdict)>,
-    /// Requests that it made, by whom they were made of.
-    pub asked: Vec<(usize, Request)>,
-    /// What it published.
-    pub published: Vec<Gossip>,
-    /// The most that its sync ever held.
-    pub most: SyncUsage,
-    /// How far its clock is off, seconds.
-    pub skew_secs: i64,
-    /// How often it fell behind or caught up.
-    pub sync_changes: Vec<bool>,
-    /// Effects in order, by name: for tests of their order.
-    pub trace: Vec<&'static str>,
-    /// How finality moved.
-    pub moved: Vec<FinalityStatus>,
-    /// Its votes, if it is a validator, and its key.
-    pub journal: Option<(usize, Journal)>,
-}
-
-/// A vote record in memory: what it holds outlives the node.
-#[derive(Debug, Clone, Default)]
-pub struct Journal(pub Arc<Mutex<Vec<Link>>>);
-
-impl VoteJournal for Journal {
-    fn append(&mut self, link: &Link) -> Result<(), JournalError> {
-        self.0.lock().unwrap().push(*link);
-        Ok(())
-    }
-}
-
-impl Journal {
-    /// The record as it is read back.
-    pub fn record(&self) -> VoteRecord {
-        let mut record = VoteRecord::default();
-        for link in self.0.lock().unwrap().iter() {
-            record.record(*link).unwrap();
-        }
-        record
-    }
-}
-
-/// A test key as a validator's.
-struct TestSigner(usize);
-
-impl Signer for TestSigner {
-    fn address(&self) -> Address {
-        key(self.0).address
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Signature, String> {
-        Ok(key(self.0).sign(message))
-    }
-}
-
-/// A validator with a test key and the votes of this journal.
-pub fn voter(key: usize, journal: &Journal) -> Voter {
-    let record = journal.record();
-    Voter::new(Box::new(TestSigner(key)), Box::new(journal.clone()), record)
-}
-
-enum Delivery {
+/// Something that is under way, for the member of an index.
+pub(super) enum Delivery {
+    /// A member hears of something that a peer does.
     Event(usize, PeerEvent),
+    /// A request of a member comes to the peer that it asked.
     Ask(usize, PeerKey, RequestId, Request),
+    /// A second has passed for a member.
     Tick(usize),
 }
 
-/// The network.
+/// A network in memory.
 pub struct World {
     pub file: GenesisFile,
     pub genesis: Genesis,
     pub members: Vec<Member>,
-    /// One in so many gossip messages is lost; 0: none.
+    /// One gossip message in so many is lost; with 0, all arrive.
     pub loss: u64,
-    now_ms: u64,
+    pub(super) now_ms: u64,
+    /// By the time of arrival; of one time, in the order of sending.
     queue: BTreeMap<(u64, u64), Delivery>,
-    last: u64,
+    /// The last number given to a link, a message or a delivery.
+    pub(super) last: u64,
 }
 
 impl Default for World {
@@ -146,7 +60,7 @@ impl World {
         Self::on(nodes::file())
     }
 
-    /// On a network of another genesis.
+    /// A network on another genesis, without members.
     pub fn on(file: GenesisFile) -> Self {
         Self {
             genesis: file.check().unwrap(),
@@ -159,12 +73,12 @@ impl World {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
-    fn after(&mut self, ms: u64, delivery: Delivery) {
+    pub(super) fn after(&mut self, ms: u64, delivery: Delivery) {
         let number = self.number();
         self.queue.insert((self.now_ms + ms, number), delivery);
     }
@@ -174,7 +88,7 @@ impl World {
         nodes::NOW + self.now_ms / 1_000
     }
 
-    fn now(&self, index: usize) -> Now {
+    pub(super) fn now(&self, index: usize) -> Now {
         Now {
             unix_secs: self
                 .unix_secs()
@@ -188,32 +102,12 @@ impl World {
         self.add_on(nodes::memory(), blocks)
     }
 
-    /// The same on a given store.
+    /// A node on a given store that gets these blocks.
     pub fn add_on(&mut self, store: Arc<dyn Store>, blocks: &[Block]) -> usize {
         let mut node = nodes::open(&store, &self.genesis, self.unix_secs());
         nodes::give_all(&mut node, blocks, self.unix_secs());
         let index = self.members.len();
-        self.members.push(Member {
-            node: Some(node),
-            store,
-            recent: RecentBlocks::default(),
-            links: BTreeMap::new(),
-            manner: None,
-            told: BTreeMap::new(),
-            seen: BTreeMap::new(),
-            gossiped: BTreeMap::new(),
-            dropped: Vec::new(),
-            scored: Vec::new(),
-            verdicts: Vec::new(),
-            asked: Vec::new(),
-            published: Vec::new(),
-            most: SyncUsage::default(),
-            skew_secs: 0,
-            sync_changes: Vec::new(),
-            trace: Vec::new(),
-            moved: Vec::new(),
-            journal: None,
-        });
+        self.members.push(Member::new(node, store));
         let phase = 37 * index as u64 % 1_000;
         self.after(phase, Delivery::Tick(index));
         index
@@ -229,43 +123,18 @@ impl World {
         index
     }
 
-    /// How far a member's chain is secured: heights of approved and final.
-    pub fn secured(&self, index: usize) -> (u64, u64) {
-        let state = self.node(index).finality().read().unwrap();
-        let status = state.status();
-        (status.approved.height.0, status.last_final.height.0)
-    }
-
-    /// One that has these blocks and answers in its own manner.
+    /// A node that has these blocks and answers by a policy of its own.
     pub fn add_odd(
         &mut self,
         blocks: &[Block],
-        manner: impl FnMut(&Request, Response) -> Reply + 'static,
+        policy: impl FnMut(&Request, Response) -> Reply + 'static,
     ) -> usize {
         let index = self.add(blocks);
-        self.members[index].manner = Some(Box::new(manner));
+        self.members[index].policy = Some(Box::new(policy));
         index
     }
 
-    pub fn node(&self, index: usize) -> &Node {
-        self.members[index].node.as_ref().unwrap()
-    }
-
-    pub fn tip(&self, index: usize) -> BlockHash {
-        self.node(index).chain().tip().hash()
-    }
-
-    pub fn height(&self, index: usize) -> u64 {
-        self.node(index).chain().tip().height.0
-    }
-
-    pub fn has_pending(&self, index: usize, txid: &Txid) -> bool {
-        let mempool = self.node(index).mempool();
-        let mempool = mempool.read().unwrap_or_else(PoisonError::into_inner);
-        mempool.get(txid).is_some()
-    }
-
-    /// Connects two members; the first one calls.
+    /// Connects two members: an outbound connection of the first, an inbound one of the second.
     pub fn connect(&mut self, a: usize, b: usize) {
         let (key_a, key_b) = (PeerKey(self.number()), PeerKey(self.number()));
         self.members[a].links.insert(key_a, (b, key_b));
@@ -291,7 +160,7 @@ impl World {
         }
     }
 
-    /// Takes a link away; the far side is told.
+    /// Takes a link away. The other member hears of it after the usual latency.
     fn cut(&mut self, index: usize, key: PeerKey) {
         if let Some((other, other_key)) = self.members[index].links.remove(&key) {
             self.members[other].links.remove(&other_key);
@@ -300,13 +169,7 @@ impl World {
         }
     }
 
-    /// Whether two members are connected.
-    pub fn are_connected(&self, a: usize, b: usize) -> bool {
-        let mut links = self.members[a].links.values();
-        links.any(|(other, _)| *other == b)
-    }
-
-    fn key_of(&self, at: usize, other: usize) -> PeerKey {
+    pub(super) fn key_of(&self, at: usize, other: usize) -> PeerKey {
         let mut links = self.members[at].links.iter();
         let (key, _) = links.find(|(_, (to, _))| *to == other).expect("a link");
         *key
@@ -335,35 +198,8 @@ impl World {
         }
     }
 
-    /// Lets one member gossip something to another, whatever it believes
-    /// itself.
-    pub fn gossip_to(&mut self, from: usize, to: usize, gossip: Gossip) {
-        let peer = self.key_of(to, from);
-        let id = GossipId(self.number());
-        self.members[to].gossiped.insert(id, (peer, gossip.clone()));
-        let event = PeerEvent::Gossip { peer, id, gossip };
-        self.after(LATENCY_MS, Delivery::Event(to, event));
-    }
-
-    /// The same, and the other's gossip remembers it.
-    pub fn spread_to(&mut self, from: usize, to: usize, gossip: Gossip) {
-        let now_ms = self.now_ms;
-        self.members[to].seen.insert(name_of(&gossip), now_ms);
-        self.gossip_to(from, to, gossip);
-    }
-
-    /// Lets one member send another an answer that nobody asked for.
-    pub fn answer_unasked(&mut self, from: usize, to: usize, response: Response) {
-        let event = PeerEvent::Response {
-            peer: self.key_of(to, from),
-            id: RequestId(u64::MAX - self.last),
-            response: Ok(response),
-        };
-        self.after(LATENCY_MS, Delivery::Event(to, event));
-    }
-
     /// Hands an event to a node and carries its effects out.
-    fn handle(&mut self, index: usize, event: Event) -> Option<Answer> {
+    pub(super) fn handle(&mut self, index: usize, event: Event) -> Option<Answer> {
         let now = self.now(index);
         let member = &mut self.members[index];
         let node = member.node.as_mut()?;
@@ -412,7 +248,7 @@ impl World {
                 self.members[index].published.push(gossip.clone());
                 let before = self.members[index].seen.get(&name_of(&gossip)).copied();
                 let fresh = self.now_ms.saturating_sub(SEEN_MS);
-                // Gossip carries nothing twice; of blocks, peers are told directly.
+                // Gossip carries no message twice: peers hear of a block by the status instead.
                 if before.is_none_or(|when| when <= fresh) {
                     self.spread(index, &gossip, None);
                 } else if matches!(gossip, Gossip::Block(_)) {
@@ -449,7 +285,7 @@ impl World {
         }
     }
 
-    /// Sends gossip on to everyone but where it came from.
+    /// Sends gossip to all peers but the one that it came from.
     fn spread(&mut self, index: usize, gossip: &Gossip, from: Option<PeerKey>) {
         let name = name_of(gossip);
         let now_ms = self.now_ms;
@@ -527,10 +363,10 @@ impl World {
         if self.members[other].node.is_none() {
             return;
         }
-        // What odd ones say of themselves is for their manner to say.
-        if let (Request::Status(status), None) = (request, &self.members[asker].manner) {
-            let told = &mut self.members[other].told;
-            if told.insert(key, status.best_hash) != Some(status.best_hash) {
+        // A request for the status tells the asker's own. With a policy, only answers do.
+        if let (Request::Status(status), None) = (request, &self.members[asker].policy) {
+            let last = &mut self.members[other].last_status;
+            if last.insert(key, status.best_hash) != Some(status.best_hash) {
                 let (peer, status) = (key, *status);
                 self.handle(other, Event::Peer(PeerEvent::Status { peer, status }));
             }
@@ -552,8 +388,8 @@ impl World {
             )
             .unwrap()
         };
-        let reply = match &mut member.manner {
-            Some(manner) => manner(request, honest),
+        let reply = match &mut member.policy {
+            Some(policy) => policy(request, honest),
             None => Reply::Answer(honest),
         };
         let (wait, response) = match reply {
@@ -591,95 +427,6 @@ impl World {
             self.run_for(10);
         }
     }
-
-    /// Lets a node find a block with all that is pending.
-    pub fn mine(&mut self, index: usize) -> BlockHeader {
-        let Some(Answer::Template(template)) = self.handle(index, Event::FreshTemplate) else {
-            panic!("no template");
-        };
-        let template = template.unwrap();
-        let commitment = template.commitment(key(index % 4).address, [index as u8; 8]);
-        let mut header = template.header(&commitment);
-        header.time = u32::try_from(self.now(index).unix_secs)
-            .unwrap()
-            .max(template.time_min);
-        mine(&mut header);
-        self.found(index, template.block(header, commitment));
-        header
-    }
-
-    /// Hands a node a block of its own miner.
-    pub fn found(&mut self, index: usize, block: Block) {
-        let answer = self.handle(index, Event::Block(Box::new(block)));
-        match answer {
-            Some(Answer::Block(Ok(BlockVerdict::NewTip))) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Lets a node have a block that it tells nobody of, whatever its clock.
-    pub fn give_later(&mut self, index: usize, block: &Block) {
-        let node = self.members[index].node.as_mut().unwrap();
-        let now = u64::from(block.header.time).max(nodes::NOW);
-        node.handle(Event::Block(Box::new(block.clone())), now);
-    }
-
-    /// Hands a node a transaction of its own user.
-    pub fn submit(&mut self, index: usize, transaction: SignedTransaction) -> Txid {
-        let txid = transaction.txid(&self.genesis.params.genesis_hash);
-        let event = Event::Transaction(Box::new(transaction));
-        match self.handle(index, event) {
-            Some(Answer::Transaction(Ok(TransactionVerdict::Accepted))) => txid,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// The same, unless the node refuses it; tells whether it took it.
-    pub fn try_submit(&mut self, index: usize, transaction: SignedTransaction) -> bool {
-        let event = Event::Transaction(Box::new(transaction));
-        let answer = self.handle(index, event);
-        matches!(
-            answer,
-            Some(Answer::Transaction(Ok(TransactionVerdict::Accepted)))
-        )
-    }
-
-    /// Who of these holds something against whom.
-    pub fn blamed_by(&self, members: std::ops::Range<usize>) -> Vec<(usize, usize)> {
-        let mut blamed = Vec::new();
-        for by in members {
-            let scored = self.members[by].scored.iter().map(|(who, _)| *who);
-            blamed.extend(scored.map(|who| (by, who)));
-        }
-        blamed
-    }
-
-    /// Members that somebody holds something against.
-    pub fn blamed(&self) -> BTreeSet<usize> {
-        let scored = self.members.iter().flat_map(|member| &member.scored);
-        let dropped = self.members.iter().flat_map(|member| &member.dropped);
-        scored
-            .map(|(who, _)| *who)
-            .chain(dropped.map(|(who, ..)| *who))
-            .collect()
-    }
-
-    /// Whether one member banned another, and why.
-    pub fn ban(&self, by: usize, who: usize) -> Option<Offence> {
-        let mut dropped = self.members[by].dropped.iter();
-        dropped
-            .find(|(other, _, ban)| *other == who && *ban)
-            .map(|(_, reason, _)| *reason)
-    }
-
-    /// The verdicts that one member gave on what another gossiped.
-    pub fn verdicts_on(&self, by: usize, who: usize) -> Vec<Verdict> {
-        let verdicts = self.members[by].verdicts.iter();
-        verdicts
-            .filter(|(other, _)| *other == who)
-            .map(|(_, verdict)| *verdict)
-            .collect()
-    }
 }
 
 /// A number that looks random (a step of xorshift64*).
@@ -688,7 +435,8 @@ fn scatter(number: u64) -> u64 {
     (mixed ^ (mixed >> 7)).wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
 }
 
-fn name_of(gossip: &Gossip) -> Vec<u8> {
+/// The content by which gossip recognises a message.
+pub(super) fn name_of(gossip: &Gossip) -> Vec<u8> {
     match gossip {
         Gossip::Block(header) => header.hash().0.to_vec(),
         Gossip::Transaction(transaction) => transaction.encode(),
