@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Holds the crates to their layers. Each Cargo.toml says what its crate uses; this check reads
-`cargo metadata` and compares with the list of ARCHITECTURE.md, so that a new arrow is a decision.
+`cargo metadata` and compares with the list below, so that a new arrow is a decision.
 
 consensus <- pithead-api <- rpc, miner, client; consensus <- core <- engine <- p2p, rpc <- node;
-consensus <- keys <- node, client; program <- node, miner; sim stands on core alone. The programs node, miner and the command never depend on one another.
+consensus <- keys <- node, client; program <- node, miner; testkit and sim
+stand on core and consensus, testkit on pithead-api and sim on testkit as well. The programs node,
+miner and the command never depend on one another.
 """
 
 import json

@@ -6,7 +6,7 @@ use thiserror::Error;
 /// Why a key can't be read, written or used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeyError {
-    /// The text holds no private key.
+    /// The text has no PEM block with a private key.
     #[error("there is no PEM private key in it (PKCS#8, encrypted or not, or PKCS#1)")]
     NoPrivateKey,
     /// The passphrase does not open the key.
@@ -18,10 +18,10 @@ pub enum KeyError {
     /// The passphrase has no characters, so it protects nothing.
     #[error("the passphrase is empty")]
     EmptyPassphrase,
-    /// The bytes are no key.
+    /// The bytes do not decode as a private key.
     #[error("the key can't be read: {0}")]
     Malformed(String),
-    /// The key has not 2048 bits.
+    /// The key's size is not 2048 bits.
     #[error("the key has {found} bits, Pithead's keys have exactly 2048")]
     WrongSize {
         /// How many bits the key has.

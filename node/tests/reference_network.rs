@@ -1,4 +1,4 @@
-//! What 25 validators as processes confirm, whoever is away (protocol §9).
+//! What 25 validators as processes confirm while some of them are away (protocol §9).
 
 #![allow(clippy::unwrap_used)]
 

@@ -52,7 +52,6 @@ struct Connected {
 
 /// A chain from its genesis, with its accounts.
 pub struct SmallChain {
-    /// The genesis.
     pub genesis: Genesis,
     /// The accounts after the tip.
     pub accounts: Accounts,

@@ -38,7 +38,7 @@ pub fn voting() -> GenesisFile {
     }
 }
 
-/// Who is no validator.
+/// The address of a miner that is no validator.
 pub fn miner() -> Address {
     key(7).address
 }

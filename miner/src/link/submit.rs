@@ -104,7 +104,7 @@ impl Calls {
                 }
                 // The call's task has panicked, and its solution is gone with it.
                 Err(error) => {
-                    tracing::error!("handing in has failed: {error}");
+                    tracing::error!("a solution was lost: the call's task failed: {error}");
                     if self.tasks.is_empty() {
                         self.in_flight.clear();
                     }

@@ -124,7 +124,7 @@ fn decode_plain(pem: PrivateKeyPem<'_>) -> Result<DecodedKey, String> {
     })
 }
 
-/// Why a decoded key is none of protocol §2.
+/// Why a decoded key is not as protocol §2 demands.
 fn unsuitable(error: KeyError) -> String {
     match error {
         KeyError::WrongExponent { .. } => WRONG_EXPONENT.to_owned(),

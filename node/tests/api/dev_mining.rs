@@ -52,7 +52,7 @@ async fn a_dev_node_mines_by_itself_and_no_other_does() {
 
 #[tokio::test]
 async fn a_search_ends_with_the_call_that_wants_it() {
-    // Nobody finds a block of this network.
+    // The target of this network is too hard for any block to be found.
     let network = Network::with(|file| {
         file.bits = 0x0101_0000;
     });

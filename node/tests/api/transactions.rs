@@ -353,7 +353,7 @@ async fn the_mempool_can_be_followed() {
     assert_eq!(mined[0], (to_five.clone(), State::Mined, none()));
     assert_eq!(mined[1], (better, State::Mined, none()));
 
-    // Whoever asked for one address hears of nothing else.
+    // A stream for one address brings no other transactions.
     let Event::Added(first) = next(&mut own).await.event.unwrap() else {
         panic!("it was added first");
     };

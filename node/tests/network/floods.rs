@@ -1,6 +1,5 @@
-//! Too much of everything, against a real node: whoever asks, sends or promises too
-//! much gets no more than its share, others are served meanwhile, and memory stays
-//! bounded.
+//! Too much of everything, against a real node: a peer that asks, sends or promises too much gets
+//! no more than its share. Others are served meanwhile, and memory stays bounded.
 
 use super::raw::{
     Outcome, RawPeer, assert_in_step, connect, framed, node_with_honest_peer, resident_bytes,
@@ -142,7 +141,7 @@ async fn a_flood_of_addresses_leaves_no_mark() {
     let (node, honest) = node_with_honest_peer(&network, [dirs[0].path(), dirs[1].path()]).await;
     let before = resident_bytes(&node);
     let mut peer = RawPeer::connect(&network, &node).await;
-    // By identify and by Kademlia; nobody is at any of these.
+    // By identify and by Kademlia. No program listens at any of these addresses.
     peer.claim_addresses(60);
     peer.know_peers(20_000);
     // The node has asked it for others, and been told of as many as a message holds.

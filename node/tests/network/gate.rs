@@ -1,5 +1,5 @@
-//! How many peers a node has, and whom it keeps: real nodes on this machine, and
-//! one that only pretends to be a node.
+//! How many peers a node has, and which of them it keeps. The tests use real nodes on this
+//! machine, and one program that only pretends to be a node.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -86,7 +86,7 @@ fn talker(network: &Network) -> Swarm<Talker> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_says_who_it_is_again_and_again_is_let_go() {
+async fn a_peer_that_identifies_itself_too_often_is_disconnected() {
     let network = Network::easy();
     let dir = data_dir();
     let node = start(&network, dir.path(), &[]);
@@ -95,7 +95,7 @@ async fn who_says_who_it_is_again_and_again_is_let_go() {
     let id: PeerId = node.node_info().await.peer_id.parse().unwrap();
     let there: Multiaddr = node.listen_address().await.parse().unwrap();
     talker.dial(there).unwrap();
-    // Once is well: it is taken for a peer.
+    // After one identify message the node admits the peer.
     let deadline = Instant::now() + PATIENCE;
     while node.peers().await.iter().all(|peer| peer.peer_id != own) {
         assert!(Instant::now() < deadline, "{}", node.log());

@@ -1,7 +1,6 @@
-//! Peers that break the protocol, against a real node: each is turned away, and
-//! honest ones are served all the same. What peers do wrong within the protocol is
-//! tested without sockets, in `sync_faulty`; too much of everything in
-//! `network_floods`.
+//! Peers that break the protocol, against a real node: the node disconnects each, and serves
+//! honest peers all the same. Offences within the protocol are tested without sockets, in
+//! `node/core/tests/sync/faulty.rs`. Too much of everything is tested in `floods`.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
@@ -38,13 +37,14 @@ async fn malformed_requests_get_their_sender_banned() {
         })
         .await;
         assert!(!bans(&node).await.contains(&own), "once may be an accident");
-        // Twice is none, even if a point was forgiven in between.
+        // A second and a third offence are no accident. Three are needed because a point may
+        // have been forgiven.
         peer.ask(framed(&raw));
         peer.ask(framed(&raw));
         peer.until_disconnected().await;
         assert!(bans(&node).await.contains(&own));
-        // The peer sees the connection end before the node has put it away.
-        node.until("the peer is put away", async || {
+        // The peer sees the connection end before the node has removed it from its list.
+        node.until("the peer is no longer listed", async || {
             (!peer_ids(&node).await.contains(&own)).then_some(())
         })
         .await;
@@ -52,8 +52,7 @@ async fn malformed_requests_get_their_sender_banned() {
     assert_in_step(&network, &node, &honest).await;
 }
 
-/// Connections break off: neither half a request nor half an answer is held against
-/// anyone.
+/// Connections break off. Neither half a request nor half an answer costs a peer points.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_cut_off_is_nobodys_fault() {
     let network = Network::easy();

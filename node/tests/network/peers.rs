@@ -405,7 +405,7 @@ async fn what_operators_mistype_is_explained() {
     };
     let status = admin.add_peer(add("nonsense")).await.unwrap_err();
     assert_eq!(violated_field(&status), "address");
-    // Nobody is there.
+    // No node listens there.
     let status = admin.add_peer(add("127.0.0.1:1")).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_REACHED");
     // It is this node itself.

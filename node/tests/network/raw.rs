@@ -397,7 +397,7 @@ impl RawPeer {
     }
 }
 
-/// An address of this machine where nobody listens.
+/// An address of this machine at which no program listens.
 fn nowhere(number: u32) -> Multiaddr {
     let [_, a, b, c] = (number + 256).to_be_bytes();
     format!("/ip4/127.{a}.{b}.{c}/tcp/1").parse().unwrap()

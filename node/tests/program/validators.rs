@@ -324,7 +324,7 @@ async fn more_work_does_not_rewrite_what_is_final() {
     let bootnode = nodes[0].listen_address().await;
     let flags = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootnode", &bootnode];
     let attacker = TestNode::start_with(&network, dir.path(), &flags);
-    // It hears of the certificates and gives its own chain up, and nobody theirs.
+    // It hears of the certificates and gives up its own chain; the other nodes keep theirs.
     until_secured(&attacker, 3, 2).await;
     let tip = nodes[0].mine(&network, 1).await;
     for node in nodes.iter().chain([&attacker]) {

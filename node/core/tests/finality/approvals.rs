@@ -205,7 +205,7 @@ fn a_double_vote_is_evidence_that_travels() {
     for node in &nodes {
         assert_eq!(accused(world.node(*node)), [key(3).address]);
     }
-    // Whoever passes it on is not to blame.
+    // The peers that passed it on get no points.
     assert!(world.blamed().is_empty());
     // Kept across a restart, and not twice.
     world.restart(nodes[2]);

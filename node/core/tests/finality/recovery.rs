@@ -218,7 +218,7 @@ fn approvals_that_waited_for_their_source_count_when_it_comes_with_a_certificate
     let blocks = branch(&world.file, &[], &miner(), &empty(6));
     let some = certificates(&genesis, 0, &blocks, 0, 4);
     let late = world.add(&blocks);
-    // Whoever passes them on has certificates for no more than their source.
+    // The peer that passes them on has certificates up to their source only.
     let other = add_with(&mut world, &blocks, &some);
     let link = Link {
         source: at(&genesis, &blocks, 4),
@@ -245,7 +245,8 @@ fn votes_from_ahead_that_nobody_signed_cost_points() {
     let liar = world.add_odd(&blocks, |_, honest| Reply::Answer(honest));
     world.connect(node, liar);
     world.run_for(1_000);
-    // So far above that nobody would look at its signature, but for its source.
+    // The target is beyond the window: the node would not check the signature if the source were
+    // not unknown.
     let far = |height| Checkpoint {
         height: Height(height),
         hash: genesis.params.genesis_hash,

@@ -15,7 +15,7 @@ use pithead_testkit::nodes::{
 };
 use pithead_testkit::world::{Reply, World};
 
-/// Whom the blocks of prepared chains pay.
+/// The address that the blocks of prepared chains pay.
 fn miner() -> Address {
     key(0).address
 }
@@ -90,7 +90,7 @@ fn found_block_reaches_all_and_is_told_of_before_it_is_committed() {
     });
     assert_eq!(world.members[0].trace, ["validated", "publish", "tip"]);
     assert_eq!(world.members[2].trace, ["validated", "accept", "tip"]);
-    // Nobody says a second time what it forwards.
+    // A member does not publish again what it has forwarded.
     assert!(world.members[2].published.is_empty());
     assert!(world.blamed().is_empty());
 }

@@ -1,5 +1,5 @@
 //! Peers that try to hold a node up, and lines that fail, under a virtual clock: what
-//! an honest peer has arrives all the same, and bad luck is nobody's fault.
+//! an honest peer has arrives all the same, and bad luck costs no peer points.
 
 use std::cell::Cell;
 use std::rc::Rc;

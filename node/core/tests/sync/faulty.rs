@@ -337,7 +337,7 @@ fn announcing_an_invalid_block_is_banned() {
     assert_eq!(world.ban(NODE, odd), Some(Offence::InvalidBlock));
     assert_eq!(world.node(NODE).sync_usage().headers, 0);
     assert_network_goes_on(&mut world, odd);
-    // Whoever brings it again is banned without any download.
+    // A peer that brings it again is banned without any download.
     let again = world.add(&blocks);
     world.connect(NODE, again);
     world.run_for(1_000);

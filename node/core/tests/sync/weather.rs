@@ -52,7 +52,7 @@ fn liar(seed: u64) -> impl FnMut(&Request, Response) -> Reply + 'static {
 struct Outcome {
     height: u64,
     transactions: u64,
-    /// Who held something against whom, in order.
+    /// Which member gave points to which other, in order.
     blamed: Vec<(usize, usize)>,
     /// How many requests each honest member made.
     asked: Vec<usize>,

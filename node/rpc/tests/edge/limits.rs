@@ -66,7 +66,7 @@ async fn requests_beyond_the_burst_must_wait_as_long_as_told() {
         wait > Duration::from_secs(30) && wait <= Duration::from_secs(60),
         "{wait:?}"
     );
-    // Whoever else comes is not held up, and refusals cost nothing more.
+    // Other addresses do not have to wait, and a refusal costs no further token.
     call(&limits, ip("192.0.2.2"), READ).await.unwrap();
     let again = told_to_wait(call(&limits, ip("192.0.2.1"), READ).await);
     assert!(again <= wait, "{again:?} after {wait:?}");
