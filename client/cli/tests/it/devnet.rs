@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pithead_client::Client;
 
-use crate::support::processes::{PATIENCE, POLL, Running, program};
+use crate::support::processes::{ONE_NETWORK, PATIENCE, POLL, Running, program};
 
 /// Waits until a process is gone.
 fn wait_until_gone(pid: u32) {
@@ -46,6 +46,7 @@ fn shown(output: &Output, parts: &[&str]) -> String {
 
 #[test]
 fn the_devnet_holds_every_step() {
+    let _cores = ONE_NETWORK.blocking_lock();
     let output = devnet().arg("--exit").output().unwrap();
     let text = shown(&output, &["Every step held"]);
     assert_eq!(
@@ -57,6 +58,7 @@ fn the_devnet_holds_every_step() {
 
 #[test]
 fn a_devnet_of_three_nodes_agrees() {
+    let _cores = ONE_NETWORK.blocking_lock();
     let output = devnet()
         .args(["--nodes", "3", "--miners", "3", "--exit"])
         .output()
@@ -71,6 +73,7 @@ fn a_devnet_of_three_nodes_agrees() {
 
 #[test]
 fn a_devnet_of_validators_makes_every_payment_final_and_goes_on() {
+    let _cores = ONE_NETWORK.blocking_lock();
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("net");
     let output = devnet()
@@ -126,6 +129,7 @@ fn a_devnet_that_can_not_be_is_refused_before_anything_is_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_devnet_that_is_killed_leaves_no_process_behind() {
+    let _cores = ONE_NETWORK.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("net");
     let mut running = Running(

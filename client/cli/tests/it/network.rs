@@ -8,7 +8,7 @@ use pithead_api::v1::get_block_request;
 use pithead_api::v1::subscribe_chain_response::Event;
 use pithead_client::Client;
 
-use crate::support::processes::{PATIENCE, Place};
+use crate::support::processes::{ONE_NETWORK, PATIENCE, Place};
 
 const PIT: u64 = 100_000_000;
 
@@ -53,6 +53,7 @@ async fn miners_come_back(client: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_loses_nothing_when_its_node_is_killed() {
+    let _cores = ONE_NETWORK.lock().await;
     let place = Place::new();
     let (alice, bob, pool) = (
         place.wallet("alice"),
@@ -124,6 +125,7 @@ async fn a_network_loses_nothing_when_its_node_is_killed() {
 /// The way that docs/operating.md shows, with a passphrase.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_from_the_command_makes_payments_final() {
+    let _cores = ONE_NETWORK.lock().await;
     use std::os::unix::fs::PermissionsExt as _;
     let place = Place::new();
     let alice = place.wallet("alice");
@@ -186,6 +188,7 @@ async fn a_key_from_the_command_makes_payments_final() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_are_shown_to_people_and_to_programs() {
+    let _cores = ONE_NETWORK.lock().await;
     let place = Place::new();
     place.write_genesis(&place.wallet("alice"));
     let mut node = place.start_node();

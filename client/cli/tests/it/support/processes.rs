@@ -10,6 +10,10 @@ use pithead_client::{Client, ConnectOptions, WalletName, Wallets};
 use pithead_consensus::AddressPrefix;
 use pithead_consensus::genesis::{AllocationEntry, GenesisFile, Network};
 
+/// Held by a test while its miners run. Each of them wants every core, and the difficulty follows
+/// the hash rate: with two networks at once the blocks of both would come too late.
+pub static ONE_NETWORK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
