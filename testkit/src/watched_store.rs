@@ -1,5 +1,5 @@
-//! A store in memory that is watched: what is written to it and read from it is counted,
-//! and writing fails on demand.
+//! A store in memory that counts commits and reads, and whose commits fail on demand. Start with
+//! [`Watched::new`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use pithead_core::store::{Batch, KeyValue, PendingRecord, Snapshot, Store, Store
 
 use crate::nodes::memory;
 
-/// The store. Without more said, nothing fails.
+/// The store. `commits` counts commits; with `fails` set, each commit fails as on a full disk.
 pub struct Watched {
     inner: Arc<dyn Store>,
     pub commits: AtomicUsize,
@@ -33,7 +33,7 @@ impl Watched {
         })
     }
 
-    /// How often something was read so far.
+    /// Reads of any kind so far.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
     }

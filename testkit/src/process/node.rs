@@ -56,7 +56,7 @@ impl TestNode {
         if !flags.contains(&"--listen") {
             command.arg("--offline");
         }
-        // Tests ask often, and do not wait for a small fee to be worth a template.
+        // Tests send many requests, and want every payment in the next template at once.
         for default in [
             ["--rpc-requests-per-minute", "0"],
             ["--template-refresh-secs", "1"],
@@ -73,7 +73,7 @@ impl TestNode {
     /// command names everything but the ready file.
     pub fn start_command(mut command: Command, dir: &Path) -> Self {
         let ready = dir.join("ready");
-        // A leftover of the run before would name its address.
+        // A file of the run before would name an address of that run.
         let _ = std::fs::remove_file(&ready);
         command.arg("--ready-file").arg(&ready);
         let mut child = command
@@ -106,7 +106,6 @@ impl TestNode {
         }
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -116,17 +115,17 @@ impl TestNode {
         &self.address
     }
 
-    /// What it logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Its connection without a token.
+    /// The connection that all clients of this node share. It shows no token.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// The content of one of its token files.
+    /// The token of a role, `mine` or `admin`, from the node's file.
     pub fn token(&self, role: &str) -> String {
         let path = self.data_dir.join(format!("{role}.token"));
         std::fs::read_to_string(path).unwrap().trim().to_owned()
@@ -138,40 +137,37 @@ impl TestNode {
         InterceptedService::new(self.channel(), ShownToken(token))
     }
 
-    /// ChainService.
     pub fn chain(&self) -> ChainServiceClient<Channel> {
         ChainServiceClient::new(self.channel())
     }
 
-    /// TransactionService.
     pub fn transactions(&self) -> TransactionServiceClient<Channel> {
         TransactionServiceClient::new(self.channel())
     }
 
-    /// NetworkService.
     pub fn network(&self) -> NetworkServiceClient<Channel> {
         NetworkServiceClient::new(self.channel())
     }
 
-    /// MiningService with the mine token.
+    /// A client that shows the token of the role mine.
     pub fn mining(&self) -> MiningServiceClient<AuthorizedChannel> {
         MiningServiceClient::new(self.channel_with(&self.token("mine")))
             .max_encoding_message_size(8 << 20)
     }
 
-    /// AdminService with the admin token.
+    /// A client that shows the token of the role admin.
     pub fn admin(&self) -> AdminServiceClient<AuthorizedChannel> {
         AdminServiceClient::new(self.channel_with(&self.token("admin")))
     }
 
-    /// Kills it as a power cut would.
+    /// Kills the node without warning, as the kernel would that runs out of memory.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end. Not by blocking: the test's own connections have to
-    /// see that the node closes them.
+    /// Waits for the end of the process without blocking the thread: the test's own connections
+    /// have to notice that the node closes them.
     pub async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -183,7 +179,7 @@ impl TestNode {
         }
     }
 
-    /// Asks it to end with SIGTERM and waits until it has.
+    /// Stops the node with SIGTERM and waits for its end.
     pub async fn terminate(mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
         self.wait().await
