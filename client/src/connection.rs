@@ -30,7 +30,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the node may take to answer a ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer that is accepted. A block of the largest size that a genesis may
-/// set fits (protocol §12).
+/// set fits (node policy).
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often a request is sent if the node limits requests.
 const ATTEMPTS_MAX: u32 = 4;

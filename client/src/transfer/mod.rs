@@ -212,7 +212,7 @@ async fn shortfall(
     let mut reserved = Amount::ZERO;
     let mut all_pending = Amount::ZERO;
     if account.next_sequence > account.sequence {
-        // A sender has at most 64 pending (protocol §12).
+        // A sender has at most 64 pending (node policy).
         let (pending, _) = client.pending_transactions(&account.address, 1_000).await?;
         for transaction in pending.iter().filter_map(|one| one.transaction.as_ref()) {
             let paid = transaction.outputs.iter().map(|output| output.amount);

@@ -40,13 +40,13 @@ pub struct BlockTemplate {
     pub transactions_root: Hash256,
     /// In block order.
     pub transactions: Arc<Vec<SignedTransaction>>,
-    /// What the block newly issues.
+    /// Amount that the block newly issues.
     pub subsidy: Amount,
     pub fees: Amount,
 }
 
 impl BlockTemplate {
-    /// What the block pays its miner: subsidy and fees.
+    /// The miner's earnings from the block: subsidy and fees.
     #[must_use]
     pub fn reward(&self) -> Amount {
         self.subsidy

@@ -47,13 +47,13 @@ use shell::{Shell, ShellParts};
 use wire::behaviour::{Behaviour, BehaviourEvent};
 use wire::protocol_names::ProtocolNames;
 
-/// Peers in all, by default: 10 outbound and 64 inbound ones (protocol §12).
+/// Peers in all, by default: 10 outbound and 64 inbound ones (node policy).
 pub const PEERS_MAX_DEFAULT: usize = OUTBOUND_MAX + 64;
-/// Outbound peers (protocol §12).
+/// Outbound peers (node policy).
 const OUTBOUND_MAX: usize = 10;
-/// Inbound peers from one host (protocol §12).
+/// Inbound peers from one host (node policy).
 const PER_HOST_MAX: usize = 2;
-/// Inbound peers from one site (protocol §12).
+/// Inbound peers from one site (node policy).
 const PER_SITE_MAX: usize = 8;
 /// Commands of the operator that may wait.
 const COMMANDS_MAX: usize = 64;

@@ -10,7 +10,7 @@ use crate::page::{PAGE_BYTES_MAX, shown_size};
 use crate::reader::ChainReader;
 use crate::status;
 
-/// Most hashes of a locator (protocol §12).
+/// Most hashes of a locator (protocol §13).
 const LOCATOR_MAX: usize = 101;
 
 /// Which transactions of a block to show.

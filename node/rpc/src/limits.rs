@@ -1,4 +1,4 @@
-//! Limits on requests and messages (protocol §12).
+//! Limits on requests and messages (docs/node-policy.md).
 
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};

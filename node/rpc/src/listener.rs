@@ -36,11 +36,11 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
 /// How many connections may be open, and how long one may take to begin.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections in all (protocol §12: 1,024).
+    /// Connections in all (node policy: 1,024).
     pub total_max: usize,
-    /// Connections from one IP address, or from one /64 of IPv6 (protocol §12: 32).
+    /// Connections from one IP address, or from one /64 of IPv6 (node policy: 32).
     pub per_ip_max: usize,
-    /// Time within which the whole preface must have come (protocol §12: 10 s).
+    /// Time within which the whole preface must have come (node policy: 10 s).
     pub preface_timeout: Duration,
 }
 
@@ -56,7 +56,7 @@ impl Default for ConnectionLimits {
 
 /// The address that connections from `ip` are counted under. An IPv4-mapped address counts as its
 /// IPv4 address, and all of a /64 of IPv6 as one address, because a /64 is what one subscriber gets
-/// (protocol §12).
+/// (node policy).
 #[must_use]
 pub fn counted_ip(ip: IpAddr) -> IpAddr {
     match ip {

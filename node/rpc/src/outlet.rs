@@ -17,9 +17,9 @@ use tonic::{Response, Status};
 use crate::api::{Api, stopped};
 use crate::status;
 
-/// Answers that are buffered for a subscriber (protocol §12).
+/// Answers that are buffered for a subscriber (node policy).
 pub(crate) const EVENTS_MAX: usize = 64;
-/// How long a subscriber may leave its buffer full (protocol §12).
+/// How long a subscriber may leave its buffer full (node policy).
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A stream of answers, as a handler returns it.

@@ -179,7 +179,7 @@ settings! {
     external_address: Vec<Multiaddr> = Vec::new();
     /// Most peers, inbound and outbound [default: 74]
     #[arg(value_name = "N")]
-    // 10 outbound and 64 inbound (protocol §12).
+    // 10 outbound and 64 inbound (node policy).
     max_peers: usize = pithead_p2p::PEERS_MAX_DEFAULT, 1..=10_000;
     /// Run without peers
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
@@ -215,11 +215,11 @@ settings! {
     min_relay_fee_rate: u64 = 1, 0..=1_000_000_000;
     /// Most bytes of pending transactions that the mempool holds [default: 67108864]
     #[arg(value_name = "BYTES")]
-    // 64 MiB (protocol §12). At least a few of the largest transactions.
+    // 64 MiB (node policy). At least a few of the largest transactions.
     mempool_bytes_max: usize = 64 * 1024 * 1024, 100_000..=1 << 40;
     /// Seconds until a pending transaction expires [default: 259200]
     #[arg(value_name = "SECS")]
-    // 72 hours (protocol §12).
+    // 72 hours (node policy).
     mempool_expiry_secs: u64 = 72 * 3_600, 1..=10 * 366 * 86_400;
     /// Most bytes of the database's cache [default: 67108864]
     #[arg(value_name = "BYTES")]

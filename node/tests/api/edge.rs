@@ -1,5 +1,5 @@
 //! The edge of the API. Connections that say nothing or the wrong thing are closed, and every limit
-//! of protocol §12 holds without harm to other clients.
+//! of docs/node-policy.md holds without harm to other clients.
 
 use std::time::Duration;
 

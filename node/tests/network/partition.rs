@@ -120,6 +120,27 @@ async fn two_halves_become_one_again() {
     }
 }
 
+/// Starts half of the nodes on each side; the first one is the bootnode of the others.
+async fn start_halves(
+    left: &Half,
+    right: &Half,
+    network: &Network,
+    dirs: &[tempfile::TempDir],
+) -> Vec<TestNode> {
+    let mut nodes = Vec::new();
+    let mut bootnode = None;
+    for (index, dir) in dirs.iter().enumerate() {
+        let half = if index < HALF { left } else { right };
+        let port = 9_000 + u16::try_from(index).unwrap();
+        let node = half.start(port, network, dir.path(), bootnode.as_deref());
+        if bootnode.is_none() {
+            bootnode = Some(node.listen_address().await);
+        }
+        nodes.push(node);
+    }
+    nodes
+}
+
 async fn split_and_heal() {
     sh("ip link set lo up");
     let (left, right) = (Half::new(1), Half::new(2));
@@ -128,17 +149,7 @@ async fn split_and_heal() {
     right.set_link(true);
     let network = Network::easy();
     let dirs: Vec<_> = (0..2 * HALF).map(|_| data_dir()).collect();
-    let mut nodes = Vec::new();
-    let mut bootnode = None;
-    for (index, dir) in dirs.iter().enumerate() {
-        let half = if index < HALF { &left } else { &right };
-        let port = 9_000 + u16::try_from(index).unwrap();
-        let node = half.start(port, &network, dir.path(), bootnode.as_deref());
-        if bootnode.is_none() {
-            bootnode = Some(node.listen_address().await);
-        }
-        nodes.push(node);
-    }
+    let nodes = start_halves(&left, &right, &network, &dirs).await;
     let peers = async |count: u32| {
         for node in &nodes {
             if node.node_info().await.peer_count < count {

@@ -31,7 +31,7 @@ pub enum AcceptError {
     /// again.
     #[error("not yet: {reason}")]
     NotYet {
-        /// What is missing.
+        /// Why the block has to wait.
         reason: NotYet,
         /// The block, which has passed all checks that need no context.
         block: Arc<CheckedBlock>,
@@ -55,7 +55,7 @@ pub enum AcceptError {
     Internal(#[from] StoreError),
 }
 
-/// What accepting a block did.
+/// The effect of accepting a block.
 #[derive(Debug, Clone)]
 pub enum Accepted {
     /// The best chain changed.
@@ -76,7 +76,7 @@ pub struct ChainUpdate {
     pub tip: Arc<CheckedBlock>,
 }
 
-/// What a block is judged by besides the chain.
+/// The clock and the view of finality that a block is judged by.
 #[derive(Debug, Clone, Copy)]
 pub struct AcceptContext<'a> {
     /// The clock, Unix seconds.

@@ -1,6 +1,6 @@
-//! What the chain below a block contains of the final checkpoints and of the preferred one: the
-//! question that fork choice asks before it looks at work (protocol §8). Knows neither work nor
-//! whether blocks are valid. Start reading at [`Ancestry::finality_rank`].
+//! Which final checkpoints the chain below a block contains, and whether it contains the preferred
+//! one: fork choice asks this before it looks at work (protocol §8). Knows neither work nor whether
+//! blocks are valid. Start reading at [`Ancestry::finality_rank`].
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,8 +14,8 @@ use crate::store::{Snapshot, StoreError};
 /// of a block that was forgotten is worked out again from the blocks below it.
 const REMEMBERED_MAX: usize = 1_024;
 
-/// How a chain compares with others before work counts: by what it contains of the checkpoints
-/// that certificates have made final or approved.
+/// How a chain compares with others before work counts: by the final and approved checkpoints that
+/// it contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FinalityRank {
     /// Height of the highest final block in the chain.
@@ -169,7 +169,8 @@ mod tests {
     use crate::store::schema::{BlockOutcome, BlockStatus};
     use crate::store::{Batch, MemoryStore, Store as _, Table};
 
-    /// A chain from the genesis with so many blocks more; the nonce tells branches apart.
+    /// The chain `below` with `count` more blocks on top, or a new chain if `below` is empty. The
+    /// nonce tells branches apart.
     fn grow(below: &[ChainEntry], count: usize, nonce: u32) -> Vec<ChainEntry> {
         let zero = Hash256([0; 32]);
         let mut chain = below.to_vec();

@@ -138,7 +138,7 @@ impl Chain {
     }
 }
 
-/// What the difficulty rule needs to know about the ancestors of a child of `parent`.
+/// The facts about the ancestors of a child of `parent` that the difficulty rule needs.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.

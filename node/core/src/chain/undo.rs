@@ -1,4 +1,4 @@
-//! How far back blocks can be undone, and when undo records are dropped (protocol §12). Start
+//! How far back blocks can be undone, and when undo records are dropped (node policy). Start
 //! reading at [`Chain::prune`].
 
 use pithead_consensus::Height;
@@ -59,7 +59,7 @@ impl Chain {
 }
 
 /// How many blocks below a tip of this height can be undone: those with an undo record. With
-/// validators these are all blocks that are not final (protocol §12).
+/// validators these are all blocks that are not final (node policy).
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.

@@ -16,7 +16,7 @@ use crate::store::{MemoryStore, Snapshot, Store, StoreError, Table};
 /// How many accounts are read and compared at a time.
 const ACCOUNTS_PER_READ: usize = 10_000;
 
-/// What a replay compared without finding a difference.
+/// The size of a replay that found no difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyReport {
     /// Number of blocks replayed, without the genesis.
@@ -29,7 +29,7 @@ pub struct VerifyReport {
     pub tip: BlockHash,
 }
 
-/// What a replay found to be wrong.
+/// The first fault that a replay found.
 #[derive(Debug, Error)]
 pub enum VerifyError {
     /// A stored block does not pass the rules.

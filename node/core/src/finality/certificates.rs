@@ -1,5 +1,5 @@
-//! Certificates in the store: how they are written and read back. Knows nothing of what they
-//! bring about. Start reading at [`put_certificate`].
+//! Certificates in the store: how they are written and read back. Knows nothing of
+//! their effect. Start reading at [`put_certificate`].
 
 use pithead_consensus::{Certificate, Decode as _, Encode as _, Height, Link};
 
@@ -9,7 +9,7 @@ use crate::store::{Batch, Snapshot, StoreError, Table};
 /// Links that a start reads from the store at a time.
 const LINKS_PER_READ: usize = 10_000;
 
-/// Adds to a batch what puts a certificate on record. Its link is kept a second time, by itself,
+/// Adds the changes to a batch that put a certificate on record. Its link is kept a second time, by itself,
 /// so that a start reads 80 bytes a checkpoint instead of all signatures.
 pub fn put_certificate(batch: &mut Batch, certificate: &Certificate) {
     let link = certificate.link();

@@ -73,7 +73,7 @@ pub struct FinalityState {
 }
 
 impl FinalityState {
-    /// Reads back what a store has on record.
+    /// Reads back everything that a store has on record.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails or is damaged.
@@ -119,8 +119,8 @@ impl FinalityState {
         &self.validators
     }
 
-    /// What certificates have shown so far. The view is cheap to take, holds no lock and does not
-    /// follow what comes later.
+    /// The approved and final checkpoints of this moment. The view is cheap to take, holds no lock
+    /// and does not change with later certificates.
     #[must_use]
     pub fn view(&self) -> FinalityView {
         self.view.clone()
@@ -293,7 +293,7 @@ impl FinalityState {
         news
     }
 
-    /// Adds to a batch what puts proofs on record.
+    /// Adds the changes to a batch that put proofs on record.
     pub fn put_proofs(&self, batch: &mut Batch, news: &[KeptProof]) {
         for (index, kept) in (self.proofs.len() as u64..).zip(news) {
             batch.put(Table::Evidence, index.to_be_bytes(), kept.encode());

@@ -1,5 +1,4 @@
-//! What was heard of each validator: its last approval, and how many of the recent checkpoints
-//! it approved. Operators read this; no decision depends on it. Knows neither the pool nor the
+//! The last approval of each validator, and how many of the recent checkpoints it approved. Operators read this; no decision depends on it. Knows neither the pool nor the
 //! store. Start reading at [`Participation`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,11 +18,11 @@ pub struct Seen {
     pub time: Option<u64>,
 }
 
-/// The last approval of each validator, and who approved the recent checkpoints.
+/// The last approval of each validator, and the validators that approved each recent checkpoint.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Participation {
     seen: BTreeMap<Address, Seen>,
-    /// The targets of the last certificates, oldest first, with everyone who approved them.
+    /// The targets of the last certificates, oldest first, with every validator that approved them.
     recent: VecDeque<(Checkpoint, BTreeSet<Address>)>,
 }
 

@@ -1,4 +1,4 @@
-//! What certificates have shown so far: which checkpoints are approved and which are final
+//! Which checkpoints are approved and which are final, as certificates have shown so far
 //! (protocol §9). The node knows this in one place, [`super::FinalityState`]. Everything else
 //! asks through a [`FinalityView`] and keeps no copy (ADR 11).
 //!

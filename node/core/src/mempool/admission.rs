@@ -46,11 +46,11 @@ pub enum RejectReason {
         "it spends {needed} PIT with its fee; of {balance} PIT, {reserved} PIT are pending already"
     )]
     InsufficientBalance {
-        /// What the transaction spends: amounts and fee.
+        /// Sum of the amounts and the fee.
         needed: Amount,
         /// The confirmed balance.
         balance: Amount,
-        /// What the sender's pending transactions with lower sequences spend.
+        /// Sum that the sender's pending transactions with lower sequences spend.
         reserved: Amount,
     },
     /// The fee is below the minimum.
@@ -95,7 +95,7 @@ pub struct IncomingTransaction {
     pub received: u64,
 }
 
-/// What admitting a transaction did.
+/// The effect of admitting a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
     /// The transaction is in the mempool.

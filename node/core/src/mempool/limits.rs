@@ -9,7 +9,7 @@ use super::{Fate, Mempool, Pending, PendingChange, RejectReason};
 
 impl Mempool {
     /// Evicts transactions until `incoming` fits, where `freed` bytes leave with the transaction that
-    /// it replaces (protocol §12):
+    /// it replaces (node policy):
     /// 1. Only the last transaction of a sender's queue is evicted, never one that others need.
     /// 2. Only transactions that pay less than `incoming` are evicted.
     /// 3. If `incoming` is not `ready`, that is, if it can't be mined next, nothing is evicted for it.

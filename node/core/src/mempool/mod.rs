@@ -1,4 +1,4 @@
-//! The mempool: transactions that wait to be mined (protocol §12).
+//! The mempool: transactions that wait to be mined (docs/node-policy.md).
 //!
 //! The transactions of one sender form a queue by sequence; between senders the fee rate decides.
 //! [`Mempool::accept`] admits, `limits` evicts and expires, `select` picks transactions for a block.
@@ -18,14 +18,14 @@ use pithead_consensus::{Address, Amount, SignedTransaction, TransactionBody, Txi
 pub use admission::{Admission, Admitted, IncomingTransaction, RejectReason};
 pub use select::Selection;
 
-/// Most pending transactions of one sender (protocol §12).
+/// Most pending transactions of one sender (docs/node-policy.md).
 pub const SENDER_TRANSACTIONS_MAX: usize = 64;
-/// How far a sequence may run ahead of the next one due (protocol §12).
+/// How far a sequence may run ahead of the next one due (docs/node-policy.md).
 pub const SEQUENCE_GAP_MAX: u64 = 16;
 /// How many transactions that left are remembered, with the reason.
 const FATES_MAX: usize = 20_000;
 
-/// What the mempool may hold.
+/// The limits of the mempool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MempoolLimits {
     /// Most bytes, counted as encoded.
@@ -58,7 +58,7 @@ impl Pending {
         self.checked.transaction()
     }
 
-    /// The transaction's body: what the signature covers.
+    /// The transaction's body: everything that the signature covers.
     #[must_use]
     pub fn body(&self) -> &TransactionBody {
         &self.transaction().body
@@ -76,13 +76,13 @@ impl Pending {
         self.checked.size()
     }
 
-    /// What the transaction takes from its sender: amounts and fee.
+    /// Sum that the transaction takes from its sender: amounts and fee.
     #[must_use]
     pub fn total(&self) -> Amount {
         self.checked.total()
     }
 
-    /// What the transaction pays for each of its bytes.
+    /// The fee for each byte.
     #[must_use]
     pub fn fee_rate(&self) -> FeeRate {
         FeeRate::of(self.body().fee, self.size())
@@ -143,7 +143,7 @@ pub struct Mempool {
     by_sender: BTreeMap<Address, BTreeMap<u64, Txid>>,
     /// Lowest fee rate first: the order of eviction.
     by_rate: BTreeSet<(FeeRate, Txid)>,
-    /// Sum of what pending transactions pay to each address, grains.
+    /// Sum that pending transactions pay to each address, grains.
     incoming: HashMap<Address, u128>,
     bytes: usize,
     fees: u128,
@@ -255,7 +255,7 @@ impl Mempool {
         body.sequence < self.next_sequence(&body.sender, account_sequence)
     }
 
-    /// Sum of what pending transactions pay to an address.
+    /// Sum that pending transactions pay to an address.
     #[must_use]
     pub fn incoming(&self, address: &Address) -> Amount {
         let grains = self.incoming.get(address).copied().unwrap_or(0);

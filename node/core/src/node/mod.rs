@@ -39,7 +39,7 @@ use crate::template::BlockTemplate;
 /// How a node is set up.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeSettings {
-    /// What the mempool may hold.
+    /// The limits of the mempool.
     pub mempool: MempoolLimits,
     /// When miners get new work.
     pub templates: TemplatePolicy,
@@ -124,7 +124,7 @@ impl Node {
         &self.mempool
     }
 
-    /// Approvals and what certificates have shown, shared with readers.
+    /// The state of finality, shared with readers.
     #[must_use]
     pub fn finality(&self) -> &Arc<RwLock<FinalityState>> {
         &self.finality

@@ -1,4 +1,4 @@
-//! What the tables hold: typed keys and values over any [`Snapshot`]. Knows no rules. A
+//! The content of the tables: typed keys and values over any [`Snapshot`]. Knows no rules. A
 //! change of any layout here raises [`SCHEMA_VERSION`]. Start reading at [`ChainEntry`].
 
 use pithead_consensus::connect::Reward;
@@ -39,7 +39,7 @@ pub enum BlockStatus {
     Invalid,
 }
 
-/// What the store knows about a block besides its body.
+/// Everything that the store knows about a block besides its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainEntry {
     pub header: BlockHeader,
@@ -57,10 +57,10 @@ pub struct ChainEntry {
     pub outcome: BlockOutcome,
 }
 
-/// What connecting a block led to.
+/// The results of connecting a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BlockOutcome {
-    /// What the block newly issued.
+    /// Amount that the block newly issued.
     pub subsidy: Amount,
     pub fees: Amount,
     /// Sum of all balances after the block.
@@ -80,7 +80,7 @@ impl ChainEntry {
         self.header.hash()
     }
 
-    /// What the block earned its miner: subsidy and fees.
+    /// The miner's earnings from the block: subsidy and fees.
     #[must_use]
     pub fn reward(&self) -> Reward {
         Reward {

@@ -16,11 +16,11 @@ use pithead_consensus::{
     SignedApproval, SignedTransaction, Txid, Work,
 };
 
-/// Most headers in an answer (protocol §12).
+/// Most headers in an answer (protocol §13).
 pub const HEADERS_MAX: usize = 2_000;
-/// Most hashes in a locator (protocol §12).
+/// Most hashes in a locator (protocol §13).
 pub const LOCATOR_MAX: usize = 101;
-/// Most block hashes or txids in a request (protocol §12).
+/// Most block hashes or txids in a request (protocol §13).
 pub const IDS_MAX: usize = 1_000;
 /// Most txids in an answer to [`Request::Mempool`].
 pub const MEMPOOL_IDS_MAX: usize = 50_000;

@@ -20,12 +20,12 @@ use crate::store::StoreError;
 
 /// Most requests to one peer without an outcome, those given up included.
 const PEER_REQUESTS_MAX: usize = 16;
-/// A request without an answer is given up after this (protocol §12: request).
+/// A request without an answer is given up after this (node policy: request).
 const REQUEST_MS: u64 = 20_000;
 /// A request without an outcome is forgotten after this. The shell's own limit is
 /// [`REQUEST_MS`] as well, so it should have reported by then.
 const FORGET_MS: u64 = 3 * REQUEST_MS;
-/// A peer that has not answered by then has stalled (protocol §12: stall).
+/// A peer that has not answered by then has stalled (node policy: stall).
 pub(super) const STALL_MS: u64 = 10_000;
 /// The same for a single block, since all others wait for it.
 const SINGLE_BLOCK_STALL_MS: u64 = 3_000;

@@ -11,7 +11,7 @@ use pithead_core::chain::{AcceptError, verify};
 use pithead_core::node::{Answer, BlockVerdict, Effect, Event, Node, TransactionVerdict};
 use pithead_core::store::Store;
 use pithead_core::store::schema::{self, BlockStatus};
-use pithead_core::sync::PeerEffect;
+use pithead_core::sync::{Gossip, PeerEffect, PeerEvent, PeerKey};
 use pithead_testkit::chain::mine;
 use pithead_testkit::nodes::{
     GENESIS_TIME, NOW, assert_equals_replay, best_chain_state, branch, chain_of, empty, file, give,
@@ -317,6 +317,35 @@ fn a_forged_signature_beside_a_pending_payment_stays_unchecked() {
             ),
             "the node {name}: {verdict:?}"
         );
+    }
+}
+
+#[test]
+fn a_forged_copy_of_a_pending_payment_is_not_announced() {
+    let file = file();
+    let genesis = file.check().unwrap();
+    let payment = pay(&file, 0, 0, 4);
+    let mut forged = payment.clone();
+    *forged.signature.0 = [7; 256];
+    let mut node = open(&memory(), &genesis, NOW);
+    let connected = PeerEvent::Connected {
+        peer: PeerKey(1),
+        inbound: false,
+    };
+    node.handle(Event::Peer(connected), NOW);
+    for given in [&payment, &forged] {
+        let event = Event::Transaction(Box::new(given.clone()));
+        let (_, effects) = node.handle(event, NOW);
+        let announced: Vec<_> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Peer(PeerEffect::Publish(Gossip::Transaction(transaction))) => {
+                    Some(transaction.as_ref())
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(announced, [&payment]);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::files;
 use crate::policy::ip_prefix::IpPrefix;
 
 /// Bans by the operator, and the same number by the node. The ban that was least recently looked
-/// up is dropped first (protocol §12).
+/// up is dropped first (node policy).
 const BANS_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
 /// The file within the data directory.
 const FILE_NAME: &str = "bans.toml";

@@ -56,13 +56,13 @@ impl IpPrefix {
         }
     }
 
-    /// One host: an IPv4 address, or an IPv6 /64 (protocol §12).
+    /// One host: an IPv4 address, or an IPv6 /64 (node policy).
     #[must_use]
     pub(crate) fn host(ip: IpAddr) -> Self {
         Self::of(ip, 32, 64)
     }
 
-    /// One site: an IPv4 /24 (protocol §12), or the IPv6 /48 that sites get.
+    /// One site: an IPv4 /24 (node policy), or the IPv6 /48 that sites get.
     #[must_use]
     pub(crate) fn site(ip: IpAddr) -> Self {
         Self::of(ip, 24, 48)

@@ -10,7 +10,7 @@ use crate::policy::address::ip_of;
 use crate::policy::ip_prefix::IpPrefix;
 
 /// Sources that are remembered, connected or not. The least recent one is forgotten first
-/// (protocol §12).
+/// (node policy).
 const SOURCES_MAX: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
 
 /// The unit that a rate limit holds for.

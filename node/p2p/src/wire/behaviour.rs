@@ -26,7 +26,7 @@ use crate::wire::codec::SyncCodec;
 use crate::wire::protocol_names::ProtocolNames;
 use crate::wire::transport::BoxedError;
 
-/// How long a peer may take to answer a request (protocol §12).
+/// How long a peer may take to answer a request (node policy).
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests under way on one connection, in both directions together.
 const STREAMS_PER_CONNECTION_MAX: usize = 32;

@@ -12,7 +12,7 @@ use libp2p::{PeerId, Transport as _, dns, noise, quic, tcp, yamux};
 
 use crate::policy::dial_scope::{DialScope, ScopedTransport};
 
-/// How long an inbound handshake may take (protocol §12).
+/// How long an inbound handshake may take (node policy).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an outbound connection may take: the connection itself and the handshake.
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(6);

@@ -31,7 +31,7 @@ const BLOCK_PAGE_MAX: usize = 10_000;
 /// Blocks of a page, unless the caller says otherwise, and at most.
 const BLOCKS_PAGE: usize = 50;
 const BLOCKS_PAGE_MAX: usize = 500;
-/// Most headers of a page (protocol §12).
+/// Most headers of a page (node policy).
 const HEADERS_MAX: usize = 2_000;
 
 /// Answers the calls of ChainService.
