@@ -258,6 +258,8 @@ impl Miner {
             std::process::Command::new(pithead_testkit::process::built("pithead-miner"));
         command.args(["--node", nodes, "--address", address, "--worker", "rig"]);
         command.args(["--threads", "1", "--quiet"]);
+        // At the miner's own low priority, a busy machine would leave it no time.
+        command.args(["--nice", "0"]);
         command.stdin(std::process::Stdio::null());
         Self(command.spawn().unwrap())
     }

@@ -74,11 +74,7 @@ async fn a_validator_votes_only_with_its_record_and_in_one_place() {
         assert!(said.contains(part), "{said}");
     }
     let node = start(&network, dir, 0, None);
-    assert!(
-        node.log().contains("made an empty vote record"),
-        "{}",
-        node.log()
-    );
+    node.until_logged("made an empty vote record").await;
     node.mine(&network, 3).await;
     until_voted(&node, 0, 3).await;
     // Its votes are on record, but while it runs they can't be exported.
@@ -125,7 +121,7 @@ async fn a_validator_moves_to_another_machine_with_its_record() {
         assert!(said.contains(count), "{said}");
     }
     let moved = start(&network, second, 0, None);
-    assert!(moved.log().contains("votes=3"), "{}", moved.log());
+    moved.until_logged("votes=3").await;
     // It votes on there; the first copy may only return with that record.
     moved.mine(&network, 4).await;
     until_voted(&moved, 0, 4).await;
@@ -301,11 +297,7 @@ async fn a_validator_that_is_killed_while_it_votes_never_votes_twice() {
         bytes.extend(written);
         std::fs::write(&log, bytes).unwrap();
         victim = start(&network, dir, VALIDATORS - 1, Some(&bootnode));
-        // The log is read by a thread of its own, so the line may come a little later.
-        until(&victim, "the torn vote is cut off", async || {
-            victim.log().contains("ends in a torn vote").then_some(())
-        })
-        .await;
+        victim.until_logged("ends in a torn vote").await;
     }
     // It votes on from where it was, and finality advances again.
     let height = nodes[0].height().await;

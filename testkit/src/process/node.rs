@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use pithead_api::bearer::BearerToken;
@@ -41,6 +42,8 @@ pub struct TestNode {
     data_dir: PathBuf,
     address: String,
     log: Arc<Mutex<String>>,
+    /// Ends once the process has closed its log.
+    log_reader: Option<JoinHandle<()>>,
     channel: Channel,
 }
 
@@ -81,7 +84,7 @@ impl TestNode {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = collect(child.stderr.take().unwrap());
+        let (log, log_reader) = collect(child.stderr.take().unwrap());
         let deadline = Instant::now() + PATIENCE;
         let address = loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {
@@ -102,6 +105,7 @@ impl TestNode {
             data_dir: dir.to_owned(),
             address,
             log,
+            log_reader: Some(log_reader),
             channel,
         }
     }
@@ -115,7 +119,7 @@ impl TestNode {
         &self.address
     }
 
-    /// The log so far.
+    /// The log so far. While the node runs, its last lines may be missing yet.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -167,11 +171,14 @@ impl TestNode {
     }
 
     /// Waits for the end of the process without blocking the thread: the test's own connections
-    /// have to notice that the node closes them.
+    /// have to notice that the node closes them. The log is complete afterwards.
     pub async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                if let Some(reader) = self.log_reader.take() {
+                    reader.join().unwrap();
+                }
                 return status;
             }
             assert!(Instant::now() < deadline, "it goes on: {}", self.log());
@@ -187,17 +194,17 @@ impl TestNode {
 }
 
 /// Reads a pipe to its end on a thread of its own, so that the process never waits for room.
-fn collect(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+fn collect(mut pipe: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
     let text = Arc::new(Mutex::new(String::new()));
     let writer = Arc::clone(&text);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         let mut buffer = [0; 4_096];
         while let Ok(count @ 1..) = pipe.read(&mut buffer) {
             let more = String::from_utf8_lossy(&buffer[..count]);
             writer.lock().unwrap().push_str(&more);
         }
     });
-    text
+    (text, reader)
 }
 
 impl Drop for TestNode {

@@ -33,6 +33,13 @@ impl TestNode {
         }
     }
 
+    /// Waits until the log contains a text.
+    pub async fn until_logged(&self, text: &str) {
+        let what = format!("the log says {text:?}");
+        self.until(&what, async || self.log().contains(text).then_some(()))
+            .await;
+    }
+
     /// Follows the chain until one of its blocks is the awaited one.
     async fn until_step(&self, what: &str, is_it: impl Fn(&v1::BlockHeader) -> bool) {
         use v1::subscribe_chain_response::Event;
