@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Holds the crates to their layers. Each Cargo.toml says what its crate uses; this check reads
-`cargo metadata` and compares with the list of ARCHITECTURE.md, so that a new arrow is a decision.
+`cargo metadata` and compares with the list below, so that a new arrow is a decision.
 
 consensus <- pithead-api <- rpc, miner, client; consensus <- core <- engine <- p2p, rpc <- node;
-sim stands on core alone. The programs node, miner and the command never depend on one another.
+consensus <- keys <- node, client; program <- node, miner; testkit and sim
+stand on core and consensus, testkit on pithead-api and sim on testkit as well. The programs node,
+miner and the command never depend on one another.
 """
 
 import json
@@ -17,13 +19,18 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALLOWED = {
     "pithead-consensus": set(),
     "pithead-api": {"pithead-consensus"},
+    "pithead-keys": {"pithead-consensus"},
+    "pithead-program": set(),
     "pithead-core": {"pithead-consensus"},
     "pithead-engine": {"pithead-consensus", "pithead-core"},
     "pithead-p2p": {"pithead-consensus", "pithead-core", "pithead-engine"},
     "pithead-rpc": {"pithead-api", "pithead-consensus", "pithead-core", "pithead-engine", "pithead-p2p"},
-    "pithead-node": {"pithead-consensus", "pithead-core", "pithead-engine", "pithead-p2p", "pithead-rpc"},
-    "pithead-miner": {"pithead-api", "pithead-consensus"},
-    "pithead-client": {"pithead-api", "pithead-consensus"},
+    "pithead-node": {
+        "pithead-consensus", "pithead-core", "pithead-engine", "pithead-keys", "pithead-p2p",
+        "pithead-program", "pithead-rpc",
+    },
+    "pithead-miner": {"pithead-api", "pithead-consensus", "pithead-program"},
+    "pithead-client": {"pithead-api", "pithead-consensus", "pithead-keys"},
     "pithead-cli": {"pithead-api", "pithead-consensus", "pithead-client"},
     "pithead-testkit": {"pithead-api", "pithead-consensus", "pithead-core"},
     "pithead-sim": {"pithead-consensus", "pithead-core", "pithead-testkit"},
@@ -38,6 +45,8 @@ NEVER_NAMED = {"pithead-consensus": {"tracing", "log", "rand", "getrandom"}}
 NEVER_BUILT = {
     "pithead-consensus": NETWORK | {"redb"},
     "pithead-core": NETWORK,
+    "pithead-keys": NETWORK,
+    "pithead-program": NETWORK,
     "pithead-sim": NETWORK,
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use pithead_api::v1;
 use pithead_consensus::approval::finality::certificates_conflict;
-use pithead_consensus::approval::vote::Offence;
+use pithead_consensus::approval::vote::VoteOffence;
 use pithead_consensus::genesis::Network;
 use pithead_consensus::{
     Address, AddressPrefix, Certificate, Checkpoint, Decode, Evidence, Genesis, PublicKey,
@@ -206,8 +206,8 @@ pub fn check(
     let shown = match proof.kind() {
         v1::EvidenceKind::Unspecified => return Err(EvidenceProblem::UnknownKind),
         v1::EvidenceKind::ConflictingCertificates => certificates(proof, validators)?,
-        v1::EvidenceKind::DoubleVote => votes(proof, validators, Offence::DoubleVote)?,
-        v1::EvidenceKind::SurroundVote => votes(proof, validators, Offence::SurroundVote)?,
+        v1::EvidenceKind::DoubleVote => votes(proof, validators, VoteOffence::DoubleVote)?,
+        v1::EvidenceKind::SurroundVote => votes(proof, validators, VoteOffence::SurroundVote)?,
     };
     check_accused(&proof.validators, &shown.accused, prefix)?;
     let [first, second] = shown.targets;
@@ -253,7 +253,7 @@ fn certificates(proof: &v1::Evidence, validators: &Validators) -> Result<Shown, 
 fn votes(
     proof: &v1::Evidence,
     validators: &Validators,
-    claimed: Offence,
+    claimed: VoteOffence,
 ) -> Result<Shown, EvidenceProblem> {
     // Two signed approvals one after the other are the encoding of evidence.
     let both = [&proof.first[..], &proof.second[..]].concat();

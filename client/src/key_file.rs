@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::key::{KeyError, Passphrase, SigningKey};
+use pithead_keys::{KeyError, Passphrase, SigningKey};
 
 /// Largest file that is read as a key.
 const FILE_BYTES_MAX: u64 = 64 * 1024;

@@ -35,7 +35,6 @@ mod queries;
 pub mod chain;
 pub mod finality;
 
-pub mod key;
 pub mod key_file;
 pub mod wallet;
 
@@ -51,8 +50,8 @@ pub use connection::{Client, ConnectOptions, DEFAULT_NODE_URL};
 pub use error::ClientError;
 pub use evidence::{EvidenceProblem, SavedProof};
 pub use finality::FinalityProgress;
-pub use key::{KeyError, Passphrase, SigningKey};
 pub use key_file::KeyFileError;
+pub use pithead_keys::{KeyError, Passphrase, SigningKey};
 pub use quorum::{Quorum, QuorumError};
 pub use transfer::{
     FeeChoice, PreparedTransfer, SignedTransfer, Submitted, Transfer, TransferError,

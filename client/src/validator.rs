@@ -16,8 +16,8 @@ use pithead_consensus::{Address, AddressPrefix, PublicKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::key::{Passphrase, SigningKey, public_key_from_pem};
 use crate::key_file::{KeyFileError, read_key_file, write_key_file, write_public_file};
+use pithead_keys::{Passphrase, SigningKey, public_key_from_pem};
 
 /// The end of every public file's name.
 pub const PUBLIC_SUFFIX: &str = ".public.toml";

@@ -14,8 +14,8 @@ use std::str::FromStr;
 use pithead_consensus::{Address, PublicKey};
 use thiserror::Error;
 
-use crate::key::{Passphrase, SigningKey, public_key_from_pem};
 use crate::key_file::{KeyFileError, read_key_file, write_key_file};
+use pithead_keys::{Passphrase, SigningKey, public_key_from_pem};
 
 /// Longest name. Addresses are longer, so no wallet's name can be taken for one.
 const NAME_BYTES_MAX: usize = 32;

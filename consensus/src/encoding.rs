@@ -12,7 +12,6 @@ pub enum DecodeError {
     /// The input ended inside a field.
     #[error("the input ends inside {field}: {needed} bytes needed, {left} left")]
     UnexpectedEnd {
-        /// Name of the field.
         field: &'static str,
         /// Bytes that the field takes.
         needed: usize,
@@ -28,7 +27,6 @@ pub enum DecodeError {
     /// A field holds a value that this version does not define.
     #[error("{field} is {found}, expected {expected}")]
     BadValue {
-        /// Name of the field.
         field: &'static str,
         found: u64,
         /// The values that are allowed.
@@ -37,7 +35,6 @@ pub enum DecodeError {
     /// A length exceeds its limit.
     #[error("{field} is {found}, at most {max} allowed")]
     OverLimit {
-        /// Name of the length.
         field: &'static str,
         found: usize,
         max: usize,
@@ -45,7 +42,6 @@ pub enum DecodeError {
     /// An amount exceeds [`Amount::MAX_MONEY`].
     #[error("{field}: {error}")]
     AmountOutOfRange {
-        /// Name of the field.
         field: &'static str,
         error: AmountOutOfRangeError,
     },

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use crate::amount::{Amount, GRAINS_PER_PIT};
 
-/// The first year of the schedule; earlier years count as this one.
+/// The first year of the schedule; years before it get the same subsidy.
 const FIRST_YEAR: i32 = 2023;
 /// Calendar years between halvings.
 const YEARS_PER_HALVING: i32 = 4;

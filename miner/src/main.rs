@@ -17,6 +17,7 @@ use pithead_miner::link::{ConnectError, LinkConfig};
 use pithead_miner::mine::{MineConfig, MineError, mine};
 use pithead_miner::report::{Console, summary_text};
 use pithead_miner::trace::Trace;
+use pithead_program::stdin;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -89,7 +90,10 @@ fn run_miner(args: MinerArgs) -> anyhow::Result<()> {
         let sender = Arc::new(sender);
         stop_on_signals(Arc::clone(&sender))?;
         if args.stop_on_stdin_close {
-            stop_when_stdin_closes(sender)?;
+            let closed = move || {
+                sender.send_replace(true);
+            };
+            stdin::watch(closed).context("can't watch standard input")?;
         }
         anyhow::Ok(mine(config, console, stop).await?)
     })?;
@@ -144,22 +148,6 @@ fn stop_on_signals(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()> {
             }
         }
     });
-    Ok(())
-}
-
-/// Sends true at the end of standard input.
-///
-/// A separate thread reads it. In a task, the blocking read would delay the end of the
-/// runtime.
-fn stop_when_stdin_closes(sender: Arc<watch::Sender<bool>>) -> anyhow::Result<()> {
-    std::thread::Builder::new()
-        .name("stdin".to_owned())
-        .spawn(move || {
-            // A read error counts as the end.
-            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            sender.send_replace(true);
-        })
-        .context("can't watch standard input")?;
     Ok(())
 }
 

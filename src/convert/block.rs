@@ -4,7 +4,7 @@ use pithead_consensus::{
     Amount, BlockCommitment, BlockHeader, Encode as _, Height, SignedApproval, Target, Work,
 };
 
-use super::{Chain, timestamp};
+use super::{ChainContext, timestamp};
 use crate::v1;
 
 /// The facts about a block that its header and commitment do not tell.
@@ -52,7 +52,7 @@ pub fn header(header: &BlockHeader, height: Height, chain_work: Work) -> v1::Blo
     }
 }
 
-impl Chain {
+impl ChainContext {
     /// A commitment as the wire shows it.
     #[must_use]
     pub fn commitment(&self, commitment: &BlockCommitment) -> v1::BlockCommitment {

@@ -2,7 +2,7 @@
 //!
 //! The wire shows hashes, addresses and times as people read them. An address can be
 //! read only with the network's prefix, and a txid depends on the genesis hash. A
-//! conversion that needs either is a method of [`Chain`].
+//! conversion that needs either is a method of [`ChainContext`].
 
 mod block;
 mod transaction;
@@ -35,14 +35,14 @@ impl ConversionError {
 
 /// The network that messages are about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
+pub struct ChainContext {
     /// Prefix of the network's addresses.
     pub prefix: AddressPrefix,
     /// Hash of the genesis block, which is part of every signed message.
     pub genesis_hash: BlockHash,
 }
 
-impl Chain {
+impl ChainContext {
     /// An address as text.
     #[must_use]
     pub fn address_text(&self, address: &Address) -> String {

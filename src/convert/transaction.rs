@@ -2,10 +2,10 @@
 
 use pithead_consensus::{Amount, Encode as _, Output, SignedTransaction, Txid};
 
-use super::{Chain, ConversionError};
+use super::{ChainContext, ConversionError};
 use crate::v1;
 
-impl Chain {
+impl ChainContext {
     /// A transaction as the wire shows it. The caller knows its `txid` already.
     #[must_use]
     pub fn transaction(&self, transaction: &SignedTransaction, txid: &Txid) -> v1::Transaction {

@@ -10,10 +10,12 @@ use pithead_core::store::{Batch, KeyValue, PendingRecord, Snapshot, Store, Store
 
 use crate::nodes::memory;
 
-/// The store. `commits` counts commits; with `fails` set, each commit fails as on a full disk.
+/// A store that counts. Writes succeed until a test sets `fails`.
 pub struct Watched {
     inner: Arc<dyn Store>,
+    /// How many batches were committed.
     pub commits: AtomicUsize,
+    /// Whether writes fail from now on.
     pub fails: AtomicBool,
     reads: Arc<AtomicUsize>,
 }

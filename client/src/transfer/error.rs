@@ -7,7 +7,7 @@ use pithead_consensus::transaction::{MAX_DATA_BYTES, MAX_OUTPUTS, MAX_TRANSACTIO
 use thiserror::Error;
 
 use crate::error::ClientError;
-use crate::key::KeyError;
+use pithead_keys::KeyError;
 
 /// Why a payment can't be made.
 #[derive(Debug, Error)]

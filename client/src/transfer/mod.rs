@@ -20,7 +20,7 @@ use pithead_consensus::{
 use crate::chain::ChainIdentity;
 use crate::connection::Client;
 use crate::error::ClientError;
-use crate::key::SigningKey;
+use pithead_keys::SigningKey;
 
 pub use self::error::{Shortfall, TransferError};
 

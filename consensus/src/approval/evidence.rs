@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::vote::{Offence, offence};
+use super::vote::{VoteOffence, offence};
 use super::{ApprovalError, SignedApproval, Validators};
 use crate::address::Address;
 use crate::encoding::{Decode, DecodeError, Encode, Reader};
@@ -37,7 +37,7 @@ impl Evidence {
     /// - if they break no rule;
     /// - if they are two signatures on one message, because PSS is randomised.
     #[must_use]
-    pub fn of(a: &SignedApproval, b: &SignedApproval) -> Option<(Self, Offence)> {
+    pub fn of(a: &SignedApproval, b: &SignedApproval) -> Option<(Self, VoteOffence)> {
         if a.approval.validator != b.approval.validator {
             return None;
         }
@@ -67,7 +67,7 @@ impl Evidence {
     ///
     /// # Errors
     /// [`EvidenceError`] if they prove nothing.
-    pub fn check(&self, validators: &Validators) -> Result<Offence, EvidenceError> {
+    pub fn check(&self, validators: &Validators) -> Result<VoteOffence, EvidenceError> {
         let no_offence = EvidenceError::NoOffence {
             validator: self.validator(),
         };

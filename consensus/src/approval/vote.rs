@@ -14,7 +14,7 @@ use crate::height::Height;
 
 /// Which of the two rules a pair of votes breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Offence {
+pub enum VoteOffence {
     /// Rule 1: two approvals with one target height.
     DoubleVote,
     /// Rule 2: one approval surrounds the other.
@@ -131,16 +131,16 @@ pub struct VoteRecord {
 /// The rule that two votes of one validator break; `None` if a validator may sign both.
 /// The same vote twice is no offence, because signatures are randomised.
 #[must_use]
-pub fn offence(a: &Link, b: &Link) -> Option<Offence> {
+pub fn offence(a: &Link, b: &Link) -> Option<VoteOffence> {
     if a == b {
         None
     } else if a.target.height == b.target.height {
         // # Consensus: §9 "never signs two approvals with one target height".
-        Some(Offence::DoubleVote)
+        Some(VoteOffence::DoubleVote)
     } else if surrounds(a, b) || surrounds(b, a) {
         // # Consensus: §9 "never signs one that surrounds an earlier one or is
         // surrounded by it".
-        Some(Offence::SurroundVote)
+        Some(VoteOffence::SurroundVote)
     } else {
         None
     }

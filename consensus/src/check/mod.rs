@@ -28,7 +28,7 @@ pub struct CheckedBlock {
 }
 
 impl CheckedBlock {
-    /// The block.
+    /// The block that was checked.
     #[must_use]
     pub fn block(&self) -> &Block {
         &self.block

@@ -114,7 +114,7 @@ impl CheckedTransaction {
         })
     }
 
-    /// The transaction.
+    /// The transaction that was checked.
     #[must_use]
     pub fn transaction(&self) -> &SignedTransaction {
         &self.transaction

@@ -1,7 +1,7 @@
 //! Certificates and evidence when all goes well: a quorum makes a certificate, a
 //! pair of votes makes evidence.
 
-use pithead_consensus::approval::vote::Offence;
+use pithead_consensus::approval::vote::VoteOffence;
 use pithead_consensus::genesis::{GenesisFile, Network, ValidatorEntry};
 use pithead_consensus::{AddressPrefix, Certificate, Evidence, Link, Validators};
 
@@ -79,10 +79,10 @@ fn evidence_names_the_rule() {
         ..link(0, 20)
     };
     for (a, b, rule) in [
-        (link(0, 20), link(10, 20), Offence::DoubleVote),
-        (link(0, 20), other_block, Offence::DoubleVote),
-        (link(0, 30), link(10, 20), Offence::SurroundVote),
-        (link(10, 20), link(0, 30), Offence::SurroundVote),
+        (link(0, 20), link(10, 20), VoteOffence::DoubleVote),
+        (link(0, 20), other_block, VoteOffence::DoubleVote),
+        (link(0, 30), link(10, 20), VoteOffence::SurroundVote),
+        (link(10, 20), link(0, 30), VoteOffence::SurroundVote),
     ] {
         let (a, b) = (sign(a), sign(b));
         let (evidence, found) = Evidence::of(&a, &b).unwrap();

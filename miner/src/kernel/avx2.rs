@@ -19,8 +19,8 @@ processor_kernel! {
 #[derive(Clone, Copy)]
 struct Eight(__m256i);
 
-// SAFETY of every block: a value of this type exists only on a processor with the
-// features, and the caller of an unsafe function guarantees them; see `Lanes`.
+// SAFETY of every block: a value of this type exists only on a processor with the processor
+// features named above, and the caller of an unsafe function guarantees them; see `Lanes`.
 impl Lanes for Eight {
     const COUNT: u32 = 8;
 

@@ -22,8 +22,8 @@ processor_kernel! {
 #[derive(Clone, Copy)]
 pub(super) struct Sixteen(pub(super) __m512i);
 
-// SAFETY of every block: a value of this type exists only on a processor with the
-// features, and the caller of an unsafe function guarantees them; see `Lanes`.
+// SAFETY of every block: a value of this type exists only on a processor with the processor
+// features named above, and the caller of an unsafe function guarantees them; see `Lanes`.
 impl Lanes for Sixteen {
     const COUNT: u32 = 16;
 

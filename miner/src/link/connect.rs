@@ -6,11 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pithead_api::bearer::BearerToken;
 use pithead_api::v1::mining_service_client::MiningServiceClient;
 use pithead_api::v1::{SubscribeWorkRequest, SubscribeWorkResponse};
 use thiserror::Error;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -79,9 +79,6 @@ pub enum ConnectError {
     },
 }
 
-/// The role token, in the form that goes into a call's metadata.
-pub(super) type TokenMetadata = MetadataValue<Ascii>;
-
 /// An open connection to a node that gives work.
 #[derive(Debug)]
 pub(super) struct WorkConnection {
@@ -89,7 +86,7 @@ pub(super) struct WorkConnection {
     /// The number of the connection within this run, from 1.
     pub(super) number: u64,
     pub(super) client: MiningServiceClient<Channel>,
-    pub(super) token: Option<TokenMetadata>,
+    pub(super) token: Option<BearerToken>,
     /// The work that came with the subscription, until the session takes it.
     pub(super) first_work: Option<MiningWork>,
     stream: Streaming<SubscribeWorkResponse>,
@@ -172,17 +169,15 @@ impl WorkConnection {
 }
 
 /// A request that carries the role token.
-pub(super) fn authorized<T>(message: T, token: Option<&TokenMetadata>) -> Request<T> {
+pub(super) fn authorized<T>(message: T, token: Option<&BearerToken>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(token) = token {
-        request
-            .metadata_mut()
-            .insert("authorization", token.clone());
+        token.authorize(&mut request);
     }
     request
 }
 
-async fn read_token(path: &Path) -> Result<TokenMetadata, ConnectError> {
+async fn read_token(path: &Path) -> Result<BearerToken, ConnectError> {
     let failed = |reason: String| ConnectError::Token {
         path: path.to_owned(),
         reason,
@@ -190,13 +185,10 @@ async fn read_token(path: &Path) -> Result<TokenMetadata, ConnectError> {
     let text = tokio::fs::read_to_string(path)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let token = text.trim();
-    if token.is_empty() {
+    if text.trim().is_empty() {
         return Err(failed("it is empty".to_owned()));
     }
-    format!("Bearer {token}")
-        .parse()
-        .map_err(|_| failed("it does not hold a token".to_owned()))
+    BearerToken::new(&text).map_err(|_| failed("it does not hold a token".to_owned()))
 }
 
 fn no_work(node: &NodeAddress, reason: &str) -> ConnectError {

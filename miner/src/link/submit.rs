@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pithead_api::bearer::BearerToken;
 use pithead_api::v1::mining_service_client::MiningServiceClient;
 use pithead_api::v1::{SubmitBlockRequest, SubmitSolutionRequest, SubmitSolutionResponse};
 use pithead_consensus::Encode as _;
@@ -13,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::connect::{TokenMetadata, WorkConnection, authorized};
+use super::connect::{WorkConnection, authorized};
 use crate::solution::Solution;
 
 /// How long a node may take to judge a solution. A node connects a full block in far
@@ -103,7 +104,7 @@ impl Calls {
                 }
                 // The call's task has panicked, and its solution is gone with it.
                 Err(error) => {
-                    tracing::error!("handing in has failed: {error}");
+                    tracing::error!("a solution was lost: the call's task failed: {error}");
                     if self.tasks.is_empty() {
                         self.in_flight.clear();
                     }
@@ -143,7 +144,7 @@ fn nonce_request(solution: &Solution) -> SubmitSolutionRequest {
 /// The status of the last call.
 async fn call(
     mut client: MiningServiceClient<Channel>,
-    token: Option<TokenMetadata>,
+    token: Option<BearerToken>,
     message: SubmissionRequest,
 ) -> Result<SubmitSolutionResponse, Status> {
     let mut retries = 0;
@@ -166,7 +167,7 @@ async fn call(
 
 async fn call_once(
     client: &mut MiningServiceClient<Channel>,
-    token: Option<&TokenMetadata>,
+    token: Option<&BearerToken>,
     message: SubmissionRequest,
 ) -> Result<SubmitSolutionResponse, Status> {
     match message {

@@ -38,8 +38,8 @@ pub enum WorkerError {
     Panicked,
     /// The kernel reports solutions that consensus refuses.
     #[error(
-        "kernel {kernel} took {false_hits} hashes in a row for solutions that are none; choose \
-         another with --kernel, and check the machine's memory and cooling"
+        "kernel {kernel} reported {false_hits} wrong solutions in a row; choose another with \
+         --kernel, and check the machine's memory and cooling"
     )]
     WrongKernel {
         /// The kernel's name.

@@ -31,7 +31,7 @@ pub(crate) struct Api {
     /// `None` if the node runs without peers.
     pub(crate) network: Option<p2p::Handle>,
     /// Converts addresses, blocks and transactions of this chain.
-    pub(crate) chain: convert::Chain,
+    pub(crate) chain: convert::ChainContext,
     pub(crate) work_book: Arc<Mutex<WorkBook>>,
     pub(crate) set_log_filter: SetLogFilter,
     pub(crate) started: Instant,

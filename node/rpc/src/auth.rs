@@ -22,8 +22,8 @@ pub enum AccessRole {
     Admin,
 }
 
-/// The role of a method by its path, `/package.Service/Method`; `None` for a service that this
-/// node does not have.
+/// The role of a method, which is that of its service. `path` is `/package.Service/Method`. `None`
+/// for a service that this node does not have.
 #[must_use]
 pub fn role_of_method(path: &str) -> Option<AccessRole> {
     let (service, _method) = path.strip_prefix('/')?.split_once('/')?;
@@ -67,20 +67,20 @@ impl RequestCheck for AuthLayer {
         };
         let file = token.path.display();
         match bearer(request.headers()) {
-            BearerToken::Missing => Err(status::unauthenticated(
+            ShownToken::Missing => Err(status::unauthenticated(
                 "TOKEN_REQUIRED",
                 format!(
                     "this method needs the {role} token: send the metadata \"authorization: Bearer TOKEN\" with the content of {file} on the node's machine"
                 ),
             )),
-            BearerToken::Malformed => Err(status::unauthenticated(
+            ShownToken::Malformed => Err(status::unauthenticated(
                 "TOKEN_MALFORMED",
                 format!(
                     "the metadata authorization is not \"Bearer TOKEN\" with a token of {TOKEN_CHARS} hex digits: the {role} token is in {file} on the node's machine"
                 ),
             )),
-            BearerToken::Shown(shown) if token.is(shown) || self.tokens.admin.is(shown) => Ok(()),
-            BearerToken::Shown(_) => Err(status::permission_denied(
+            ShownToken::Shown(shown) if token.is(shown) || self.tokens.admin.is(shown) => Ok(()),
+            ShownToken::Shown(_) => Err(status::permission_denied(
                 "TOKEN_REFUSED",
                 format!(
                     "the token shown is not the {role} token; it is in {file} on the node's machine"
@@ -98,22 +98,22 @@ impl<S> Layer<S> for AuthLayer {
     }
 }
 
-/// The token in a request's authorization header.
-enum BearerToken<'a> {
+/// What a request's authorization header shows.
+enum ShownToken<'a> {
     Missing,
     Malformed,
     Shown(&'a str),
 }
 
 /// Reads the authorization header; its scheme may be written in any case (RFC 9110 §11.1).
-fn bearer(headers: &http::HeaderMap) -> BearerToken<'_> {
+fn bearer(headers: &http::HeaderMap) -> ShownToken<'_> {
     let Some(value) = headers.get(http::header::AUTHORIZATION) else {
-        return BearerToken::Missing;
+        return ShownToken::Missing;
     };
     match value.to_str().ok().and_then(|value| value.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && is_token(token) => {
-            BearerToken::Shown(token)
+            ShownToken::Shown(token)
         }
-        _ => BearerToken::Malformed,
+        _ => ShownToken::Malformed,
     }
 }

@@ -2,7 +2,7 @@
 
 use pithead_api::convert;
 use pithead_api::v1;
-use pithead_consensus::approval::vote::Offence;
+use pithead_consensus::approval::vote::VoteOffence;
 use pithead_consensus::{Address, Encode as _, Evidence, Height, Link, SignedApproval};
 use pithead_core::finality::{KeptProof, Proof, certificate_at};
 use pithead_core::store::schema::ChainEntry;
@@ -201,8 +201,8 @@ struct ProofParts {
 fn kind_of(evidence: &Evidence) -> v1::EvidenceKind {
     let (first, second) = evidence.approvals();
     match Evidence::of(first, second).map(|(_, offence)| offence) {
-        Some(Offence::SurroundVote) => v1::EvidenceKind::SurroundVote,
-        Some(Offence::DoubleVote) => v1::EvidenceKind::DoubleVote,
+        Some(VoteOffence::SurroundVote) => v1::EvidenceKind::SurroundVote,
+        Some(VoteOffence::DoubleVote) => v1::EvidenceKind::DoubleVote,
         None => v1::EvidenceKind::Unspecified,
     }
 }

@@ -137,7 +137,7 @@ pub async fn serve(
 fn api(options: ServeOptions, stopping: watch::Receiver<bool>) -> Api {
     let genesis = options.engine.genesis();
     Api {
-        chain: convert::Chain {
+        chain: convert::ChainContext {
             prefix: genesis.prefix.clone(),
             genesis_hash: genesis.params.genesis_hash,
         },

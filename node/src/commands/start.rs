@@ -20,6 +20,7 @@ use pithead_node::config::{Config, NodeCli};
 use pithead_node::logging::LogHandle;
 use pithead_node::validator;
 use pithead_p2p as p2p;
+use pithead_program::stdin;
 use pithead_rpc::auth::AuthLayer;
 use pithead_rpc::limits::RateLimitLayer;
 use pithead_rpc::listener::ConnectionLimits;
@@ -46,7 +47,12 @@ pub(crate) fn start(config: &Config, cli: &NodeCli, log: LogHandle) -> Result<Ex
         .context("starting the runtime")?;
     let stop = Arc::new(Notify::new());
     if cli.stop_on_stdin_close {
-        stop_when_stdin_closes(Arc::clone(&stop))?;
+        let stop = Arc::clone(&stop);
+        let closed = move || {
+            info!("standard input closed: stopping");
+            stop.notify_one();
+        };
+        stdin::watch(closed).context("watching standard input")?;
     }
     let voter = validator::open(config, &genesis, store.as_ref(), cli.init_vote_record)?;
     runtime.block_on(async {
@@ -240,19 +246,4 @@ async fn stop_core(engine: Engine, core: thread::JoinHandle<()>) -> Result<()> {
         .await
         .context("waiting for the core")?
         .map_err(|_| anyhow!("the core ended by a fault of its own"))
-}
-
-/// Reads standard input to its end on a thread of its own. A blocking read on a thread of the
-/// runtime would keep the runtime from ending.
-fn stop_when_stdin_closes(stop: Arc<Notify>) -> Result<()> {
-    thread::Builder::new()
-        .name("stdin".to_owned())
-        .spawn(move || {
-            // An error is an end, too.
-            let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            info!("standard input closed: stopping");
-            stop.notify_one();
-        })
-        .context("watching standard input")?;
-    Ok(())
 }

@@ -134,23 +134,23 @@ settings! {
     rpc_allow_insecure: bool = false;
     /// Most requests a minute from one IP address; 0 for no limit [default: 1000]
     #[arg(value_name = "N")]
-    // Protocol §12.
+    // Node policy.
     rpc_requests_per_minute: u32 = 1_000;
     /// Most requests at once from one IP address [default: 100]
     #[arg(value_name = "N")]
-    // Protocol §12.
+    // Node policy.
     rpc_burst: u32 = 100, 1..=1_000_000;
     /// Most connections to the API [default: 1024]
     #[arg(value_name = "N")]
-    // Protocol §12.
+    // Node policy.
     rpc_max_connections: usize = 1_024, 1..=1_000_000;
     /// Most connections to the API from one IP address [default: 32]
     #[arg(value_name = "N")]
-    // Protocol §12.
+    // Node policy.
     rpc_max_connections_per_ip: usize = 32, 1..=1_000_000;
     /// Most concurrent requests and streams of one connection [default: 32]
     #[arg(value_name = "N")]
-    // Protocol §12.
+    // Node policy.
     rpc_max_streams: u32 = 32, 1..=10_000;
     /// Most seconds that open requests may take once the node stops [default: 5]
     #[arg(value_name = "SECS")]
@@ -169,8 +169,8 @@ settings! {
     /// times; port 0 takes a free one [default: TCP and QUIC port 7311 everywhere]
     #[arg(value_name = "ADDRESS")]
     listen: Vec<Multiaddr> = default_listen();
-    /// Peer to ask for other peers while the node knows none, a multiaddress or
-    /// HOST:PORT; may be given several times
+    /// Peer to ask for other peers while no known one can be dialled, a
+    /// multiaddress or HOST:PORT; may be given several times
     #[arg(value_name = "ADDRESS")]
     bootnode: Vec<PeerAddress> = Vec::new();
     /// Address at which peers can reach this node, if the node can't find out by
@@ -211,7 +211,7 @@ settings! {
     minimum_chain_work: ChainWork = ChainWork(Work::ZERO);
     /// Lowest fee rate of a transaction that is accepted, grains a byte [default: 1]
     #[arg(value_name = "N")]
-    // Protocol §12. At most a thousand PIT for the smallest transaction.
+    // Node policy. At most a thousand PIT for the smallest transaction.
     min_relay_fee_rate: u64 = 1, 0..=1_000_000_000;
     /// Most bytes of pending transactions that the mempool holds [default: 67108864]
     #[arg(value_name = "BYTES")]

@@ -3,20 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{RSA_PSS_SHA256, RsaKeyPair};
-use pithead_consensus::key::SIGNATURE_LEN;
-use pithead_consensus::{Address, PublicKey, Signature};
+use pithead_consensus::key::{MODULUS_LEN, PublicKeyError};
+use pithead_consensus::{Address, Signature};
 use pithead_core::finality::Signer;
-use rsa::RsaPrivateKey;
-use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
-use rsa::traits::PublicKeyParts as _;
+use pithead_keys::{DecodedKey, KeyError, PrivateKeyPem, SigningKey};
 use thiserror::Error;
 
 /// Most bytes that are read of a key file, which has a few kilobytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// The public exponent of every key (protocol §2).
-const EXPONENT: u32 = 65_537;
+/// What is wrong with a key of another exponent.
+const WRONG_EXPONENT: &str = "its public exponent is not 65537";
 
 /// Why a validator's key can't be used.
 #[derive(Debug, Error)]
@@ -56,7 +52,7 @@ pub enum ValidatorKeyError {
 /// A validator's key in memory. Its file is locked as long as this value lives, so that no second
 /// node on this machine votes with the key.
 pub struct ValidatorKey {
-    pair: RsaKeyPair,
+    key: SigningKey,
     address: Address,
     _locked: fs::File,
 }
@@ -73,40 +69,34 @@ impl ValidatorKey {
             path: path.to_owned(),
             reason,
         };
-        let private = if let Some(block) = pem_block(&text, "ENCRYPTED PRIVATE KEY") {
-            let Some(file) = passphrase else {
-                return Err(ValidatorKeyError::PassphraseNeeded {
-                    path: path.to_owned(),
-                });
-            };
-            let (passphrase, _) = read_secret(file)?;
-            let passphrase = passphrase.lines().next().unwrap_or_default();
-            RsaPrivateKey::from_pkcs8_encrypted_pem(block, passphrase).map_err(|_| {
-                ValidatorKeyError::WrongPassphrase {
-                    path: path.to_owned(),
-                }
-            })?
-        } else {
-            // Without such a block, the parser says what is wrong with the file.
-            let block = pem_block(&text, "PRIVATE KEY").unwrap_or(&text);
-            RsaPrivateKey::from_pkcs8_pem(block).map_err(|error| {
-                malformed(format!("{error}; make one with `pithead validator new`"))
-            })?
+        let decoded = match PrivateKeyPem::find(&text) {
+            Some(pem @ PrivateKeyPem::Encrypted(_)) => {
+                let Some(file) = passphrase else {
+                    return Err(ValidatorKeyError::PassphraseNeeded {
+                        path: path.to_owned(),
+                    });
+                };
+                let (passphrase, _) = read_secret(file)?;
+                let passphrase = passphrase.lines().next().unwrap_or_default();
+                pem.decode(Some(passphrase.as_bytes())).map_err(|_| {
+                    ValidatorKeyError::WrongPassphrase {
+                        path: path.to_owned(),
+                    }
+                })?
+            }
+            Some(pem @ PrivateKeyPem::Plain(_)) => decode_plain(pem).map_err(malformed)?,
+            // A validator's key is PKCS#8: the parser says what is wrong with the file.
+            Some(PrivateKeyPem::Pkcs1(_)) | None => {
+                decode_plain(PrivateKeyPem::Plain(&text)).map_err(malformed)?
+            }
         };
-        if *private.e() != rsa::BigUint::from(EXPONENT) {
-            return Err(malformed(format!("its public exponent is not {EXPONENT}")));
+        if !decoded.has_valid_exponent() {
+            return Err(malformed(WRONG_EXPONENT.to_owned()));
         }
-        let modulus = private.n().to_bytes_be();
-        let public =
-            PublicKey::from_modulus(&modulus).map_err(|error| malformed(error.to_string()))?;
-        let der = private
-            .to_pkcs8_der()
-            .map_err(|error| malformed(error.to_string()))?;
-        let pair =
-            RsaKeyPair::from_pkcs8(der.as_bytes()).map_err(|error| malformed(error.to_string()))?;
+        let key = SigningKey::new(decoded).map_err(|error| malformed(unsuitable(error)))?;
         Ok(Self {
-            pair,
-            address: Address::of_key(&public),
+            address: key.address(),
+            key,
             _locked: file,
         })
     }
@@ -118,27 +108,33 @@ impl Signer for ValidatorKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Signature, String> {
-        let mut signature = Box::new([0; SIGNATURE_LEN]);
-        self.pair
-            .sign(
-                &RSA_PSS_SHA256,
-                &SystemRandom::new(),
-                message,
-                signature.as_mut_slice(),
-            )
-            .map_err(|_| "the system gave no randomness to sign with".to_owned())?;
-        Ok(Signature(signature))
+        self.key
+            .sign(message)
+            .map_err(|_| "the system gave no randomness to sign with".to_owned())
     }
 }
 
-/// The first block of a PEM file with this label. `pithead validator new` puts the public key
-/// after the private one, and the parser takes only one block.
-fn pem_block<'a>(text: &'a str, label: &str) -> Option<&'a str> {
-    let begin = text.find(&format!("-----BEGIN {label}-----"))?;
-    let rest = text.get(begin..)?;
-    let end_line = format!("-----END {label}-----");
-    let end = rest.find(&end_line)?;
-    rest.get(..end.checked_add(end_line.len())?)
+fn decode_plain(pem: PrivateKeyPem<'_>) -> Result<DecodedKey, String> {
+    pem.decode(None).map_err(|error| {
+        let reason = match error {
+            KeyError::Malformed(reason) => reason,
+            other => other.to_string(),
+        };
+        format!("{reason}; make one with `pithead validator new`")
+    })
+}
+
+/// Why a decoded key is not as protocol §2 demands.
+fn unsuitable(error: KeyError) -> String {
+    match error {
+        KeyError::WrongExponent { .. } => WRONG_EXPONENT.to_owned(),
+        KeyError::WrongSize { found } => match found.div_ceil(8) {
+            MODULUS_LEN => PublicKeyError::TopBitClear.to_string(),
+            found => PublicKeyError::BadLength { found }.to_string(),
+        },
+        KeyError::Malformed(reason) => reason,
+        other => other.to_string(),
+    }
 }
 
 fn lock(file: &fs::File, path: &Path) -> Result<(), ValidatorKeyError> {
@@ -174,4 +170,31 @@ fn read_secret(path: &Path) -> Result<(String, fs::File), ValidatorKeyError> {
         .read_to_string(&mut text)
         .map_err(io)?;
     Ok((text, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_size_is_worded_as_consensus_words_it() {
+        let said = |found| unsuitable(KeyError::WrongSize { found });
+        for (bits, bytes) in [(1024, 128), (2050, 257), (4096, 512)] {
+            let modulus = vec![0xff; bytes];
+            let error = pithead_consensus::PublicKey::from_modulus(&modulus).unwrap_err();
+            assert_eq!(said(bits), error.to_string());
+        }
+        let mut modulus = vec![0xff; MODULUS_LEN];
+        modulus[0] = 0x7f;
+        let error = pithead_consensus::PublicKey::from_modulus(&modulus).unwrap_err();
+        assert_eq!(said(2047), error.to_string());
+    }
+
+    #[test]
+    fn what_is_no_pem_is_answered_with_what_to_do() {
+        let reason = decode_plain(PrivateKeyPem::Plain("nonsense"))
+            .err()
+            .unwrap();
+        assert!(reason.ends_with("; make one with `pithead validator new`"));
+    }
 }

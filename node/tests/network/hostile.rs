@@ -43,8 +43,8 @@ async fn malformed_requests_get_their_sender_banned() {
         peer.ask(framed(&raw));
         peer.until_disconnected().await;
         assert!(bans(&node).await.contains(&own));
-        // The peer sees the connection end before the node has removed the peer.
-        node.until("the peer is put away", async || {
+        // The peer sees the connection end before the node has removed it from its list.
+        node.until("the peer is no longer listed", async || {
             (!peer_ids(&node).await.contains(&own)).then_some(())
         })
         .await;

@@ -49,7 +49,7 @@ pub(crate) fn find_violation(
     panic!("no seed finds it");
 }
 
-/// A seed from the clock, which no earlier run had.
+/// A new seed, taken from the clock.
 pub(crate) fn fresh_seed() -> u64 {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH);
     let since = clock.expect("the clock is set to a time after 1970");

@@ -40,7 +40,7 @@ enum EvidenceCommand {
         /// The network's genesis file.
         #[arg(long, value_name = "FILE")]
         genesis: PathBuf,
-        /// The proofs.
+        /// Files with proofs, as `--out` saves them.
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },

@@ -172,7 +172,7 @@ impl Session {
     }
 }
 
-/// Ctrl-C, and the ways in which a terminal or a supervisor says the same.
+/// The signals that end the devnet: SIGINT, SIGTERM and SIGHUP.
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,

@@ -73,7 +73,7 @@ async fn a_network_without_validators_says_so_plainly() {
     let value = json(&pithead(&node.url, folder.path(), &["chain", "--json"]).await);
     assert_eq!(value["finality_progress"], "no_validators");
     assert!(value["blocks"][0]["finality"].is_null());
-    // Nobody waits for ever, and nothing is sent first.
+    // The command refuses before it sends anything.
     let addresses = wallets(folder.path(), &["alice", "bob"]);
     node.fund(&addresses[0], "3");
     for wait in ["--wait=final", "--wait=approved"] {
@@ -101,7 +101,7 @@ async fn chain_and_block_show_finality() {
         ]) {
             block.finality = finality.into();
         }
-        // The second stands for a checkpoint.
+        // The second block plays a checkpoint, at height 40.
         state.blocks[1].header.as_mut().unwrap().height = 40;
         state.blocks[1].approvals = keys
             .iter()
@@ -239,7 +239,7 @@ async fn waiting_tells_how_many_have_approved() {
     let part = "waiting for approvals of block 10: 1 of 3";
     assert!(text.contains(part), "{part} in {text}");
     assert!(text.contains("\nfinal in block 3"), "{text}");
-    // Where votes pass over it, what they go to is told.
+    // If votes skip checkpoint 10, the command names the checkpoint that is voted on.
     for state in [Mined, Approved] {
         node.state().info.tip.as_mut().unwrap().height = 42;
         let steps = vec![status(state, 3), status(Final, 4)];
@@ -272,7 +272,7 @@ async fn nobody_waits_for_finality_that_has_stopped() {
         assert!(text.contains("pithead evidence"), "{text}");
     }
     assert!(node.state().submitted.is_empty());
-    // Nor does who began before; but what is final stays so.
+    // A command that began to wait earlier ends as well. Final payments stay final.
     let txid = "ab".repeat(32);
     let tx = ["tx", txid.as_str(), "--wait", "final"];
     node.state().watches.push_back(vec![status(Mined, 2)]);

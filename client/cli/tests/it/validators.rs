@@ -72,7 +72,7 @@ async fn a_validators_key_is_kept_like_a_wallets() {
         assert_eq!(mode(&public) & 0o444, 0o444);
     }
 
-    // Neither is ever overwritten.
+    // If one of the two files exists, `new` fails and writes neither.
     for gone in [&public, &file] {
         let kept = std::fs::read(gone).unwrap();
         std::fs::remove_file(gone).unwrap();
@@ -176,7 +176,7 @@ async fn a_genesis_with_validators_is_one_that_nodes_accept() {
         assert!(shown.contains(&part), "{part} in {shown}");
     }
 
-    // Whoever gives the same gets the same network; anything else is another.
+    // The same options make the same genesis; any other option makes another.
     let again = at(folder, "again.toml");
     args[5] = &again;
     let same = json(&run(folder, &args).await);
@@ -215,7 +215,7 @@ async fn an_unsafe_quorum_is_refused_with_the_least_that_is_safe() {
         }
     }
     assert!(!Path::new(&out).exists());
-    // What it takes by itself, and why.
+    // The default quorum, and the reason that the command gives.
     let output = run(folder, &base).await;
     assert!(stdout(&output).contains("3 of 4 validators"));
     assert!(

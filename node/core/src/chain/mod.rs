@@ -1,10 +1,11 @@
 //! The chain: accepts blocks, chooses the best chain, reorganises atomically.
 //!
-//! [`Chain::accept_block`] is the only way onto the chain. It decides with the consensus crate,
-//! works out every change on an overlay, and commits once. The chain knows no certificates and
-//! keeps nothing about finality: what is approved and final is passed to it with each question
-//! (ADR 11). Start reading in `accept`; `connect` holds one step up or down, and `reorg_path`
-//! finds the way from one block to another.
+//! Blocks come onto the chain by [`Chain::accept_block`] or, after waiting, by
+//! [`Chain::accept_checked`]. Both decide with the consensus crate, work out every change on an
+//! overlay, and commit once. The chain knows no certificates: what is approved and final is passed
+//! to it with each question (ADR 11). It only remembers how it ranked the last blocks by that.
+//! Start reading in `accept`; `connect` holds one step up or down, and `reorg_path` finds the way
+//! from one block to another.
 
 mod accept;
 mod ancestry;
@@ -45,7 +46,8 @@ pub struct Chain {
     /// Whether commits may wait for [`Chain::flush`], and whether one does.
     defers_commits: bool,
     has_deferred: bool,
-    /// How chains compare by finality: remembered ranks, worked out again when finality moves.
+    /// Ranks of the last blocks by finality, for fork choice. They are worked out again when
+    /// finality moves.
     ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,

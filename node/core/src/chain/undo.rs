@@ -8,8 +8,8 @@ use crate::finality::FinalityView;
 use crate::store::schema;
 use crate::store::{Overlay, Snapshot, StoreError, Table};
 
-/// How many blocks can be undone. Protocol §12 asks for 1,000 at least. Ten times as many are more
-/// than a day of the main network: a network that was split over night can still become one again.
+/// How many blocks can be undone. Ten thousand blocks are more than a day of the main network: a
+/// network that was split over night can still become one again.
 pub const UNDO_BLOCKS: u64 = 10_000;
 /// Most undo records that are dropped with one new block.
 const PRUNED_AT_ONCE: u64 = 8;
@@ -59,7 +59,7 @@ impl Chain {
 }
 
 /// How many blocks below a tip of this height can be undone: those with an undo record. With
-/// validators these are all blocks that are not final (node policy).
+/// validators these are at least all blocks that are not final (node policy).
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.

@@ -299,7 +299,8 @@ mod tests {
         let journal = Journal::default();
         let mut voter = voter(&journal);
         voter.cast(link(0, 1), &BlockHash([0; 32])).unwrap();
-        // The own vote may come back, and those of others prove nothing.
+        // This validator's own vote may come back from the network. Votes of other validators
+        // prove nothing.
         assert_eq!(
             voter.detect_doppelganger(&approval(ADDRESS, link(0, 1))),
             None

@@ -86,7 +86,6 @@ pub enum RejectReason {
 /// A transaction that asks to be admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncomingTransaction {
-    /// The transaction.
     pub checked: CheckedTransaction,
     /// Whether this process has verified the signature of these very bytes before. The mempool
     /// verifies it otherwise.

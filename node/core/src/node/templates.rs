@@ -64,7 +64,8 @@ impl Node {
         let grown = template.reward().grains() as u128 * 100
             >= present.reward().grains() as u128
                 * u128::from(100 + self.template_policy.growth_percent);
-        // An empty block would only make users wait.
+        // The first payment for an empty template is reason enough: otherwise its sender would wait
+        // a block longer.
         let first = present.transactions.is_empty() && !template.transactions.is_empty();
         let settled = age >= TEMPLATE_AGE_MIN_SECS && template.reward() > present.reward();
         if !(old || grown || first || settled) {

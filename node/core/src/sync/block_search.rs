@@ -33,7 +33,7 @@ struct BlockSearch {
     open: usize,
 }
 
-/// All searches.
+/// The searches under way, by the block that is searched for.
 #[derive(Debug, Default)]
 pub(super) struct BlockSearches {
     all: BTreeMap<BlockHash, BlockSearch>,

@@ -68,7 +68,7 @@ struct CertificateWalk {
     falls_short: bool,
 }
 
-/// All walks.
+/// The walks under way, at most one with each peer.
 #[derive(Debug, Default)]
 pub(super) struct CertificateWalks {
     by_peer: BTreeMap<PeerKey, CertificateWalk>,

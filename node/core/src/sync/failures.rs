@@ -1,5 +1,5 @@
 //! What a failed request means: which peers are asked instead, and what is held against
-//! the peer. An honest peer's bad luck must not cost it anything.
+//! the peer. Bad luck alone must not get an honest peer banned.
 
 use std::collections::BTreeSet;
 

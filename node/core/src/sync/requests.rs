@@ -36,7 +36,7 @@ const TRANSACTIONS_STALL_MS: u64 = 5_000;
 #[derive(Debug)]
 pub(super) enum RequestContext {
     Status,
-    /// The locator.
+    /// Headers after one of these blocks: the locator that was sent.
     Headers(Vec<BlockHash>),
     Blocks(Vec<BlockHash>),
     /// A block that is searched for: the peer may or may not have it.

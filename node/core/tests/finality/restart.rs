@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use pithead_consensus::approval::vote::Offence;
+use pithead_consensus::approval::vote::VoteOffence;
 use pithead_consensus::{Checkpoint, Link};
 use pithead_core::finality::Proof;
 use pithead_core::node::{Effect, Event};
@@ -136,10 +136,10 @@ fn what_is_on_record_is_evidence_too() {
     let a = |height| at(&genesis, &blocks, height);
     let b = |height| at(&genesis, &others, height);
     for (link, offence) in [
-        (step(a(8), b(10)), Offence::DoubleVote),
-        (step(a(4), a(10)), Offence::DoubleVote),
-        (step(a(0), a(20)), Offence::DoubleVote),
-        (step(a(4), b(22)), Offence::SurroundVote),
+        (step(a(8), b(10)), VoteOffence::DoubleVote),
+        (step(a(4), a(10)), VoteOffence::DoubleVote),
+        (step(a(0), a(20)), VoteOffence::DoubleVote),
+        (step(a(4), b(22)), VoteOffence::SurroundVote),
     ] {
         let node = add_with(&mut world, &blocks, &all);
         let peer = world.add(&blocks);

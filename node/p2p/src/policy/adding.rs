@@ -10,14 +10,14 @@ pub(crate) const ADDITIONS_MAX: usize = 64;
 
 /// An operator who waits for a peer.
 struct PendingAddition<R> {
-    /// The dial.
+    /// The dial that was begun for the operator.
     connection: ConnectionId,
     /// The peer that the dial has led to.
     peer: Option<PeerId>,
     reply: R,
 }
 
-/// All operators who wait.
+/// The operators who wait for a peer to be added.
 pub(crate) struct PendingAdditions<R>(Vec<PendingAddition<R>>);
 
 impl<R> PendingAdditions<R> {

@@ -101,7 +101,7 @@ impl<C> ServingState<C> {
         loop {
             let kib = &mut self.kib;
             let id = self.budget.start_next(|source| {
-                // Peers on this machine share no line with others.
+                // Peers on this machine share no line with others, and relays limit what they carry.
                 matches!(source, Source::Peer(_)) || kib.is_open(source, now_ms)
             })?;
             match self.waiting.remove(&id) {

@@ -103,7 +103,7 @@ struct BanRecord {
     by_operator: bool,
 }
 
-/// All bans.
+/// The bans of the operator and those of the node, each with its end in Unix seconds.
 pub(crate) struct Bans {
     by_operator: LruCache<Subject, u64>,
     by_node: LruCache<Subject, u64>,

@@ -1,10 +1,16 @@
 //! Which addresses this node dials at all.
 //!
-//! A node never dials a host name or a private address that it learned from a peer: otherwise
-//! peers could have it connect to its own machine's services, or to machines on its network. There
-//! are two exceptions. A node that is *at home* on one machine or in one private network also
-//! dials addresses there, and a node always dials what its own dialer has chosen. To connect nodes
-//! on one machine, let them listen on loopback only, name only local peers, or use `mdns`.
+//! The rule: the node dials public IP addresses only. Otherwise peers could have it connect to its
+//! own machine's services, or to machines on its network. There are two exceptions:
+//!
+//! 1. A node that is *at home* on one machine or in one private network also dials addresses there.
+//! 2. Every address that the node's own dialer chooses is dialled. The operator named it, or the
+//!    address book holds it: the book takes no host names from peers, and a private address only
+//!    from mDNS, from a peer on a private network or on this machine that claims it for itself, or
+//!    if this node is at home there.
+//!
+//! To connect nodes on one machine, let them listen on loopback only, name only local peers, or use
+//! `mdns`.
 //!
 //! | the node listens on | the operator names peers in | at home |
 //! |---|---|---|
@@ -13,7 +19,7 @@
 //! | any address | 192.168.1.5 only | in the private network |
 //! | 127.0.0.1 | none | on this machine |
 //!
-//! [`ScopedTransport`] holds that against every dial of every protocol, before names are resolved.
+//! [`ScopedTransport`] applies this to every dial of every protocol, before names are resolved.
 
 use std::num::NonZeroUsize;
 use std::pin::Pin;

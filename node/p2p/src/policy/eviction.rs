@@ -10,7 +10,7 @@
 //! 3. Of the rest, the four that were most recently the first to announce a block stay.
 //! 4. Of the rest, the half that has been connected longest stays.
 //! 5. Among the peers that are left, the provider with the most peers loses its newest one. If
-//!    there are none left, every peer has earned its place, and the newcomer is refused.
+//!    no peer is left, none has to leave; the caller decides what that means.
 //!
 //! Example: 40 peers, each of a provider of its own, with round trips and no blocks. Rule 1 keeps
 //! 4, rule 2 keeps 8, rule 3 none, rule 4 keeps 14 of the other 28, and the newest of the last 14

@@ -1,8 +1,7 @@
 //! MiningService: gives work to miners and takes their solutions.
 //!
 //! [`MiningHandler`] holds one short method a call. `work` is what miners get, `solutions` what
-//! they hand in, `worker_reports` what the node
-//! knows of them.
+//! they hand in, `worker_reports` what the node knows of them.
 
 mod solutions;
 mod work;

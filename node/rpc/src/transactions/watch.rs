@@ -28,7 +28,8 @@ pub(super) async fn watch(
         finality.borrow_and_update();
         let status = match (transaction_status(&api, &txid)?, &last) {
             (Some(status), _) => status,
-            // It was known, so it is on its way from a branch that was left to the mempool.
+            // It was known: a reorganisation has undone its block, and it is about to return to the
+            // mempool.
             (None, Some(last)) => last.clone(),
             (None, None) => return Err(not_found(&txid).into()),
         };

@@ -50,7 +50,7 @@ pub(super) struct KeptWork {
 }
 
 impl KeptWork {
-    /// Opens a subscription. It gets the first number from `wanted` on that none is using.
+    /// Opens a subscription. It gets the first unused number at or above `wanted`.
     pub(super) fn open(&mut self, wanted: u32, worker: WorkerId) -> WorkSubscription {
         let mut number = wanted;
         // This ends: far fewer than 2^32 subscriptions are kept.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use pithead_consensus::Address;
 
-/// A worker gets new work once its share target is wrong by this factor.
+/// A worker gets new work once the wanted share target differs from its own by this factor.
 pub(super) const RETARGET_FACTOR: f64 = 2.0;
 /// Intervals without a share after which the target is certainly too hard: by chance alone, that
 /// many pass once in e^6.

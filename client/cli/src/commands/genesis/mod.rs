@@ -28,7 +28,7 @@ pub(crate) enum GenesisCommand {
     New(Box<NewGenesisArgs>),
     /// Check a genesis file and show what it says, its hash first.
     Show {
-        /// The file.
+        /// The genesis file to check.
         file: PathBuf,
     },
 }

@@ -17,7 +17,7 @@ use pithead_client::{Passphrase, SigningKey, WalletName, Wallets};
 use pithead_consensus::genesis::Network;
 use pithead_consensus::{Address, AddressPrefix, Amount, SignedTransaction};
 
-/// The URL of no node: nothing listens there.
+/// A URL at which no node listens.
 pub const NO_NODE: &str = "http://127.0.0.1:1";
 
 /// What the fake node knows and was told.

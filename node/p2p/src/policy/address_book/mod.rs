@@ -76,7 +76,7 @@ pub(crate) struct DialCandidate {
     pub(crate) provider: Option<IpPrefix>,
 }
 
-/// An entry of the book.
+/// What the book holds of one peer.
 #[derive(Debug, Clone, Default)]
 struct KnownPeer {
     /// The address at which the peer was last reached.
@@ -117,7 +117,7 @@ impl KnownPeer {
     }
 }
 
-/// The address book.
+/// The peers that this node knows, each with up to four addresses. They are kept in a file.
 pub(crate) struct AddressBook {
     own: PeerId,
     peers: HashMap<PeerId, KnownPeer>,

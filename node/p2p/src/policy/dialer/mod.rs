@@ -1,7 +1,7 @@
 //! Which peers to connect to, and when. The dialer keeps the number of outbound connections up,
 //! spreads them over providers, and pauses after failures. It only decides: the shell dials.
 //!
-//! 1. Peers that the operator added by hand are always dialled.
+//! 1. Peers that the operator added by hand are always dialled. They count as outbound.
 //! 2. If outbound connections are missing, peers from the address book are dialled: one for each
 //!    provider without an outbound peer.
 //! 3. A second peer of a provider is dialled only if there is no other, and less than half of the
@@ -70,7 +70,7 @@ pub(crate) struct DialPlan {
     pub(crate) adopt: Vec<PeerId>,
 }
 
-/// The dialer.
+/// Decides which peers to dial: those of the address book, and those that the operator named.
 pub(crate) struct Dialer {
     /// The peers that the node knows of.
     pub(crate) book: AddressBook,

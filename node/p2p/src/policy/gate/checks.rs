@@ -3,17 +3,18 @@
 //!
 //! Inbound places are given out by these rules:
 //!
-//! 1. One in eight inbound places is for *guests*: peers that connect to look something up and
-//!    leave again, and newcomers during their first 15 seconds.
-//! 2. If all inbound places are taken, a newcomer takes the place of a guest. Peers that have
-//!    stayed are not touched: a crowd of short visits can't drive them out.
+//! 1. One in eight inbound places is kept for *guests*: peers that connect to look something up
+//!    and leave again, and newcomers during their first 15 seconds. Guests may take any free place.
+//! 2. If all inbound places are taken, a newcomer takes the place of a guest, whatever the guest's
+//!    merits. Settled peers are not touched: a crowd of short visits can't drive them out. Without
+//!    a guest, the newcomer is refused.
 //! 3. A guest that stays for 15 seconds becomes settled.
 //! 4. If more peers are settled than there are places for them, one of them has to leave. The
 //!    rules in `eviction` choose which.
 //! 5. A newcomer behind a relay takes no other peer's place, because its address, and so its
 //!    provider, is unknown.
 //!
-//! Example with 64 inbound places: 8 are for guests, and 56 peers can settle.
+//! Example with 64 inbound places: 56 peers can settle, and 8 places are kept for guests.
 
 use std::collections::HashSet;
 use std::hash::RandomState;

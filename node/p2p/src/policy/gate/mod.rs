@@ -53,33 +53,34 @@ pub(crate) struct GateLimits {
 /// Why the gate refuses a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum GateRefusal {
-    /// The peer or its host is banned.
+    /// The ban is of the peer's identity, or of the host that it connects from.
     #[error("the peer or its host is banned")]
     Banned,
-    /// All inbound places are taken by peers that have earned them.
+    /// A newcomer finds no free place and no guest that could leave for it, or it comes through a
+    /// relay, or too many connections wait for their handshake.
     #[error("all inbound places are taken")]
     InboundFull,
-    /// There are too many peers, or too many dials under way.
+    /// No inbound peer can leave for a peer that this node dials, or 64 dials are under way.
     #[error("all outbound places are taken")]
     OutboundFull,
-    /// Protocols have opened enough connections by themselves.
+    /// libp2p's protocols have opened as many lookups or probes as they may.
     #[error("too many lookups are under way")]
     LookupsFull,
-    /// There are too many connections to this peer.
+    /// One peer may have three connections for a while.
     #[error("too many connections to that peer")]
     PeerFull,
-    /// There are too many peers from this host.
+    /// The inbound limit of an IPv4 address or an IPv6 /64 is reached.
     #[error("too many peers from that host")]
     HostFull,
-    /// There are too many peers from this site.
+    /// The inbound limit of an IPv4 /24 or an IPv6 /48 is reached.
     #[error("too many peers from that site")]
     SiteFull,
-    /// There are too many peers behind relays.
+    /// The limit of one relay, or that of all relays together, is reached.
     #[error("too many peers behind relays")]
     RelayFull,
 }
 
-/// The gate.
+/// The limits, the bans, and the connections that they are applied to.
 pub(crate) struct Gate {
     limits: GateLimits,
     bans: Bans,
