@@ -6,12 +6,12 @@
 //! cargo bench -p pithead-node --bench network -- finality [CHECKPOINTS]
 //! ```
 //!
-//! `sync` lets an empty node catch up with one that holds a chain of that length,
-//! and sets its time beside the bare cost of verifying the same signatures.
-//! `relay` hands solutions to the first of many nodes and notes when each of the
-//! others has the block; before that it looks at what they cost while idle.
-//! `finality` does the same with the 25 validators of the reference network, mute
-//! first and then voting for every block: the difference is what a checkpoint costs.
+//! - `sync`: an empty node catches up with a node that holds a chain of that length. Its time is
+//!   shown beside the cost of verifying the same signatures alone.
+//! - `relay`: the first of many nodes gets solutions, and the time is taken when each other node
+//!   has the block. Before that, the cost of idle nodes is measured.
+//! - `finality`: the same with the 25 validators of the reference network, first without votes and
+//!   then with a vote for every block. The difference is what a checkpoint costs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,13 +36,13 @@ use tokio::sync::mpsc;
 const SENDERS: usize = 4;
 /// Blocks handed to the core at a time.
 const CHUNK_BLOCKS: usize = 100;
-/// Blocks of the chain are so far apart, seconds: the network's interval.
+/// Seconds from one block of the chain to the next: the network's block interval.
 const INTERVAL_SECS: u32 = 2;
 /// The database's cache, as the node's default is.
 const CACHE_BYTES: usize = 64 << 20;
-/// How often to look how far a node is.
+/// Pause between two looks at how far a node is.
 const POLL: Duration = Duration::from_millis(20);
-/// How long nodes that have met have things to tell each other.
+/// How long nodes still exchange addresses and the like after they met.
 const SETTLE: Duration = Duration::from_secs(60);
 /// How long idle nodes are watched.
 const IDLE: Duration = Duration::from_secs(30);
@@ -279,7 +279,7 @@ impl Nodes {
         }
     }
 
-    /// What they cost while nothing happens: part of a core, and bytes a second.
+    /// What the nodes cost while nothing happens: part of a core, and bytes a second.
     async fn idle(&self) -> (f64, f64) {
         tokio::time::sleep(SETTLE).await;
         let (before, sent) = (self.cpu_secs(), self.sent());
@@ -375,7 +375,7 @@ fn spread(values: &mut [f64]) -> String {
     format!("{half:.1} / {most:.1} / {largest:.1} ms")
 }
 
-/// The value that so many per cent of the sorted values do not exceed.
+/// The value that this percentage of the sorted values does not exceed.
 fn quantile(sorted: &[f64], per_cent: usize) -> f64 {
     sorted[(sorted.len() * per_cent / 100).min(sorted.len() - 1)]
 }

@@ -1,4 +1,5 @@
-//! What 25 validators as processes confirm while some of them are away (protocol §9).
+//! The reference network as 25 processes (protocol §9). Blocks become final while at least 20
+//! validators are there, wait while there are fewer, and neither half of a split finalises anything.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +14,7 @@ async fn twenty_of_twenty_five_confirm() {
         let height = all.mine(0, 0..VALIDATORS).await;
         all.until_final(height - 1).await;
     }
-    // Five may be away.
+    // With five away, 20 are left: a quorum.
     for index in 20..VALIDATORS {
         all.nodes[index].take().unwrap().kill();
     }
@@ -22,11 +23,11 @@ async fn twenty_of_twenty_five_confirm() {
         height = all.mine(1, 0..VALIDATORS).await;
         all.until_final(height - 1).await;
     }
-    // Six may not: blocks stay pending.
+    // With six away, blocks are not approved any more.
     all.nodes[19].take().unwrap().kill();
     let pending = all.mine(2, 0..VALIDATORS).await;
     let pending = all.mine(3, 0..VALIDATORS).await.max(pending);
-    // All that are there have voted for both, and it is not enough.
+    // All 19 that are there have voted for both blocks, and that is not enough.
     all.until_approvals(4, height + 1, 19).await;
     all.until_approvals(4, height + 2, 19).await;
     let info = all.node(4).info().await;
@@ -35,17 +36,17 @@ async fn twenty_of_twenty_five_confirm() {
         (height, height - 1)
     );
     assert_eq!(pending, height + 2);
-    // One comes back, and all is final again.
+    // One comes back, and blocks become final again.
     let bootnode = all.address(0).await;
     all.start(19, Some(&bootnode));
     all.until(19, "it catches up", async |node| {
         node.height().await == pending
     })
     .await;
-    // Its vote for the first of the two makes that one approved. All the others have
-    // voted for the second one already, from further below: the next block is the
-    // next to be approved, once all know from where to vote for it, and the one after
-    // makes it final.
+    // Its vote approves the first of the two blocks. The others have voted for the second
+    // block already, from an older checkpoint, so the second may stay unapproved:
+    // 1. The next block is approved once all vote for it from the same checkpoint.
+    // 2. The block after it makes that block final.
     all.until(0, "the vote is made up for", async |node| {
         node.info().await.approved_height > height
     })
@@ -80,7 +81,7 @@ async fn halves_of_a_split_finalise_nothing_and_heal() {
     for _ in 0..2 {
         all.mine(HALF, HALF..VALIDATORS).await;
     }
-    // Every vote that there is has been heard, and nothing comes of it.
+    // Each half has all its own votes, and neither has a quorum.
     for (index, top, count) in [(0, 3, HALF), (HALF, 2, VALIDATORS - HALF)] {
         for height in [before + 1, before + top] {
             all.until_approvals(index, height, count).await;
@@ -96,8 +97,8 @@ async fn halves_of_a_split_finalise_nothing_and_heal() {
         address: all.address(HALF).await,
     };
     all.node(0).admin().add_peer(request).await.unwrap();
-    // The half with less work follows the other, and votes for what neither has
-    // voted for are votes of all.
+    // The half with less work follows the other. From then on, all validators vote for the same
+    // new blocks.
     let tip = all.node(0).info().await.tip.unwrap().hash;
     for index in HALF..VALIDATORS {
         all.until(index, "it follows the longer chain", async |node| {

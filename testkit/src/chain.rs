@@ -1,5 +1,5 @@
-//! A chain in memory, just enough of one to assemble, connect and disconnect
-//! blocks under the real rules.
+//! A chain in memory that assembles, connects and disconnects blocks under the real rules, and
+//! nothing else: no store, mempool or fork choice. Start with [`SmallChain::new`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -44,7 +44,7 @@ impl MemoryTree {
     }
 }
 
-/// What is kept of a connected block.
+/// A connected block, with what is needed to disconnect it.
 struct Connected {
     header: BlockHeader,
     block: ConnectedBlock,
@@ -88,7 +88,7 @@ pub fn mine(header: &mut BlockHeader) {
 }
 
 impl SmallChain {
-    /// The chain that holds nothing but its genesis.
+    /// A chain of the genesis alone.
     pub fn new(file: &GenesisFile) -> Self {
         let genesis = file.check().expect("a valid genesis");
         let accounts: BTreeMap<Address, Account> = genesis
@@ -114,12 +114,10 @@ impl SmallChain {
         }
     }
 
-    /// Height of the tip.
     pub fn height(&self) -> usize {
         self.blocks.len()
     }
 
-    /// Header of the tip.
     pub fn tip(&self) -> &BlockHeader {
         self.header_at(self.height())
     }
@@ -131,7 +129,7 @@ impl SmallChain {
         }
     }
 
-    /// What the difficulty rule looks at for the next block.
+    /// The headers that the difficulty rule reads for the next block.
     pub fn ancestors(&self) -> Ancestors {
         Ancestors {
             parent_time: self.tip().time,
@@ -153,7 +151,7 @@ impl SmallChain {
         Some(self.blocks[height.checked_sub(1)?].block.reward)
     }
 
-    /// What connecting the next block needs to know.
+    /// The context in which the next block connects.
     pub fn context(&self) -> ConnectContext<'_> {
         ConnectContext {
             params: &self.genesis.params,
@@ -193,7 +191,7 @@ impl SmallChain {
         }
     }
 
-    /// Checks a block by itself and its header in context.
+    /// Checks a block against all rules but those about accounts.
     pub fn check(&self, block: Block) -> Result<CheckedBlock, BlockError> {
         check_header_in_context(&self.genesis.params, &block.header, &self.ancestors())?;
         check_block(&self.genesis.params, block)
@@ -220,7 +218,7 @@ impl SmallChain {
         Ok(&self.blocks[self.blocks.len() - 1].block)
     }
 
-    /// Disconnects the tip.
+    /// Disconnects the tip, exactly: accounts and roots are as before it.
     pub fn disconnect(&mut self) {
         let connected = self.blocks.pop().expect("a block above the genesis");
         connected

@@ -23,16 +23,14 @@ const PEMS: [&str; 8] = [
     include_str!("../keys/test-only-key-7.pem"),
 ];
 
-/// How many test keys there are.
+/// The number of test keys.
 pub const KEYS: usize = PEMS.len();
 
 /// A test-only key pair.
 pub struct TestKey {
-    /// Its PKCS#8 file.
+    /// Its PKCS#8 file, unencrypted.
     pub pem: &'static str,
-    /// Its public half.
     pub public: PublicKey,
-    /// The address of that.
     pub address: Address,
     pair: KeyPair,
 }
@@ -117,7 +115,7 @@ impl TestKey {
     }
 }
 
-/// An amount that is known to be in range.
+/// An amount; it has to be in range.
 pub fn grains(grains: u64) -> Amount {
     Amount::from_grains(grains).expect("in range")
 }

@@ -1,8 +1,8 @@
 //! What the tests of all crates share: test-only keys, a small chain under the real rules, nodes
 //! without a process on a network without sockets, and real `pithead-node` processes.
 //!
-//! Only tests, benchmarks and the simulation use this crate. A helper panics where a test would
-//! fail. Start with [`key`] and [`chain::SmallChain`]; `world` (feature `nodes`) is the network in
+//! Only tests, benchmarks and the simulation use this crate. Its functions panic where a test
+//! should fail. Start with [`key`] and [`chain::SmallChain`]; `world` (feature `nodes`) is the network in
 //! memory, `process` (feature `process`) the real programs.
 
 #![allow(
@@ -32,5 +32,5 @@ pub use keys::{KEYS, TestKey, checkpoint, grains, key, link};
 pub const PIT: u64 = 100_000_000;
 /// What each of the first four test keys owns in the genesis of a test network, grains.
 pub const ALLOCATION: u64 = 1_000 * PIT;
-/// A fee that a test transaction of ordinary size can do with, grains.
+/// A fee that is enough for a test transaction of ordinary size, grains.
 pub const FEE: u64 = 1_000;

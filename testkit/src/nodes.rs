@@ -1,5 +1,5 @@
-//! What the tests of the core share: nodes without a process, and blocks from
-//! the small chain of the consensus tests.
+//! Nodes without a process, as tests of the core use them: opened on a store in memory or on disk,
+//! and given blocks of the [`SmallChain`]. Start with [`file`], [`branch`] and [`open`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub const GENESIS_TIME: u32 = 1_793_491_200;
 /// The clock of the tests: an hour later.
 pub const NOW: u64 = GENESIS_TIME as u64 + 3_600;
 
-/// Four funded keys, rewards paid at once, blocks of two hashes.
+/// A genesis with four funded keys and rewards that are paid at once, whose blocks take two hashes.
 pub fn file() -> GenesisFile {
     let allocations: Vec<_> = (0..4)
         .map(|index| (key(index).address, ALLOCATION))
@@ -55,7 +55,7 @@ pub fn branch(file: &GenesisFile, below: &[Block], reward: &Address, plans: &[Pl
         .collect()
 }
 
-/// The small chain after these blocks.
+/// A small chain that has these blocks.
 pub fn chain_of(file: &GenesisFile, blocks: &[Block]) -> SmallChain {
     let mut chain = SmallChain::new(file);
     for block in blocks {
@@ -64,7 +64,7 @@ pub fn chain_of(file: &GenesisFile, blocks: &[Block]) -> SmallChain {
     chain
 }
 
-/// So many empty blocks, two seconds apart.
+/// Plans of `count` empty blocks, two seconds apart.
 pub fn empty(count: usize) -> Vec<Plan> {
     vec![(Vec::new(), 2); count]
 }
@@ -116,7 +116,7 @@ pub fn give(node: &mut Node, block: &Block, now: u64) -> Result<BlockVerdict, Ac
     verdict
 }
 
-/// Hands blocks to a node, none of which may be refused for ever.
+/// Hands blocks to a node. It may accept each of them or keep it for later, but refuse none.
 pub fn give_all(node: &mut Node, blocks: &[Block], now: u64) {
     for block in blocks {
         match give(node, block, now) {
@@ -139,8 +139,7 @@ pub fn table(store: &Arc<dyn Store>, table: Table) -> Vec<KeyValue> {
         .unwrap()
 }
 
-/// Every table that follows from the best chain alone, whatever happened on
-/// the way to it.
+/// Every table that depends on the best chain alone, and not on the order in which blocks came.
 pub fn best_chain_state(store: &Arc<dyn Store>) -> Vec<(Table, Vec<KeyValue>)> {
     [
         Table::BestChain,
@@ -156,8 +155,8 @@ pub fn best_chain_state(store: &Arc<dyn Store>) -> Vec<(Table, Vec<KeyValue>)> {
     .collect()
 }
 
-/// Holds a node's store against a replay of `blocks` from the genesis, table by
-/// table and byte by byte.
+/// Asserts that a node's store equals a replay of `blocks` from the genesis, table by table and
+/// byte by byte.
 pub fn assert_equals_replay(node: &Node, genesis: &Genesis, blocks: &[Block], now: u64) {
     let store = memory();
     let mut replay = open(&store, genesis, now);

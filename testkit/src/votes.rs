@@ -1,5 +1,5 @@
-//! What the tests of finality share: a network with validators, their votes, and
-//! stores that hold certificates. Start with [`voting`] and [`validators`].
+//! What tests of finality share: a network with validators, their votes and certificates, and
+//! stores that hold them. Start with [`voting`] and [`validators`].
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub fn voting() -> GenesisFile {
     }
 }
 
-/// The address of a miner that is no validator.
+/// The address that mines in tests of finality: no validator has it.
 pub fn miner() -> Address {
     key(7).address
 }
@@ -56,7 +56,7 @@ pub fn validators(count: usize) -> World {
     world
 }
 
-/// Mines at one node and lets everyone hear of it and vote.
+/// Mines blocks at one node, each with time for all others to get it and vote.
 pub fn mine(world: &mut World, index: usize, count: usize) {
     for _ in 0..count {
         world.mine(index);
@@ -91,12 +91,12 @@ pub fn genesis_checkpoint(world: &World) -> Checkpoint {
     Checkpoint::genesis(world.genesis.params.genesis_hash)
 }
 
-/// A certificate of the first validators.
+/// A certificate of the quorum of validators from number 0 on.
 pub fn certificate(world: &World, link: Link) -> Certificate {
     certificate_of(&world.genesis, 0, link)
 }
 
-/// A certificate of a quorum, from this validator on.
+/// A certificate of the quorum of validators from number `first` on.
 pub fn certificate_of(genesis: &Genesis, first: usize, link: Link) -> Certificate {
     let signers = first..first + QUORUM as usize;
     let approvals: Vec<_> = signers
@@ -105,7 +105,7 @@ pub fn certificate_of(genesis: &Genesis, first: usize, link: Link) -> Certificat
     Certificate::build(&Validators::of_genesis(genesis), &approvals).unwrap()
 }
 
-/// Certificates of every step of a chain of blocks between two heights.
+/// Certificates for each checkpoint of a chain of blocks above `from`, up to `to`.
 pub fn certificates(
     genesis: &Genesis,
     first: usize,
@@ -123,7 +123,7 @@ pub fn certificates(
         .collect()
 }
 
-/// Puts certificates into a store, as a node does that takes them in.
+/// Puts certificates into a store, as a node does with those that it accepts.
 pub fn put(store: &Arc<dyn Store>, certificates: &[Certificate]) {
     let mut batch = Batch::default();
     for each in certificates {
@@ -140,7 +140,7 @@ pub fn add_with(world: &mut World, blocks: &[Block], certificates: &[Certificate
     index
 }
 
-/// Hands blocks to a member, whatever its clock.
+/// Gives a member blocks that it does not announce, even from the future.
 pub fn give(world: &mut World, index: usize, blocks: &[Block]) {
     for block in blocks {
         world.give_later(index, block);

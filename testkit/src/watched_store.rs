@@ -1,5 +1,5 @@
-//! A store in memory that is watched: what is written to it and read from it is counted,
-//! and writing fails on demand.
+//! A store in memory that counts commits and reads, and whose commits fail on demand. Start with
+//! [`Watched::new`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Watched {
         })
     }
 
-    /// How often something was read so far.
+    /// Reads of any kind so far.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
     }

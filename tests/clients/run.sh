@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks a node with clients that nobody here wrote: `buf curl` over reflection
-# in plaintext HTTP/2, and Python's grpcio.
+# Checks a node with clients from other projects: `buf curl` over reflection in
+# plaintext HTTP/2, and Python's grpcio.
 #
 #   tests/clients/run.sh [PITHEAD_NODE]     default: target/debug/pithead-node
 #

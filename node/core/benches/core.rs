@@ -1,6 +1,6 @@
-//! What the node's core does in a second: transactions admitted, blocks of
-//! 5,000 transactions connected, and a reorganisation of 100 blocks. Stores on
-//! disk are in a temporary folder: set TMPDIR to measure another disk.
+//! How much the node's core does in a second: transactions admitted, blocks of 5,000 transactions
+//! connected, and a reorganisation of 100 blocks. Stores on disk are in a temporary folder; set
+//! TMPDIR to measure another disk.
 
 #![allow(clippy::unwrap_used)]
 
@@ -97,8 +97,8 @@ fn full_block(file: &GenesisFile) -> Block {
     chain.assemble(payments(file, BLOCK_TRANSACTIONS), key(7).address, 2)
 }
 
-/// A block of 5,000 transactions that nobody saw before, every signature
-/// checked on all cores, committed and synced.
+/// A block of 5,000 transactions that the node has not seen before: every signature is checked,
+/// on all cores, and the block is committed and synced.
 #[divan::bench(args = [false, true], sample_count = 20)]
 fn blocks_of_5000_transactions_connected(bencher: Bencher<'_, '_>, disk: bool) {
     let file = roomy();

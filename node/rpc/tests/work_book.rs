@@ -1,5 +1,5 @@
-//! The book of work that a node hands out to its miners, without a node: each solution counts
-//! for the miner that found it and once, and what the book remembers is bounded.
+//! The book of work that a node assigns to its miners, without a node. Each solution counts once, and
+//! for the miner that found it; what the book remembers is bounded.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,8 +17,8 @@ use pithead_rpc::workers::{
 use pithead_testkit::key;
 use pithead_testkit::nodes::{self, NOW};
 
-/// A book, and templates for it from a network whose blocks need far more hashes
-/// than a share does, or about two.
+/// A book, and templates for it. With `HARD`, a block of their network needs far more hashes than a
+/// share; otherwise about two.
 struct Desk {
     store: Arc<dyn Store>,
     genesis: Genesis,
@@ -104,7 +104,7 @@ fn shares_are_told_from_blocks_and_stale_ones_from_both() {
     let judged = desk.book.judge(&solution, &moment);
     assert!(matches!(judged, SolutionVerdict::Duplicate(hash) if hash == header.hash()));
     assert_eq!(desk.counts(), (1, 0, 1));
-    // At least ten seconds count, so one early share is no boast.
+    // The rate is over at least ten seconds, so that one early share does not exaggerate it.
     let proven = work.share_target.work().to_f64() / 10.0;
     assert!((desk.book.workers()[0].1.hash_rate(NOW) - proven).abs() < 1.0);
 
@@ -142,7 +142,7 @@ fn a_block_counts_as_what_the_core_says() {
 }
 
 #[test]
-fn a_block_is_told_after_any_number_of_shares() {
+fn a_block_is_recognised_after_any_number_of_shares() {
     let mut desk = Desk::new(None);
     let template = desk.node().template(NOW).unwrap();
     let subscription = desk.subscribe(NOW);
@@ -163,7 +163,7 @@ fn a_block_is_told_after_any_number_of_shares() {
 }
 
 #[test]
-fn solutions_for_forgotten_work_are_its_miners_and_others_nobodys() {
+fn solutions_for_forgotten_work_count_for_its_miner_and_others_for_no_miner() {
     let mut desk = Desk::new(HARD);
     let template = desk.node().template(NOW).unwrap();
     let subscription = desk.subscribe(NOW);
@@ -183,7 +183,7 @@ fn solutions_for_forgotten_work_are_its_miners_and_others_nobodys() {
         desk.counts()
     };
     assert_eq!(unknown(&mut desk, &work.work_id), (0, 1, 0));
-    // Another run's, another subscription's, none at all.
+    // Work of another run, of another subscription, and no work id at all.
     assert_eq!(work.work_id, "01234567-fffffffe-1");
     for other in ["01234568-fffffffe-1", "01234567-ffffffff-1", "nonsense"] {
         assert_eq!(unknown(&mut desk, other), (0, 1, 0));
@@ -214,7 +214,7 @@ fn a_thousand_reconnects_hold_no_more_than_the_limits() {
         );
     }
     assert_eq!(desk.book.usage().templates, 16);
-    // One that stays keeps its work; what the others left goes.
+    // A subscription that stays keeps its work; the work of those that left goes.
     now += 100;
     let stays = desk.subscribe(now);
     let template = Arc::new(BlockTemplate {
@@ -236,7 +236,7 @@ fn a_thousand_reconnects_hold_no_more_than_the_limits() {
         matches!(judged, SolutionVerdict::Block { .. }),
         "{judged:?}"
     );
-    // In time, that is too old as well.
+    // After ten minutes, that work is too old as well.
     now += 600;
     desk.subscribe(now);
     assert_eq!(desk.book.usage().work, 0);

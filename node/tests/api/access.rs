@@ -1,5 +1,5 @@
-//! Who may call what: roles and their tokens, and what every service has in
-//! common: health, reflection, compression, and methods not served yet.
+//! Access to the API. Methods for mining and administration need a token, all others need none, and
+//! every service offers health, reflection and compression.
 
 use pithead_api::v1;
 use pithead_api::v1::admin_service_client::AdminServiceClient;
@@ -20,7 +20,7 @@ fn start(network: &Network) -> (TestNode, TempDir) {
 }
 
 #[tokio::test]
-async fn what_is_not_served_yet_says_so() {
+async fn methods_that_are_not_served_yet_say_so() {
     let network = Network::easy();
     let (node, _dir) = start(&network);
     let mut chain = node.chain();

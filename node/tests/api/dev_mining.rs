@@ -52,7 +52,7 @@ async fn a_dev_node_mines_by_itself_and_no_other_does() {
 
 #[tokio::test]
 async fn a_search_ends_with_the_call_that_wants_it() {
-    // The target of this network is too hard for any block to be found.
+    // The target is so hard that no search ends.
     let network = Network::with(|file| {
         file.bits = 0x0101_0000;
     });
@@ -65,8 +65,8 @@ async fn a_search_ends_with_the_call_that_wants_it() {
         };
         let mut admin = node.admin();
         let mut call = Box::pin(async move { admin.mine_blocks(request).await });
-        // Requests of one connection are taken up in order: once the other one is
-        // answered, the search is on.
+        // A node takes up the requests of one connection in order: once the second one is
+        // answered, the search has begun.
         tokio::select! {
             biased;
             answer = &mut call => panic!("{answer:?}"),

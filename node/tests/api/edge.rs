@@ -1,5 +1,5 @@
-//! The edge of the API: connections that say nothing or the wrong thing, and
-//! every limit of docs/node-policy.md that guards it.
+//! The edge of the API. Connections that say nothing or the wrong thing are closed, and every limit
+//! of docs/node-policy.md holds without harm to other clients.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ async fn connections_of_one_address_are_limited() {
     }
     let mut fourth = TcpStream::connect(node.address()).await.unwrap();
     assert_eq!(read_all(&mut fourth).await, b"", "it is closed at once");
-    // A place that is given back can be taken again.
+    // A closed connection makes room for another.
     open.clear();
     let deadline = std::time::Instant::now() + PATIENCE;
     let mut chain = node.chain();
@@ -163,7 +163,7 @@ async fn oversize_messages_are_refused_but_blocks_may_be_large() {
     };
     let answer = submit(1_900_000).await.unwrap().into_inner();
     assert_eq!(answer.outcome(), v1::SubmitOutcome::Invalid);
-    // … but there is an end to that too.
+    // … but a block has a limit, too.
     let status = submit(2_200_000).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     assert_eq!(node.height().await, 0, "the node goes on");
@@ -225,7 +225,7 @@ async fn methods_and_services_that_do_not_exist_are_unimplemented() {
 }
 
 #[tokio::test]
-async fn garbage_after_the_preface_hurts_nobody_else() {
+async fn garbage_after_the_preface_does_not_hurt_other_clients() {
     let network = Network::easy();
     let (node, _dir) = start(&network, &[]);
     let mut stream = TcpStream::connect(node.address()).await.unwrap();
@@ -235,7 +235,7 @@ async fn garbage_after_the_preface_hurts_nobody_else() {
         .unwrap();
     stream.write_all(&[0xff; 4_096]).await.unwrap();
     read_all(&mut stream).await;
-    // Bytes that are no message of the method.
+    // Bytes that are no transaction.
     assert_eq!(node.submit_raw(vec![0xff; 300]).await.txid, "");
     node.extend(&node.next_block(&key(7).address, &network).await)
         .await;

@@ -1,5 +1,5 @@
-//! Following the chain: every step arrives, through a reorganisation and after
-//! a break.
+//! A client that follows the chain sees every block connect and disconnect, through a
+//! reorganisation, a broken connection and a restart of the node.
 
 use pithead_api::v1;
 use pithead_api::v1::get_block_request::Block as Which;
@@ -18,7 +18,8 @@ async fn follow(node: &TestNode, known: &[&str], view: v1::BlockView) -> Steps {
     stream.unwrap().into_inner()
 }
 
-/// A step in short: its sign, its block, and the cursor after it.
+/// The next step, in short: a sign, the block's hash, and the cursor after it. The sign is `=` for
+/// the start, `+` for a block that connects, `-` for one that disconnects.
 async fn step(stream: &mut Steps) -> (char, String, String) {
     let response = next(stream).await;
     let hash = |block: v1::Block| block.header.unwrap().hash;
@@ -90,7 +91,7 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
         assert_eq!(step(&mut live).await, ('+', hash.clone(), hash.clone()));
     }
 
-    // A longer branch from elsewhere.
+    // The other node hands over a longer branch.
     let b = mine(&other, &network, 4, 7).await;
     hand_over(&other, &node, &b).await;
     let mut seen = Vec::new();
@@ -110,19 +111,19 @@ async fn a_follower_sees_every_block_through_a_reorganisation_and_after_a_break(
     .to_vec();
     assert_eq!(seen, expected);
 
-    // One who broke off on the branch that was left resumes without a gap.
+    // A client that lost its connection on the old branch resumes without a gap.
     let mut resumed = follow(&node, &[&a[1]], v1::BlockView::Header).await;
     assert_eq!(step(&mut resumed).await, ('=', a[1].clone(), a[1].clone()));
     for expected in &expected[1..] {
         assert_eq!(step(&mut resumed).await, *expected);
     }
-    // Unknown hashes are passed over as long as one is known.
+    // The node passes over unknown hashes as long as it knows one of them.
     let unknown = "00".repeat(32);
     let mut third = follow(&node, &[&unknown, &b[2]], v1::BlockView::Header).await;
     assert_eq!(step(&mut third).await.1, b[2]);
     assert_eq!(step(&mut third).await, expected[6]);
 
-    // The transaction of the branch that was left waits again.
+    // The transaction of the old branch is pending again.
     assert_eq!(node.info().await.pending_transaction_count, 1);
     let next_hash = mine(&node, &network, 1, 7).await.remove(0);
     for stream in [&mut live, &mut resumed, &mut third] {
@@ -193,7 +194,7 @@ async fn blocks_come_with_as_much_as_was_asked_for() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_followed_is_refused() {
+async fn unknown_cursors_and_malformed_hashes_are_refused() {
     let network = Network::easy();
     let dir = data_dir();
     let node = TestNode::start(&network, dir.path());

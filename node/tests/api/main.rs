@@ -1,4 +1,4 @@
-//! The gRPC API of a real `pithead-node` process, asked by a real client.
+//! The gRPC API of a real `pithead-node` process, called by a real client.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! Mining over the API: work as it comes, every answer to a solution and to a
-//! block, and what the node remembers of each miner.
+//! Mining over the API. A miner gets work at once and at every new tip, no two miners search the
+//! same nonces, every solution and block gets its answer, and the node shows what each miner did.
 
 use pithead_api::v1;
 use pithead_api::v1::SubmitOutcome as Outcome;
@@ -14,7 +14,7 @@ type Work = tonic::Streaming<v1::SubscribeWorkResponse>;
 
 fn start(network: &Network) -> (TestNode, TempDir) {
     let dir = data_dir();
-    // New work only for the reasons that a test gives.
+    // No new work comes just because time passes.
     let flags = ["--template-refresh-secs", "600"];
     (TestNode::start_with(network, dir.path(), &flags), dir)
 }
@@ -44,7 +44,7 @@ fn header_of(work: &v1::SubscribeWorkResponse, extra: [u8; 4]) -> (BlockHeader, 
     (header, commitment)
 }
 
-/// The first nonce whose hash meets the block target, or the first that misses
+/// A solution with the first nonce whose hash meets the block target or, with `meets` false, misses
 /// the share target.
 fn solve(work: &v1::SubscribeWorkResponse, meets: bool) -> v1::SubmitSolutionRequest {
     let (mut header, _) = header_of(work, [0; 4]);
@@ -302,7 +302,7 @@ async fn workers_are_listed_connected_ones_first() {
     };
     assert_eq!(info().await.worker_count, 2);
     drop(gone);
-    // The node learns of it from the connection, a moment later.
+    // The node notices the closed connection a moment later.
     while info().await.worker_count != 1 {
         tokio::task::yield_now().await;
     }
@@ -405,8 +405,7 @@ async fn requests_for_work_are_checked() {
     assert_eq!(field(good, "a\nb".to_owned()).await, "worker");
 }
 
-/// A node that was restarted hands out nothing under an old name, and no old part
-/// of the search space.
+/// A restarted node never uses a work id or a part of the search space of an earlier run again.
 #[tokio::test]
 async fn work_of_an_earlier_run_is_unknown() {
     let network = Network::easy();
@@ -426,7 +425,7 @@ async fn work_of_an_earlier_run_is_unknown() {
     assert_eq!(new.outcome(), Outcome::AcceptedBlock, "{}", new.detail);
 }
 
-/// The time of work that is handed out late is not that of its template.
+/// Work that is sent later than its template was made carries the time of sending.
 #[tokio::test]
 async fn work_carries_the_time_at_which_it_is_sent() {
     let network = Network::easy();
@@ -448,7 +447,7 @@ async fn work_carries_the_time_at_which_it_is_sent() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     };
     assert_eq!(second.height, first.height);
-    // The second may turn over between the two.
+    // The clock may pass to the next second between the two readings.
     let (carried, sent) = time(&second);
     assert!((sent - 1..=sent).contains(&carried), "{carried}, {sent}");
 }
@@ -478,7 +477,7 @@ async fn a_node_that_is_far_behind_gives_no_work() {
         include_transactions: false,
     };
     refused(node.mining().get_block_template(request).await.unwrap_err());
-    // Its own blocks bring it into step.
+    // Blocks that are handed in bring it into step.
     let mut mirror = network.mirror();
     for _ in 0..3 {
         let block = mirror.assemble(Vec::new(), key(7).address, 2);

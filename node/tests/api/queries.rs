@@ -1,5 +1,5 @@
-//! Every method of the five services answers what `proto/` documents, errors
-//! with their details among them.
+//! Queries answer what `proto/` documents: about the chain, accounts, blocks, transactions and the
+//! node. An error names its reason and the field to correct.
 
 use pithead_api::v1;
 use pithead_api::v1::get_block_request::Block as Which;

@@ -1,5 +1,5 @@
-//! The edge of a running node: ways around its roles, too long headers, and no
-//! file left to accept a connection with.
+//! The edge of a running node. No other spelling of a method's path gets around its role, long
+//! headers are refused, and the node serves on after it ran out of files.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
@@ -99,7 +99,7 @@ impl LoggingNode {
         Self { child, lines }
     }
 
-    /// The next line that says this; every line has to be an object on the way.
+    /// The next log line with this message. All lines before it have to be JSON objects, too.
     fn wait_for(&self, message: &str) -> Value {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).expect(message);
@@ -130,7 +130,7 @@ async fn running_out_of_files_does_not_end_the_listener() {
         .as_str()
         .unwrap()
         .to_owned();
-    // They wait for a preface, each with a file of the node's.
+    // For each of these connections the node holds a file open while it waits for the preface.
     let crowd: Vec<_> = (0..100)
         .map(|_| TcpStream::connect(&address).unwrap())
         .collect();

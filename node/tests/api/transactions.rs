@@ -1,5 +1,5 @@
-//! Transactions on their way: every rule that refuses one, replacement, the
-//! mempool's limits, and following them.
+//! Transactions from submission to confirmation. Each rule refuses what breaks it and explains why,
+//! a replacement pays more, the mempool keeps to its limits, and clients can watch a transaction.
 
 use pithead_api::v1;
 use pithead_api::v1::SubmitTransactionOutcome as Outcome;
@@ -16,7 +16,7 @@ fn start(network: &Network, flags: &[&str]) -> (TestNode, TempDir) {
     (TestNode::start_with(network, dir.path(), flags), dir)
 }
 
-/// Submits and expects this rule, with all that explains it.
+/// Submits bytes that this rule has to refuse, with an explanation.
 async fn refused(node: &TestNode, raw: Vec<u8>, rule: Rule) -> v1::TransactionRejection {
     let response = node.submit_raw(raw).await;
     assert_eq!(response.outcome(), Outcome::Rejected);
@@ -244,7 +244,7 @@ async fn sequences_may_leave_gaps_up_to_a_limit() {
     assert_eq!(response.rejection.unwrap().rule(), Rule::BadSequence);
     let account = node.account(&network, 0).await;
     assert_eq!((account.sequence, account.next_sequence), (0, 1));
-    // What is ready is mined, what waits for the gap stays.
+    // The ready transaction is mined; the one behind the gap stays pending.
     node.mine(&network, 1).await;
     let account = node.account(&network, 0).await;
     assert_eq!((account.sequence, account.next_sequence), (1, 1));
@@ -271,7 +271,7 @@ async fn a_sender_has_at_most_64_pending() {
     let response = node.submit(&network.pay(0, 63, 1, PIT, 2 * FEE)).await;
     assert_eq!(response.outcome(), Outcome::Replaced);
     node.accept(&network.pay(1, 0, 0, PIT, FEE)).await;
-    // Pending ones reserve their part of the balance.
+    // Pending transactions reserve their part of the balance.
     node.accept(&network.pay(2, 0, 0, ALLOCATION - 2 * FEE, FEE))
         .await;
     let response = node.submit(&network.pay(2, 1, 0, 1, FEE)).await;
@@ -353,7 +353,7 @@ async fn the_mempool_can_be_followed() {
     assert_eq!(mined[0], (to_five.clone(), State::Mined, none()));
     assert_eq!(mined[1], (better, State::Mined, none()));
 
-    // A stream for one address brings no other transactions.
+    // A client that asked for one address gets no events of others.
     let Event::Added(first) = next(&mut own).await.event.unwrap() else {
         panic!("it was added first");
     };
@@ -390,21 +390,21 @@ async fn a_full_mempool_keeps_what_pays_most() {
         async move { next(&mut watch(node, &txid, 0).await).await.status.unwrap() }
     };
 
-    // Too low to displace anything.
+    // The fee rate is too low to displace any other.
     let low = node.submit(&big(3, 2, 20_000)).await;
     assert_eq!(low.rejection.unwrap().rule(), Rule::MempoolFull);
-    // Not minable next: it displaces nothing, whatever it pays.
+    // A transaction that can't be mined next displaces no other, whatever it pays.
     let gap = node.submit(&big(3, 5, 9_000_000)).await;
     assert_eq!(gap.rejection.unwrap().rule(), Rule::MempoolFull);
     assert_eq!(mempool(&node).await.transaction_count, 8);
-    // A good one displaces the worst that has none behind it: 0's second.
+    // A good one displaces the worst of each sender's last transactions: sender 0's second.
     node.accept(&big(3, 2, 500_000)).await;
     let evicted = state(txids[1].clone()).await;
     assert_eq!(evicted.state(), State::Dropped);
     assert!(evicted.detail.contains("evicted"), "{}", evicted.detail);
     assert_eq!(state(txids[0].clone()).await.state(), State::Pending);
 
-    // The rest survives a crash.
+    // The others survive a crash.
     let left = mempool(&node).await;
     node.kill();
     let node = TestNode::start_with(&network, dir.path(), &["--mempool-bytes-max", "100000"]);

@@ -1,5 +1,5 @@
-//! Too much of everything, against a real node: a peer that asks, sends or promises too much gets
-//! no more than its share. Others are served meanwhile, and memory stays bounded.
+//! Floods against a real node. A peer that asks, sends or promises too much gets no more than its
+//! share, other peers are served meanwhile, and the node's memory stays bounded.
 
 use super::raw::{
     Outcome, RawPeer, assert_in_step, connect, framed, node_with_honest_peer, resident_bytes,
@@ -9,8 +9,8 @@ use pithead_core::sync::Request;
 use pithead_testkit::key;
 use pithead_testkit::process::{Network, PATIENCE, TestNode, data_dir};
 
-/// Bytes by which a node may grow under any flood of these tests: well above what its
-/// limits allow here, well below what came.
+/// Bytes by which a node may grow under any flood of these tests. The node's limits allow far less
+/// here, and each flood sends far more.
 const GROWTH_MAX: usize = 96 << 20;
 
 /// Blocks that fill more than one answer.
@@ -38,7 +38,7 @@ async fn large_blocks(network: &Network, node: &TestNode) -> Vec<Block> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peers_that_do_not_read_keep_nobody_from_being_served() {
+async fn peers_that_do_not_read_do_not_keep_others_from_being_served() {
     let network = Network::easy();
     let dirs = [data_dir(), data_dir()];
     let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
@@ -54,7 +54,7 @@ async fn peers_that_do_not_read_keep_nobody_from_being_served() {
         for _ in 0..16 {
             peer.ask(request.clone());
         }
-        // It asks again whenever it is declined, and never reads.
+        // It asks again whenever the node declines, and never reads an answer.
         let request = request.clone();
         deaf.push(tokio::spawn(async move {
             loop {
@@ -65,7 +65,7 @@ async fn peers_that_do_not_read_keep_nobody_from_being_served() {
             }
         }));
     }
-    // One that has nothing gets everything meanwhile, and can tell of more.
+    // A node without blocks gets all of them meanwhile, and a new block travels both ways.
     let late = TestNode::start_with(&network, dirs[1].path(), &listen);
     connect(&late, &node).await;
     late.until_tip(&tip).await;
@@ -141,10 +141,10 @@ async fn a_flood_of_addresses_leaves_no_mark() {
     let (node, honest) = node_with_honest_peer(&network, [dirs[0].path(), dirs[1].path()]).await;
     let before = resident_bytes(&node);
     let mut peer = RawPeer::connect(&network, &node).await;
-    // By identify and by Kademlia. No program listens at any of these addresses.
+    // By identify and by Kademlia. No node listens at any of these addresses.
     peer.claim_addresses(60);
     peer.know_peers(20_000);
-    // The node has asked it for others, and been told of as many as a message holds.
+    // By then the node has asked it for peers and got as many as a message holds.
     peer.run_until("the node asks for peers", async |peer| peer.lookups >= 2)
         .await;
     assert_in_step(&network, &node, &honest).await;

@@ -1,5 +1,5 @@
-//! How many peers a node has, and which of them it keeps. The tests use real nodes on this
-//! machine, and one program that only pretends to be a node.
+//! Limits on connections. A node never has more peers than `--max-peers`, and drops a peer that
+//! identifies itself again and again.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use pithead_testkit::process::{Network, PATIENCE, TestNode, data_dir};
 
 use super::raw::tcp_swarm;
 
-/// A node on this machine with a part in the network.
+/// Starts a node that listens for others on this machine.
 fn start(network: &Network, dir: &Path, more: &[&str]) -> TestNode {
     let flags = [&["--listen", "/ip4/127.0.0.1/tcp/0"], more].concat();
     TestNode::start_with(network, dir, &flags)
@@ -32,8 +32,8 @@ async fn max_peers_is_a_bound() {
     let more = dirs.iter().skip(1);
     let more = more.map(|dir| start(&network, dir.path(), &known));
     let others: Vec<_> = std::iter::once(first).chain(more).collect();
-    // All find each other; the small one has its share of them, and never more,
-    // however its protocols ask around.
+    // All nodes find each other. The small one reaches its bound and never exceeds it, although
+    // its protocols look for more peers.
     let deadline = Instant::now() + PATIENCE;
     loop {
         let held = small.peers().await.len();
@@ -52,17 +52,17 @@ async fn max_peers_is_a_bound() {
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // And by hand, up to the same bound.
+    // Peers that an operator adds count towards the same bound.
     for other in &others {
         let address = other.listen_address().await;
-        // Some are connected already, some find no place.
+        // Some are connected already; for others there is no place.
         let _ = small.admin().add_peer(v1::AddPeerRequest { address }).await;
         assert!(small.peers().await.len() <= MOST);
     }
 }
 
-/// A peer that says who it is, and claims to take part in the network: under the
-/// name of another protocol, so that nothing answers there.
+/// A peer that identifies itself and claims to take part in the network. It offers the name of the
+/// sync protocol, but does not speak it.
 #[derive(NetworkBehaviour)]
 struct Talker {
     identify: identify::Behaviour,
@@ -86,7 +86,7 @@ fn talker(network: &Network) -> Swarm<Talker> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_identifies_itself_too_often_is_disconnected() {
+async fn a_peer_that_identifies_itself_again_and_again_is_dropped() {
     let network = Network::easy();
     let dir = data_dir();
     let node = start(&network, dir.path(), &[]);
@@ -95,7 +95,7 @@ async fn a_peer_that_identifies_itself_too_often_is_disconnected() {
     let id: PeerId = node.node_info().await.peer_id.parse().unwrap();
     let there: Multiaddr = node.listen_address().await.parse().unwrap();
     talker.dial(there).unwrap();
-    // After one identify message the node admits the peer.
+    // Identified once, it is a peer.
     let deadline = Instant::now() + PATIENCE;
     while node.peers().await.iter().all(|peer| peer.peer_id != own) {
         assert!(Instant::now() < deadline, "{}", node.log());
@@ -112,7 +112,7 @@ async fn a_peer_that_identifies_itself_too_often_is_disconnected() {
         loop {
             match talker.select_next_some().await {
                 SwarmEvent::ConnectionClosed { .. } => return,
-                // As soon as it has said it, it says it again.
+                // As soon as it has identified itself, it does it again.
                 SwarmEvent::Behaviour(TalkerEvent::Identify(_)) => {
                     talker.behaviour_mut().identify.push([id]);
                 }

@@ -1,6 +1,7 @@
-//! Peers that break the protocol, against a real node: the node disconnects each, and serves
-//! honest peers all the same. Offences within the protocol are tested without sockets, in
-//! `node/core/tests/sync/faulty.rs`. Too much of everything is tested in `floods`.
+//! Peers that break the protocol against a real node. The node turns each of them away, blames no
+//! peer for a broken connection, and serves honest peers all the same. What peers do wrong within
+//! the protocol is tested without sockets, in the sync tests of `pithead-core`; floods are in
+//! `floods`.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
@@ -14,7 +15,7 @@ use pithead_consensus::{Block, BlockHeader, Encode as _};
 use pithead_core::sync::Offence;
 use pithead_testkit::process::{Network, PATIENCE, TestNode, data_dir};
 
-/// What one offence leaves of a score that is a little above zero.
+/// Whether a score that was a little above zero shows this offence.
 fn is_blamed(score: Option<f64>, offence: Offence) -> bool {
     score.is_some_and(|score| score < 1.0 - f64::from(offence.points()))
 }
@@ -24,8 +25,8 @@ async fn malformed_requests_get_their_sender_banned() {
     let network = Network::easy();
     let dirs = [data_dir(), data_dir()];
     let (node, honest) = node_with_honest_peer(&network, [dirs[0].path(), dirs[1].path()]).await;
-    // An unknown kind; a count beyond what follows; one block again and again; nothing;
-    // more than any request takes.
+    // An unknown kind; a count larger than what follows; the same block 1,000 times; no byte;
+    // more bytes than any request has.
     let again = [vec![2, 0xe8, 0x03], vec![7; 32_000]].concat();
     let huge = vec![4; 100_000];
     for raw in [vec![9], vec![2, 0xff, 0xff], again, Vec::new(), huge] {
@@ -37,8 +38,7 @@ async fn malformed_requests_get_their_sender_banned() {
         })
         .await;
         assert!(!bans(&node).await.contains(&own), "once may be an accident");
-        // A second and a third offence are no accident. Three are needed because a point may
-        // have been forgiven.
+        // Twice more is no accident, even if a point was forgiven in between.
         peer.ask(framed(&raw));
         peer.ask(framed(&raw));
         peer.until_disconnected().await;
@@ -52,9 +52,9 @@ async fn malformed_requests_get_their_sender_banned() {
     assert_in_step(&network, &node, &honest).await;
 }
 
-/// Connections break off. Neither half a request nor half an answer costs a peer points.
+/// Connections break: a peer is not penalised for half a request or half an answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_cut_off_is_nobodys_fault() {
+async fn half_a_message_is_not_held_against_a_peer() {
     let network = Network::easy();
     let dirs = [data_dir(), data_dir()];
     let (node, honest) = node_with_honest_peer(&network, [dirs[0].path(), dirs[1].path()]).await;
@@ -86,7 +86,7 @@ async fn an_answer_longer_than_its_kind_costs_points() {
     let network = Network::easy();
     let dirs = [data_dir(), data_dir()];
     let (node, honest) = node_with_honest_peer(&network, [dirs[0].path(), dirs[1].path()]).await;
-    // It has a megabyte to say about its status.
+    // A megabyte as an answer to a request for the status.
     let huge = |_: &[u8]| Some(framed(&vec![0; 1 << 20]));
     let mut peer = RawPeer::connect_answering(&network, &node, huge).await;
     let own = peer.id();
@@ -141,8 +141,8 @@ async fn gossip_that_is_no_message_gets_its_sender_banned() {
     assert_in_step(&network, &node, &honest).await;
 }
 
-/// A header that comes before its parent can't be judged, and gossip carries nothing
-/// twice: once the block is there, the node tells its peers by its status.
+/// A node can't judge a header whose parent it lacks, and gossip carries no message twice. Once
+/// the node has the block, it tells its peers by its status instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_block_that_gossip_does_not_carry_is_told_of_directly() {
     let network = Network::easy();
@@ -200,7 +200,7 @@ async fn silent_connections_do_not_keep_others_out() {
     while peer_ids(&late).await.is_empty() {
         assert!(Instant::now() < deadline, "{}", late.log());
         let address = node.listen_address().await;
-        // It may well be declined at first.
+        // The node may refuse it at first.
         let _ = late.admin().add_peer(v1::AddPeerRequest { address }).await;
     }
     assert_in_step(&network, &node, &honest).await;

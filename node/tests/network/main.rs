@@ -1,4 +1,5 @@
-//! Real nodes that find each other and agree, and peers that mean them harm.
+//! Real nodes over real connections: they find each other and agree, and no peer that breaks the
+//! rules keeps honest peers from being served.
 
 #![allow(clippy::unwrap_used)]
 

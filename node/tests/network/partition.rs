@@ -10,7 +10,7 @@ use pithead_testkit::{FEE, PIT};
 
 use super::namespaces::{Machine, Otherwise, enter, sh};
 
-/// Nodes of each half; from one address, two are taken as peers.
+/// Nodes of each half. A node takes no more than two peers from one address.
 const HALF: usize = 2;
 
 /// The machine of half a network. Its link to this test is 10.9.N.0/24, and its address on the

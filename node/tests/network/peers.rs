@@ -1,4 +1,6 @@
-//! Nodes as processes that find each other, and what operators see and do of it.
+//! Nodes on one machine find each other from one bootnode, catch up, survive restarts and kills, and
+//! pass blocks and payments on. Operators add, remove and ban peers, and miners are sent away from a
+//! node that is behind.
 
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use pithead_testkit::process::{
     violated_field,
 };
 use pithead_testkit::{FEE, PIT};
+use tempfile::TempDir;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -37,16 +40,20 @@ async fn until_latency(node: &TestNode) {
     .await;
 }
 
+/// Two connected nodes. The first is the bootnode of the second.
+async fn pair(network: &Network, dirs: &[TempDir; 2]) -> [TestNode; 2] {
+    let first = start(network, dirs[0].path(), &[]);
+    let bootnode = first.listen_address().await;
+    let second = start(network, dirs[1].path(), &[&bootnode]);
+    until_peers(&second, 1).await;
+    [first, second]
+}
+
 #[tokio::test]
 async fn a_bootnode_is_enough_to_connect() {
     let network = Network::easy();
-    let (first_dir, second_dir) = (data_dir(), data_dir());
-    let first = start(&network, first_dir.path(), &[]);
-    let second = start(
-        &network,
-        second_dir.path(),
-        &[&first.listen_address().await],
-    );
+    let dirs = [data_dir(), data_dir()];
+    let [first, second] = pair(&network, &dirs).await;
     let seen_by_second = until_peers(&second, 1).await.remove(0);
     let seen_by_first = until_peers(&first, 1).await.remove(0);
     assert_eq!(seen_by_second.peer_id, first.node_info().await.peer_id);
@@ -88,7 +95,7 @@ async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
     for node in [&first, &second, &third] {
         until_peers(node, 2).await;
     }
-    // Both have caught up; what one mines, all have.
+    // Both catch up, and all have each block that one of them mines.
     for node in [&second, &third] {
         node.until_tip(&tip(&first).await).await;
     }
@@ -98,7 +105,7 @@ async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
             node.until_tip(&hash).await;
         }
     }
-    // A payment handed to one is mined by another.
+    // A payment that one node accepts is mined by another.
     let txid = second.accept(&network.pay(0, 0, 5, PIT, FEE)).await;
     for node in [&first, &third] {
         node.until("the payment arrives", async || {
@@ -128,18 +135,12 @@ async fn three_nodes_find_each_other_and_share_blocks_and_payments() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_keeps_its_identity_and_finds_its_peers_again() {
     let network = Network::easy();
-    let (first_dir, second_dir) = (data_dir(), data_dir());
-    let first = start(&network, first_dir.path(), &[]);
-    let second = start(
-        &network,
-        second_dir.path(),
-        &[&first.listen_address().await],
-    );
-    until_peers(&second, 1).await;
+    let dirs = [data_dir(), data_dir()];
+    let [first, second] = pair(&network, &dirs).await;
     let identity = second.node_info().await.peer_id;
     assert!(second.terminate().await.success());
     // No bootnode this time.
-    let second = start(&network, second_dir.path(), &[]);
+    let second = start(&network, dirs[1].path(), &[]);
     let found = until_peers(&second, 1).await.remove(0);
     assert_eq!(second.node_info().await.peer_id, identity);
     assert_eq!(found.peer_id, first.node_info().await.peer_id);
@@ -164,7 +165,7 @@ async fn a_node_killed_while_catching_up_goes_on_where_it_was() {
     // Blocks are committed a few hundred at a time while catching up.
     second.until_height(1_000).await;
     second.kill();
-    // Alone, it shows how far it had come.
+    // Started offline, it shows how far it had come.
     let alone = TestNode::start(&network, second_dir.path());
     let reached = alone.height().await;
     assert!(reached > 0, "what was committed is kept");
@@ -202,14 +203,8 @@ async fn a_chain_with_too_little_work_is_left_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn miners_are_sent_away_while_a_node_catches_up() {
     let network = Network::easy();
-    let (first_dir, second_dir) = (data_dir(), data_dir());
-    let first = start(&network, first_dir.path(), &[]);
-    let second = start(
-        &network,
-        second_dir.path(),
-        &[&first.listen_address().await],
-    );
-    until_peers(&second, 1).await;
+    let dirs = [data_dir(), data_dir()];
+    let [first, second] = pair(&network, &dirs).await;
     let subscribe = async || {
         let request = v1::SubscribeWorkRequest {
             reward_address: network.address(7),
@@ -228,7 +223,7 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     let hash = first.mine(&network, 1).await;
     second.until_tip(&hash).await;
     until_height(&mut work, 2).await;
-    // Apart, the first gets far ahead.
+    // While they are apart, the first gets far ahead.
     let peer = first.node_info().await.peer_id;
     let request = v1::BanPeerRequest {
         peer: peer.clone(),
@@ -247,7 +242,7 @@ async fn miners_are_sent_away_while_a_node_catches_up() {
     assert_eq!(ended.code(), tonic::Code::Unavailable, "{ended:?}");
     assert_eq!(reason(&ended), "SYNCING");
     second.until_tip(&hash).await;
-    // In step again, its first work is on the tip.
+    // In step again, the node's first work is on the tip.
     let mut work = second
         .until("it gives work again", async || subscribe().await.ok())
         .await;
@@ -283,17 +278,18 @@ async fn worker(node: &TestNode) -> Option<v1::Worker> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_miner_mines_for_the_node_that_is_in_step() {
-    // Blocks take 2^16 hashes: a debug build finds several a second.
+    // Blocks take 2^20 hashes: some tens of milliseconds on a fast processor, a second on a slow
+    // one. With fewer, the miner would bury the node under blocks for tips of the past.
     let network = Network::with(|file| {
-        file.bits = 0x1f00_ffff;
-        file.pow_limit_bits = 0x1f00_ffff;
+        file.bits = 0x1e0f_ffff;
+        file.pow_limit_bits = 0x1e0f_ffff;
     });
     let (first_dir, second_dir) = (data_dir(), data_dir());
     let open = ["--listen", "/ip4/127.0.0.1/tcp/0", "--mine-without-token"];
     let in_step = TestNode::start_with(&network, first_dir.path(), &open);
     let bootnode = in_step.listen_address().await;
     // In step once the chain has some ten blocks.
-    let behind = ["--bootnode", &bootnode, "--minimum-chain-work", "a0000"];
+    let behind = ["--bootnode", &bootnode, "--minimum-chain-work", "a00000"];
     let behind = [&open[..], &behind].concat();
     let behind = TestNode::start_with(&network, second_dir.path(), &behind);
     until_peers(&behind, 1).await;
@@ -311,7 +307,7 @@ async fn a_real_miner_mines_for_the_node_that_is_in_step() {
         })
         .await;
     assert_eq!(worker(&behind).await, None, "it never gave work");
-    // The other way round, the miner comes back.
+    // When the first node is gone, the miner turns to the second.
     in_step.kill();
     let before = behind.height().await;
     let one = behind
@@ -405,10 +401,10 @@ async fn what_operators_mistype_is_explained() {
     };
     let status = admin.add_peer(add("nonsense")).await.unwrap_err();
     assert_eq!(violated_field(&status), "address");
-    // No node listens there.
+    // No node listens at this address.
     let status = admin.add_peer(add("127.0.0.1:1")).await.unwrap_err();
     assert_eq!(reason(&status), "PEER_NOT_REACHED");
-    // It is this node itself.
+    // This is the node's own address.
     let own = node.listen_address().await;
     let own = own.split("/p2p/").next().unwrap();
     let status = admin.add_peer(add(own)).await.unwrap_err();
@@ -480,7 +476,7 @@ async fn a_late_joiner_syncs_2000_blocks_and_sends_miners_elsewhere_meanwhile() 
     assert_eq!(next(&mut health).await.status(), ServingStatus::Serving);
     late.until_tip(&hash).await;
     assert!(!late.node_info().await.syncing);
-    // What it mines now extends the same chain.
+    // Blocks that it mines now extend the common chain.
     let hash = late.mine(&network, 1).await;
     first.until_tip(&hash).await;
 }

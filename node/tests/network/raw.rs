@@ -1,5 +1,5 @@
-//! A peer of a real node that speaks its protocols and says whatever a test wants,
-//! and what such tests look at. Start with [`RawPeer::connect`].
+//! A peer that speaks a node's protocols but says whatever a test wants, and what such tests look at.
+//! It shares no networking code with the node. Start with [`RawPeer::connect`].
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -26,10 +26,10 @@ pub(crate) fn framed(raw: &[u8]) -> Vec<u8> {
     [&length.to_le_bytes(), raw].concat()
 }
 
-/// Sends and receives bytes as they are.
+/// Sends bytes unchanged, and receives them up to the end of a message.
 #[derive(Clone)]
 struct RawCodec {
-    /// Whether it reads what it is answered.
+    /// Whether it reads answers to its requests.
     reads: bool,
 }
 
@@ -150,12 +150,12 @@ pub(crate) fn tcp_swarm<B: NetworkBehaviour>(
         .build()
 }
 
-/// What became of a request.
+/// How a request of a raw peer ended.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     /// The bytes of an answer.
     Answered(Vec<u8>),
-    /// None came.
+    /// No answer came.
     Failed,
 }
 
@@ -175,7 +175,7 @@ pub(crate) struct RawPeer {
     pub lookups: usize,
 }
 
-/// Something that happened.
+/// An event of the swarm, as far as tests care.
 enum Seen {
     Outcome(OutboundRequestId, Outcome),
     Closed,
@@ -287,7 +287,7 @@ impl RawPeer {
         }
     }
 
-    /// Lets its connection live for a while.
+    /// Handles the events of its connection for a while.
     pub(crate) async fn run_for(&mut self, time: Duration) {
         let _ = tokio::time::timeout(time, async {
             loop {
@@ -297,13 +297,13 @@ impl RawPeer {
         .await;
     }
 
-    /// Asks, in bytes as they are on the wire.
+    /// Sends a request, in bytes as they are on the wire.
     pub(crate) fn ask(&mut self, wire: Vec<u8>) -> OutboundRequestId {
         let sync = &mut self.swarm.behaviour_mut().sync;
         sync.send_request(&self.node, wire)
     }
 
-    /// What becomes of the next request that ends.
+    /// Waits for the next request that ends.
     pub(crate) async fn outcome(&mut self) -> (OutboundRequestId, Outcome) {
         loop {
             if let Seen::Outcome(id, outcome) = self.see().await {
@@ -312,7 +312,7 @@ impl RawPeer {
         }
     }
 
-    /// Asks and waits for what becomes of it.
+    /// Sends a request and waits for its outcome.
     pub(crate) async fn ask_and_wait(&mut self, wire: Vec<u8>) -> Outcome {
         let asked = self.ask(wire);
         let waiting = async {
@@ -335,7 +335,7 @@ impl RawPeer {
         .expect("the node closes the connection");
     }
 
-    /// Runs until something holds; `what` says what, if it never does.
+    /// Runs until a condition holds; `what` describes it in the failure.
     pub(crate) async fn run_until(
         &mut self,
         what: &str,
@@ -366,14 +366,14 @@ impl RawPeer {
         self.run_for(Duration::from_millis(20)).await;
     }
 
-    /// Says of itself that it listens in so many places.
+    /// Claims to listen at `count` addresses.
     pub(crate) fn claim_addresses(&mut self, count: u32) {
         for number in 0..count {
             self.swarm.add_external_address(nowhere(number));
         }
     }
 
-    /// Says that so many others are there, each in several places.
+    /// Claims to know `count` other peers, each at three addresses.
     pub(crate) fn know_peers(&mut self, count: u32) {
         let kad = &mut self.swarm.behaviour_mut().kad;
         for number in 0..count {
@@ -415,13 +415,13 @@ pub(crate) async fn bans(node: &TestNode) -> Vec<String> {
     bans.map(|ban| ban.peer).collect()
 }
 
-/// A node's opinion of a peer; none if that is not there.
+/// A node's score of a peer; `None` if they are not connected.
 pub(crate) async fn score(node: &TestNode, peer: &str) -> Option<f64> {
     let mut peers = node.peers().await.into_iter();
     peers.find(|one| one.peer_id == peer).map(|one| one.score)
 }
 
-/// Bytes of memory that a node takes.
+/// Resident memory of a node, bytes.
 pub(crate) fn resident_bytes(node: &TestNode) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));
@@ -447,7 +447,7 @@ pub(crate) async fn connect(from: &TestNode, to: &TestNode) {
     from.admin().add_peer(request).await.unwrap();
 }
 
-/// The two still follow each other, and neither holds anything against the other.
+/// Asserts that two nodes still follow each other and neither blames or bans the other.
 pub(crate) async fn assert_in_step(network: &Network, node: &TestNode, honest: &TestNode) {
     let hash = honest.mine(network, 1).await;
     node.until_tip(&hash).await;

@@ -1,4 +1,5 @@
-//! The configuration: which source wins, what is refused and how it is told.
+//! Settings. A flag beats the environment, the environment a file, a file the default; a setting that
+//! is unknown or wrong is refused with its source and what was expected.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -19,7 +20,7 @@ fn load(flags: &[&str], env: &[(&str, &str)]) -> Loaded {
     Config::load_from(&NodeCli::try_parse_from(all).unwrap(), env)
 }
 
-/// The same with a file.
+/// The same with a configuration file of this text.
 fn load_file(text: &str, flags: &[&str], env: &[(&str, &str)]) -> Loaded {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("node.toml");
@@ -29,7 +30,7 @@ fn load_file(text: &str, flags: &[&str], env: &[(&str, &str)]) -> Loaded {
     load(&all, env)
 }
 
-/// What is said of a configuration that has to be refused.
+/// The error of a configuration that has to be refused.
 fn refusal(loaded: Loaded) -> String {
     loaded.unwrap_err().to_string()
 }
@@ -211,7 +212,7 @@ fn every_setting_is_a_flag_a_variable_and_a_key() {
     let (from_flags, _) = Config::load_from(&cli, []).unwrap();
     assert_eq!(from_flags, from_env);
 
-    // What was printed is a file that says the same.
+    // The printed configuration is a file with the same settings.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("printed.toml");
     std::fs::write(&path, &printed).unwrap();
@@ -332,7 +333,7 @@ fn unknown_keys_are_refused_with_the_nearest_ones() {
     );
     // A table is a key, too.
     assert_says(load_file("[rpc]\nburst = 5", &[], &[]), &["\"rpc\""]);
-    // However long the key is, the message is short.
+    // The message is short, even if the key is long.
     let long = refusal(load_file(&format!("{} = 1", "k".repeat(100_000)), &[], &[]));
     assert!(long.len() < 400, "{} bytes", long.len());
 }
@@ -425,7 +426,7 @@ fn values_out_of_range_are_refused_with_the_bound() {
     );
     // More than TOML can hold is refused, too.
     assert!(load(&["--mempool-expiry-secs", "18446744073709551615"], &[]).is_err());
-    // No limit on requests is a choice that can be made.
+    // 0 means no limit on requests, and is allowed.
     assert!(load(&["--rpc-requests-per-minute", "0"], &[]).is_ok());
 }
 

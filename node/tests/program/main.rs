@@ -1,4 +1,4 @@
-//! The program: its settings, its start and stop, its files, and a validator's key and votes.
+//! The program: its settings, its start and stop, its files, and validators with their vote records.
 
 #![allow(clippy::unwrap_used)]
 

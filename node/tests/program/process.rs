@@ -1,5 +1,5 @@
-//! The node as a process: what it refuses to start on, how it ends, and that a
-//! crash loses nothing that was acknowledged.
+//! The node as a process. A crash loses nothing that was acknowledged, a stop ends cleanly, and a
+//! node that can't start says why and what to do.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ async fn a_kill_while_mining_loses_nothing_acknowledged() {
     let dir = data_dir();
     let node = std::sync::Arc::new(TestNode::start(&network, dir.path()));
 
-    // Two clients that remember whatever the node has acknowledged.
+    // Two clients remember every block and payment that the node has acknowledged.
     let (block_sender, mut blocks) = watch::channel(Vec::new());
     let mining = tokio::spawn({
         let (node, network) = (node.clone(), network.clone());
@@ -80,7 +80,7 @@ async fn a_kill_while_mining_loses_nothing_acknowledged() {
             .await
             .expect("mined or pending");
     }
-    // Whatever was still pending is mined now, and the sums are right.
+    // The payments that are still pending are mined now, and the sums are right.
     node.mine(&network, 1).await;
     let paid = node.account(&network, 5).await.balance;
     assert!(paid >= txids.len() as u64 * PIT);
@@ -205,7 +205,7 @@ async fn sigterm_ends_open_streams_and_exits_with_success() {
 }
 
 #[tokio::test]
-async fn sigterm_cuts_off_what_never_ends() {
+async fn sigterm_cuts_off_streams_that_never_end() {
     let network = Network::easy();
     let dir = data_dir();
     let mut node = TestNode::start_with(&network, dir.path(), &["--rpc-drain-secs", "1"]);
@@ -233,10 +233,10 @@ fn addresses_beyond_loopback_are_refused_unless_forced() {
     let said = failure_of(&mut command);
     assert!(said.contains("not a loopback address"), "{said}");
     assert!(said.contains("--rpc-allow-insecure"), "{said}");
-    // The same with the flag is a configuration that stands…
+    // With the flag, the same configuration is valid …
     let output = run_to_end(command.args(["--rpc-allow-insecure", "config"]));
     assert!(output.status.success());
-    // … but never together with open mining.
+    // … but not together with open mining.
     let said = failure_of(command.arg("--mine-without-token"));
     assert!(said.contains("mine_without_token"), "{said}");
 }
@@ -303,7 +303,7 @@ fn the_nearest_source_of_a_setting_wins() {
             "rpc_drain_secs = 5 # default",
         ],
     );
-    // What was printed is a file that says the same.
+    // The printed configuration is a file with the same settings.
     let again = dir.path().join("printed.toml");
     std::fs::write(&again, &printed).unwrap();
     let output = run_to_end(program().arg("config").arg("--config").arg(&again));

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 /// Validators of the test network.
 pub(crate) const VALIDATORS: usize = 4;
-/// Any two quorums share two.
+/// Any two quorums share two validators.
 const QUORUM: u32 = 3;
 
 pub(crate) fn voting() -> Network {
@@ -38,7 +38,7 @@ pub(crate) fn key_file(dir: &Path, index: usize) -> PathBuf {
     path
 }
 
-/// Starts a validator; the first time it makes its vote record.
+/// Starts a validator. The first time, it makes its vote record.
 pub(crate) fn start(
     network: &Network,
     dir: &Path,
@@ -166,7 +166,7 @@ async fn every_checkpoint_becomes_final_and_clients_hear_of_it() {
     }
     assert_eq!(approved, [0, 1, 2, 3, 4]);
     assert_eq!(last_final, [0, 1, 2, 3]);
-    // And so did the payment's.
+    // The payment's stream ends once the payment is final.
     let mut states = Vec::new();
     while let Some(step) = watched.message().await.unwrap() {
         let state = step.status.unwrap().state();
@@ -198,7 +198,7 @@ async fn blocks_and_validators_show_the_votes_that_were_cast() {
     let (nodes, _dirs) = all(&network).await;
     let hashes = mine_to_final(&network, &nodes, 4).await;
 
-    // A block shows who approved it.
+    // A block shows the approvals that it has.
     let by_tag = |tag: v1::BlockTag| v1::GetBlockRequest {
         block: Some(v1::get_block_request::Block::Tag(tag.into())),
         ..Default::default()
@@ -253,14 +253,14 @@ async fn finality_waits_for_a_quorum_and_goes_on() {
     nodes.pop().unwrap().kill();
     nodes[0].mine(&network, 1).await;
     until_secured(&nodes[1], 3, 2).await;
-    // Two are too many: the chain goes on, finality waits.
+    // Without two of four there is no quorum: the chain goes on, finality waits.
     nodes.pop().unwrap().kill();
     let tip = nodes[0].mine(&network, 2).await;
     until_tip(&nodes[1], &tip).await;
     let info = nodes[1].info().await;
     assert_eq!((info.approved_height, info.final_height), (3, 2));
     assert_eq!((info.approved_lag, info.final_lag), (2, 3));
-    // One comes back, on its record.
+    // One comes back with its record.
     nodes.push(start(&network, dirs[2].path(), 2, Some(&bootnode)));
     until(&nodes[1], "votes are made up for", async || {
         (nodes[1].info().await.approved_height == 5).then_some(())
@@ -270,12 +270,12 @@ async fn finality_waits_for_a_quorum_and_goes_on() {
     for node in &nodes {
         until_secured(node, 6, 5).await;
     }
-    // A node that votes not at all, and comes late, has it too.
+    // A node without a validator that joins late gets the certificates, too.
     let late_dir = data_dir();
     let flags = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootnode", &bootnode];
     let late = TestNode::start_with(&network, late_dir.path(), &flags);
     until_secured(&late, 6, 5).await;
-    // And after a restart without anyone to ask.
+    // It has them after a restart without peers.
     assert!(late.terminate().await.success());
     let late = TestNode::start(&network, late_dir.path());
     let info = late.info().await;
@@ -291,7 +291,7 @@ async fn more_work_does_not_rewrite_what_is_final() {
         until_secured(node, 3, 2).await;
     }
     let before = nodes[1].info().await.tip.unwrap();
-    // An attacker with more hash power than everyone mines in secret.
+    // An attacker with more hash power than all others mines in secret.
     let dir = data_dir();
     let attacker = TestNode::start(&network, dir.path());
     let mut secret = Vec::new();
@@ -300,7 +300,7 @@ async fn more_work_does_not_rewrite_what_is_final() {
         attacker.extend(&block).await;
         secret.push(block);
     }
-    // Honest nodes get to see all of it, and know that it has more work.
+    // An honest node gets all of that chain, and knows that it has more work.
     for (height, block) in (1..).zip(&secret) {
         let response = nodes[1].submit_block(block).await;
         let side = v1::SubmitOutcome::AcceptedSide;
@@ -324,7 +324,7 @@ async fn more_work_does_not_rewrite_what_is_final() {
     let bootnode = nodes[0].listen_address().await;
     let flags = ["--listen", "/ip4/127.0.0.1/tcp/0", "--bootnode", &bootnode];
     let attacker = TestNode::start_with(&network, dir.path(), &flags);
-    // It hears of the certificates and gives up its own chain; the other nodes keep theirs.
+    // The attacker's node gets the certificates and leaves its own chain. The others stay on theirs.
     until_secured(&attacker, 3, 2).await;
     let tip = nodes[0].mine(&network, 1).await;
     for node in nodes.iter().chain([&attacker]) {

@@ -34,7 +34,7 @@ fn votes(network: &Network, dir: &Path, what: &str, file: &Path) -> Command {
     command
 }
 
-/// What a command says that has to succeed.
+/// Runs a command that has to succeed; returns its standard output.
 fn said_by(command: &mut Command) -> String {
     let output = run_to_end(command);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -74,11 +74,7 @@ async fn a_validator_votes_only_with_its_record_and_in_one_place() {
         assert!(said.contains(part), "{said}");
     }
     let node = start(&network, dir, 0, None);
-    assert!(
-        node.log().contains("made an empty vote record"),
-        "{}",
-        node.log()
-    );
+    node.until_logged("made an empty vote record").await;
     node.mine(&network, 3).await;
     until_voted(&node, 0, 3).await;
     // Its votes are on record, but while it runs they can't be exported.
@@ -125,7 +121,7 @@ async fn a_validator_moves_to_another_machine_with_its_record() {
         assert!(said.contains(count), "{said}");
     }
     let moved = start(&network, second, 0, None);
-    assert!(moved.log().contains("votes=3"), "{}", moved.log());
+    moved.until_logged("votes=3").await;
     // It votes on there; the first copy may only return with that record.
     moved.mine(&network, 4).await;
     until_voted(&moved, 0, 4).await;
@@ -191,7 +187,7 @@ async fn a_damaged_record_is_refused_and_can_begin_anew() {
         command.args(["votes", "repair", "--above", above]);
         command
     };
-    // Not below what may have been voted for.
+    // It may not repair below a height that the record shows a vote for.
     let said = failure_of(&mut repair("2"));
     assert!(said.contains("has height 3"), "{said}");
     assert_eq!(std::fs::read(&log).unwrap(), damaged);
@@ -200,7 +196,7 @@ async fn a_damaged_record_is_refused_and_can_begin_anew() {
     let kept = std::fs::read(dir.path().join("votes.log.damaged"));
     assert_eq!(kept.unwrap(), damaged);
     let node = start(&network, dir.path(), 0, None);
-    // Nobody has approved block 5 or a higher one: it waits.
+    // No block from height 5 on is approved, so it casts no vote.
     node.mine(&network, 5).await;
     assert_eq!(node.height().await, 8);
     assert!(node.terminate().await.success());
@@ -218,7 +214,7 @@ async fn a_key_that_has_voted_elsewhere_does_not_vote_again() {
     let network = voting();
     let (mut nodes, dirs) = all(&network).await;
     let bootnode = nodes[0].listen_address().await;
-    // One is away, so that every certificate holds a vote of each of the others.
+    // One of four is away, so that every certificate needs the votes of all others.
     nodes.remove(2).kill();
     let last = VALIDATORS - 1;
     nodes[0].mine(&network, 2).await;
@@ -233,8 +229,8 @@ async fn a_key_that_has_voted_elsewhere_does_not_vote_again() {
     nodes[0].mine(&network, 2).await;
     until_secured(&node, 4, 3).await;
     assert!(node.terminate().await.success());
-    // A certificate holds its vote: it shows that a copy of the record is old,
-    // and that a key is not new.
+    // A certificate holds its vote. It shows that a new record is wrong for this key, and that a
+    // copy of the record is old.
     let newest = std::fs::read(&log).unwrap();
     let path = key_file(dir, last);
     let flags = [
@@ -251,7 +247,7 @@ async fn a_key_that_has_voted_elsewhere_does_not_vote_again() {
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("is an old copy"), "{said}");
     std::fs::write(&log, newest).unwrap();
-    // Another machine has none of these certificates, but hears of them.
+    // Another machine has no such certificates, but gets them from its peers.
     let copy = data_dir();
     let path = key_file(copy.path(), last);
     let mut command = bare_node_command(&network, copy.path());
@@ -274,15 +270,15 @@ async fn a_validator_that_is_killed_while_it_votes_never_votes_twice() {
     let network = voting();
     let (mut nodes, dirs) = all(&network).await;
     let bootnode = nodes[0].listen_address().await;
-    // One is away for good: finality needs the one that is killed.
+    // One of four stays away, so that finality needs the one that is killed.
     nodes.remove(2).kill();
     let dir = dirs[VALIDATORS - 1].path();
     let mut victim = nodes.pop().unwrap();
-    let mut torn = 0;
     for round in 0..ROUNDS {
         let blocks = nodes[0].mine(&network, 3);
         let mut stream = follow(&victim).await;
-        // As it votes for the first, the second or the third, each time elsewhere.
+        // The kill comes while it votes for the first, the second or the third block, at a
+        // different moment each time.
         let killed = async {
             let mut left = round % 3 + 1;
             while left > 0 {
@@ -293,7 +289,7 @@ async fn a_validator_that_is_killed_while_it_votes_never_votes_twice() {
             victim.kill();
         };
         tokio::join!(blocks, killed);
-        // The kill may have come in the middle of a write.
+        // A kill in the middle of a write leaves part of a vote, as is added here.
         let log = dir.join("votes.log");
         let mut bytes = std::fs::read(&log).unwrap();
         let half = usize::try_from(scatter(round + 100) % 127 + 1).unwrap();
@@ -301,14 +297,13 @@ async fn a_validator_that_is_killed_while_it_votes_never_votes_twice() {
         bytes.extend(written);
         std::fs::write(&log, bytes).unwrap();
         victim = start(&network, dir, VALIDATORS - 1, Some(&bootnode));
-        torn += usize::from(victim.log().contains("ends in a torn vote"));
+        victim.until_logged("ends in a torn vote").await;
     }
-    assert_eq!(torn, usize::try_from(ROUNDS).unwrap());
-    // It goes on where it was, and finality with it.
+    // It votes on from where it was, and finality advances again.
     let height = nodes[0].height().await;
     until(&nodes[1], "its votes are made up for", async || {
-        // The others may have voted for the last one from further below than it does,
-        // once the one before is approved: the next block is for all then.
+        // The others may have voted for the last block from an older checkpoint than it does.
+        // That block may stay unapproved; all vote alike for the next one.
         (nodes[1].info().await.approved_height + 1 >= height).then_some(())
     })
     .await;

@@ -6,7 +6,7 @@ use tonic_types::StatusExt as _;
 
 use super::program::PATIENCE;
 
-/// The next item of a stream, awaited with patience.
+/// The next item of a stream. It has to come in time and without an error.
 pub async fn next<T>(stream: &mut tonic::Streaming<T>) -> T {
     tokio::time::timeout(PATIENCE, stream.message())
         .await
@@ -15,7 +15,7 @@ pub async fn next<T>(stream: &mut tonic::Streaming<T>) -> T {
         .expect("the stream goes on")
 }
 
-/// The end of a stream: nothing, or the error that it ended with.
+/// Reads a stream to its end; returns the error that it ended with, if any.
 pub async fn end_of<T>(stream: &mut tonic::Streaming<T>) -> Option<Status> {
     loop {
         let item = tokio::time::timeout(PATIENCE, stream.message()).await;

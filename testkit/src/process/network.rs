@@ -27,12 +27,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Blocks take two hashes and nearly stay that easy; rewards are paid at once.
+    /// A network whose blocks take two hashes and nearly stay that easy. Rewards are paid at once.
     pub fn easy() -> Self {
         Self::with(|_| {})
     }
 
-    /// The same with changes.
+    /// The same with changes to the genesis.
     pub fn with(change: impl FnOnce(&mut GenesisFile)) -> Self {
         let allocations: Vec<_> = (0..4)
             .map(|index| (key(index).address, ALLOCATION))
@@ -52,7 +52,7 @@ impl Network {
         }
     }
 
-    /// The genesis file's path.
+    /// The path of the genesis file.
     pub fn path(&self) -> PathBuf {
         self.dir.path().join("genesis.toml")
     }
@@ -62,12 +62,11 @@ impl Network {
         address.to_text(&self.genesis.prefix)
     }
 
-    /// Test key's address as text.
+    /// The address of a test key, as text.
     pub fn address(&self, index: usize) -> String {
         self.text(&key(index).address)
     }
 
-    /// The genesis hash.
     pub fn hash(&self) -> BlockHash {
         self.genesis.params.genesis_hash
     }
@@ -84,7 +83,7 @@ impl Network {
         key(from).pay(&self.hash(), sequence, fee, &[(key(to).address, amount)])
     }
 
-    /// A chain of its own, for making blocks without a node.
+    /// A chain of this network in memory, to make blocks without a node.
     pub fn mirror(&self) -> SmallChain {
         SmallChain::new(&self.file)
     }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use pithead_api::bearer::BearerToken;
@@ -41,6 +42,8 @@ pub struct TestNode {
     data_dir: PathBuf,
     address: String,
     log: Arc<Mutex<String>>,
+    /// Ends once the process has closed its log.
+    log_reader: Option<JoinHandle<()>>,
     channel: Channel,
 }
 
@@ -56,7 +59,7 @@ impl TestNode {
         if !flags.contains(&"--listen") {
             command.arg("--offline");
         }
-        // Tests ask often, and do not wait for a small fee to be worth a template.
+        // Tests send many requests, and want every payment in the next template at once.
         for default in [
             ["--rpc-requests-per-minute", "0"],
             ["--template-refresh-secs", "1"],
@@ -73,7 +76,7 @@ impl TestNode {
     /// command names everything but the ready file.
     pub fn start_command(mut command: Command, dir: &Path) -> Self {
         let ready = dir.join("ready");
-        // A leftover of the run before would name its address.
+        // A file of the run before would name an address of that run.
         let _ = std::fs::remove_file(&ready);
         command.arg("--ready-file").arg(&ready);
         let mut child = command
@@ -81,7 +84,7 @@ impl TestNode {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = collect(child.stderr.take().unwrap());
+        let (log, log_reader) = collect(child.stderr.take().unwrap());
         let deadline = Instant::now() + PATIENCE;
         let address = loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {
@@ -102,11 +105,11 @@ impl TestNode {
             data_dir: dir.to_owned(),
             address,
             log,
+            log_reader: Some(log_reader),
             channel,
         }
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -116,17 +119,17 @@ impl TestNode {
         &self.address
     }
 
-    /// What it logged so far.
+    /// The log so far. While the node runs, its last lines may be missing yet.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Its connection without a token.
+    /// The connection that all clients of this node share. It shows no token.
     pub fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// The content of one of its token files.
+    /// The token of a role, `mine` or `admin`, from the node's file.
     pub fn token(&self, role: &str) -> String {
         let path = self.data_dir.join(format!("{role}.token"));
         std::fs::read_to_string(path).unwrap().trim().to_owned()
@@ -138,44 +141,44 @@ impl TestNode {
         InterceptedService::new(self.channel(), ShownToken(token))
     }
 
-    /// ChainService.
     pub fn chain(&self) -> ChainServiceClient<Channel> {
         ChainServiceClient::new(self.channel())
     }
 
-    /// TransactionService.
     pub fn transactions(&self) -> TransactionServiceClient<Channel> {
         TransactionServiceClient::new(self.channel())
     }
 
-    /// NetworkService.
     pub fn network(&self) -> NetworkServiceClient<Channel> {
         NetworkServiceClient::new(self.channel())
     }
 
-    /// MiningService with the mine token.
+    /// A client that shows the token of the role mine.
     pub fn mining(&self) -> MiningServiceClient<AuthorizedChannel> {
         MiningServiceClient::new(self.channel_with(&self.token("mine")))
             .max_encoding_message_size(8 << 20)
     }
 
-    /// AdminService with the admin token.
+    /// A client that shows the token of the role admin.
     pub fn admin(&self) -> AdminServiceClient<AuthorizedChannel> {
         AdminServiceClient::new(self.channel_with(&self.token("admin")))
     }
 
-    /// Kills it as a power cut would.
+    /// Kills the node without warning, as the kernel would that runs out of memory.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end. Not by blocking: the test's own connections have to
-    /// see that the node closes them.
+    /// Waits for the end of the process without blocking the thread: the test's own connections
+    /// have to notice that the node closes them. The log is complete afterwards.
     pub async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                if let Some(reader) = self.log_reader.take() {
+                    reader.join().unwrap();
+                }
                 return status;
             }
             assert!(Instant::now() < deadline, "it goes on: {}", self.log());
@@ -183,7 +186,7 @@ impl TestNode {
         }
     }
 
-    /// Asks it to end with SIGTERM and waits until it has.
+    /// Stops the node with SIGTERM and waits for its end.
     pub async fn terminate(mut self) -> ExitStatus {
         signal(self.pid(), "TERM");
         self.wait().await
@@ -191,17 +194,17 @@ impl TestNode {
 }
 
 /// Reads a pipe to its end on a thread of its own, so that the process never waits for room.
-fn collect(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+fn collect(mut pipe: impl Read + Send + 'static) -> (Arc<Mutex<String>>, JoinHandle<()>) {
     let text = Arc::new(Mutex::new(String::new()));
     let writer = Arc::clone(&text);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         let mut buffer = [0; 4_096];
         while let Ok(count @ 1..) = pipe.read(&mut buffer) {
             let more = String::from_utf8_lossy(&buffer[..count]);
             writer.lock().unwrap().push_str(&more);
         }
     });
-    text
+    (text, reader)
 }
 
 impl Drop for TestNode {

@@ -12,7 +12,7 @@ use super::network::Network;
 
 /// Longest wait for anything that a test waits for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two looks at what can't be awaited.
+/// Pause between two looks at something that can only be polled.
 pub(super) const POLL: Duration = Duration::from_millis(10);
 
 /// A new directory for a node's data.
@@ -48,7 +48,7 @@ pub fn built(name: &str) -> PathBuf {
     path
 }
 
-/// The program on a network and a directory, with a free port, keeping to itself.
+/// A command that starts a node offline on a network and a directory, at a free port.
 pub fn node_command(network: &Network, dir: &Path) -> Command {
     let mut command = bare_node_command(network, dir);
     command.arg("--offline");
@@ -64,8 +64,7 @@ pub fn bare_node_command(network: &Network, dir: &Path) -> Command {
     command
 }
 
-/// Runs the program to its end; one that does not end is killed and fails the
-/// test.
+/// Runs a command to its end. A program that does not end in time is killed and fails the test.
 pub fn run_to_end(command: &mut Command) -> Output {
     let child = command
         .stdout(Stdio::piped())
@@ -84,7 +83,7 @@ pub fn run_to_end(command: &mut Command) -> Output {
     }
 }
 
-/// The standard error of a run that has to fail.
+/// Runs a command that has to fail; returns its standard error.
 pub fn failure_of(command: &mut Command) -> String {
     let output = run_to_end(command);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -92,7 +91,7 @@ pub fn failure_of(command: &mut Command) -> String {
     text
 }
 
-/// Runs `--verify` on a directory; it has to find everything in order.
+/// Runs `--verify` on a directory, which has to be in order; returns what it prints.
 pub fn verify(network: &Network, dir: &Path) -> String {
     let output = run_to_end(node_command(network, dir).arg("--verify"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

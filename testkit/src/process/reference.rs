@@ -1,5 +1,5 @@
-//! The reference network as processes: 25 validators, 20 approvals for a
-//! certificate, every block a checkpoint (protocol §9).
+//! The reference network as processes: 25 validators, 20 approvals for a certificate, and every
+//! block a checkpoint (protocol §9). Start with [`Reference::new`] and [`Reference::start_group`].
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ pub const VALIDATORS: usize = 25;
 pub const QUORUM: u32 = 20;
 /// Longest wait for 25 processes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Peers of a node that has found its way into the network.
+/// Peers that a node needs before tests count it as part of the network.
 const PEERS_MIN: usize = 4;
 
-/// The network, its validators' folders, and those that run.
+/// The network. For each validator: its folder, and its node while that runs.
 pub struct Reference {
     pub network: Network,
     pub dirs: Vec<TempDir>,
@@ -72,7 +72,7 @@ impl Reference {
         }
     }
 
-    /// Starts one of them, with its validator.
+    /// Starts a node that votes as its validator.
     pub fn start(&mut self, index: usize, bootnode: Option<&str>) {
         let dir = self.dirs[index].path();
         let key: PathBuf = dir.join("validator.pem");
@@ -83,7 +83,7 @@ impl Reference {
         self.start_with(index, bootnode, &flags);
     }
 
-    /// Starts one of them, without its validator.
+    /// Starts a node of a validator without the validator's key: it does not vote.
     pub fn start_mute(&mut self, index: usize, bootnode: Option<&str>) {
         self.start_with(index, bootnode, &[]);
     }
@@ -98,8 +98,8 @@ impl Reference {
         self.nodes[index] = Some(TestNode::start_with(&self.network, dir, &all));
     }
 
-    /// Starts these, the first one as bootnode of the others, and waits until
-    /// each has found some others.
+    /// Starts these nodes, the first as bootnode of the others, and waits until each has
+    /// [`PEERS_MIN`] peers.
     pub async fn start_group(&mut self, group: std::ops::Range<usize>) {
         self.start(group.start, None);
         let bootnode = self.address(group.start).await;
@@ -118,7 +118,7 @@ impl Reference {
         self.nodes[index].as_ref().unwrap()
     }
 
-    /// Where one of them listens for others.
+    /// Where a node listens for others.
     pub async fn address(&self, index: usize) -> String {
         self.node(index).listen_address().await
     }
@@ -130,14 +130,13 @@ impl Reference {
             .await;
     }
 
-    /// Waits until every vote of those that run for a height has come to each of them, and
-    /// all vote for the next block from the same checkpoint.
+    /// [`until_settled`](super::until_settled) for the nodes that run, with a vote of each.
     pub async fn until_settled(&self, height: u64) {
         let nodes: Vec<&TestNode> = self.nodes.iter().flatten().collect();
         until_settled(&nodes, height, nodes.len(), PATIENCE).await;
     }
 
-    /// Waits until all that run have this height approved.
+    /// Waits until all running nodes have this height approved.
     pub async fn until_approved(&self, height: u64) {
         for index in 0..VALIDATORS {
             if self.nodes[index].is_some() {
@@ -149,7 +148,7 @@ impl Reference {
         }
     }
 
-    /// Waits until all that run have this height final.
+    /// Waits until all running nodes have this height final.
     pub async fn until_final(&self, height: u64) {
         for index in 0..VALIDATORS {
             if self.nodes[index].is_some() {
@@ -173,7 +172,8 @@ impl Reference {
         self.node(index).node_info().await.peer_id
     }
 
-    /// Lets each node of two groups refuse those of the other, or no more.
+    /// Divides the nodes into those below the index `at` and the rest: each bans all nodes of the
+    /// other group, or with `apart` false, lifts these bans.
     pub async fn split(&self, at: usize, apart: bool) {
         let mut ids = Vec::new();
         for index in 0..VALIDATORS {
@@ -199,13 +199,13 @@ impl Reference {
         if !apart {
             return;
         }
-        // Some may have known nobody but the others; those on the side of the
-        // bootnode have that.
+        // A node above `at` may have had only peers of the other group. Those below have the
+        // bootnode.
         for index in at + 1..VALIDATORS {
             let request = v1::AddPeerRequest {
                 address: self.address(at).await,
             };
-            // Whether it helped is seen below.
+            // The wait below shows whether they are connected.
             let _ = self.node(index).admin().add_peer(request).await;
         }
         for index in 0..VALIDATORS {
@@ -218,7 +218,7 @@ impl Reference {
         }
     }
 
-    /// Mines one block and waits until all that run have it.
+    /// Mines one block and waits until all running nodes of a range have it; returns its height.
     pub async fn mine(&self, at: usize, all: std::ops::Range<usize>) -> u64 {
         let hash = self.node(at).mine(&self.network, 1).await;
         for index in all {

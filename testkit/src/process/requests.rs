@@ -15,7 +15,7 @@ use crate::chain::mine;
 use crate::key;
 
 impl TestNode {
-    /// Mines a block on the node's present template.
+    /// Mines a block on the node's current template, and does not hand it in.
     pub async fn next_block(&self, reward: &Address, network: &Network) -> Block {
         let template = self
             .mining()
@@ -61,7 +61,7 @@ impl TestNode {
         );
     }
 
-    /// Waits until the template holds whatever could be mined.
+    /// Waits until the template holds every pending transaction that can be mined.
     pub async fn settle(&self, network: &Network) {
         let pending = self
             .transactions()
@@ -92,7 +92,7 @@ impl TestNode {
         }
     }
 
-    /// Mines blocks with what is pending; returns the last one's hash.
+    /// Mines blocks, the first of them with all pending transactions; returns the last one's hash.
     pub async fn mine(&self, network: &Network, count: usize) -> String {
         let mut hash = String::new();
         self.settle(network).await;
@@ -109,7 +109,7 @@ impl TestNode {
         self.submit_raw(transaction.encode()).await
     }
 
-    /// Submits the bytes of a transaction.
+    /// Submits bytes as a transaction.
     pub async fn submit_raw(&self, raw: Vec<u8>) -> v1::SubmitTransactionResponse {
         use v1::submit_transaction_request::Transaction;
         self.transactions()
@@ -133,7 +133,7 @@ impl TestNode {
         response.txid
     }
 
-    /// GetAccount of a test key.
+    /// The account of a test key.
     pub async fn account(&self, network: &Network, index: usize) -> v1::GetAccountResponse {
         self.chain()
             .get_account(v1::GetAccountRequest {
@@ -144,7 +144,6 @@ impl TestNode {
             .into_inner()
     }
 
-    /// GetChainInfo.
     pub async fn info(&self) -> v1::GetChainInfoResponse {
         self.chain()
             .get_chain_info(v1::GetChainInfoRequest {})
@@ -153,19 +152,18 @@ impl TestNode {
             .into_inner()
     }
 
-    /// Height of the tip.
     pub async fn height(&self) -> u64 {
         self.info().await.tip.unwrap().height
     }
 
-    /// ListPeers, its first page.
+    /// The first page of its peers.
     pub async fn peers(&self) -> Vec<v1::Peer> {
         let request = v1::ListPeersRequest::default();
         let response = self.network().list_peers(request).await;
         response.unwrap().into_inner().peers
     }
 
-    /// GetNodeInfo: where it listens for other nodes, and its identity among them.
+    /// Where it listens for other nodes, its identity among them, and how it is doing.
     pub async fn node_info(&self) -> v1::GetNodeInfoResponse {
         let info = self
             .network()
@@ -179,7 +177,7 @@ impl TestNode {
         self.node_info().await.listen_addresses.remove(0)
     }
 
-    /// How many approvals it has of the checkpoint at a height; none if that is not there.
+    /// How many approvals it has of the checkpoint at a height; 0 if it has no such block.
     pub async fn approvals_at(&self, height: u64) -> usize {
         let request = v1::ListApprovalsRequest {
             checkpoint: Some(v1::list_approvals_request::Checkpoint::Height(height)),

@@ -10,13 +10,13 @@ use super::node::TestNode;
 use super::program::{PATIENCE, POLL};
 
 impl TestNode {
-    /// Waits until something holds that no stream tells of; `what` says what, if it
-    /// never does.
+    /// Polls until `look` finds something that no stream reports. `what` describes it in the
+    /// failure.
     pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
         self.until_within(PATIENCE, what, look).await
     }
 
-    /// The same, with a patience of its own.
+    /// The same with another limit than [`PATIENCE`].
     pub async fn until_within<T>(
         &self,
         patience: Duration,
@@ -33,7 +33,14 @@ impl TestNode {
         }
     }
 
-    /// Follows the chain until a step of it is the awaited one.
+    /// Waits until the log contains a text.
+    pub async fn until_logged(&self, text: &str) {
+        let what = format!("the log says {text:?}");
+        self.until(&what, async || self.log().contains(text).then_some(()))
+            .await;
+    }
+
+    /// Follows the chain until one of its blocks is the awaited one.
     async fn until_step(&self, what: &str, is_it: impl Fn(&v1::BlockHeader) -> bool) {
         use v1::subscribe_chain_response::Event;
         let request = v1::SubscribeChainRequest::default();
@@ -57,7 +64,7 @@ impl TestNode {
         }
     }
 
-    /// Waits until a block is the tip, or was meanwhile.
+    /// Waits until a block has become the tip; another may have followed by then.
     pub async fn until_tip(&self, hash: &str) {
         self.until_step(&format!("the tip is {hash}"), |tip| tip.hash == hash)
             .await;
@@ -70,9 +77,9 @@ impl TestNode {
     }
 }
 
-/// Waits until every one of so many votes for the checkpoint at a height has come to each
-/// node, or has approved it, and all have the same highest approved checkpoint: from there
-/// each votes for the next block.
+/// Waits until each node has approved the checkpoint at a height or has all `votes` votes for it,
+/// and all nodes have the same highest approved checkpoint. All validators then vote for the next
+/// block from that same checkpoint.
 pub async fn until_settled(nodes: &[&TestNode], height: u64, votes: usize, patience: Duration) {
     for node in nodes {
         node.until_within(patience, "every vote comes", async || {

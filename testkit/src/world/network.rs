@@ -83,7 +83,7 @@ impl World {
         self.queue.insert((self.now_ms + ms, number), delivery);
     }
 
-    /// The time of the rules, Unix seconds.
+    /// The network's time, Unix seconds; a member's clock may differ.
     pub fn unix_secs(&self) -> u64 {
         nodes::NOW + self.now_ms / 1_000
     }
@@ -307,7 +307,7 @@ impl World {
         }
     }
 
-    /// Tells every peer how far a member's chain reaches.
+    /// Sends a member's status to all its peers.
     fn tell_status(&mut self, index: usize) {
         let status = {
             let node = self.node(index);
@@ -342,7 +342,7 @@ impl World {
                     let fresh = self.now_ms.saturating_sub(SEEN_MS);
                     let name = name_of(gossip);
                     let member = &mut self.members[index];
-                    // Injected gossip is entered already and always judged.
+                    // Gossip that a test injected is registered already, and always judged.
                     if !member.gossiped.contains_key(id) {
                         let before = member.seen.insert(name, self.now_ms);
                         if before.is_some_and(|when| when >= fresh) {
@@ -419,7 +419,7 @@ impl World {
         self.now_ms = until;
     }
 
-    /// Lets time pass until something holds; fails after `limit_ms`.
+    /// Lets time pass until a condition holds; fails after `limit_ms`.
     pub fn run_until(&mut self, limit_ms: u64, mut holds: impl FnMut(&Self) -> bool) {
         let limit = self.now_ms + limit_ms;
         while !holds(self) {

@@ -1,5 +1,5 @@
-//! The chain: what the store keeps, which blocks the core accepts, how it reorganises, and what it
-//! serves to peers of it.
+//! The chain: what the store keeps, which blocks the core accepts, how it reorganises, which
+//! templates it makes, and what it serves of the chain to peers.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,6 @@
-//! The synchronous core: fork choice, atomic and exact reorganisation, orphans,
-//! invalid branches, and what becomes of transactions on the way.
+//! Fork choice and reorganisation. In whatever order blocks come, a node ends on the chain with the
+//! most work, with the state that a replay of that chain gives; a reorganisation happens wholly or
+//! not at all, and payments that it undoes are pending again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -288,7 +289,7 @@ fn a_forged_signature_beside_a_pending_payment_stays_unchecked() {
     let file = file();
     let genesis = file.check().unwrap();
     let payment = pay(&file, 0, 0, 1);
-    // The same body, hence the same txid, under a signature made of nothing.
+    // The same body, hence the same txid, with a made-up signature.
     let mut forged = payment.clone();
     *forged.signature.0 = [7; 256];
     let block = chain_of(&file, &[]).assemble(vec![forged.clone()], key(6).address, 2);
@@ -395,7 +396,7 @@ fn pending(node: &Node) -> Vec<u64> {
 fn transactions_of_a_branch_that_is_left_wait_again_and_survive_a_restart() {
     let file = file();
     let genesis = file.check().unwrap();
-    // The other branch mines none of them, or the first, which brings the key.
+    // The other branch mines either no transaction of the first, or only the one with the key.
     for (shared, expected) in [(0, vec![0, 1, 2, 3]), (1, vec![1, 2, 3])] {
         for (store, _dir) in stores() {
             // One account's first transactions, spread over three blocks.
@@ -456,7 +457,7 @@ fn a_mined_rival_replaces_a_pending_transaction() {
 }
 
 #[test]
-fn what_can_not_be_judged_yet_is_tried_again() {
+fn blocks_that_can_not_be_judged_yet_are_tried_again() {
     let file = file();
     let genesis = file.check().unwrap();
     let mut node = open(&memory(), &genesis, NOW);
@@ -474,7 +475,7 @@ fn what_can_not_be_judged_yet_is_tried_again() {
         "{verdict:?}"
     );
     assert_eq!(node.chain().tip().height.0, 0);
-    // A second later it is due.
+    // A second later the block's time is no longer too far ahead.
     let (_, effects) = node.handle(Event::Tick, NOW + 1);
     assert!(
         effects
@@ -483,7 +484,7 @@ fn what_can_not_be_judged_yet_is_tried_again() {
     );
     assert_eq!(tip(&node), block[0].header.hash());
 
-    // A whole branch, youngest first: none is lost.
+    // All blocks of a branch that comes youngest first are kept.
     let blocks = branch(&file, &[], &key(6).address, &empty(5));
     for block in blocks[1..].iter().rev() {
         let verdict = give(&mut node, block, NOW);
@@ -532,7 +533,7 @@ fn each_block_is_one_commit_and_a_failed_one_changes_nothing() {
         answer,
         Answer::Block(Err(AcceptError::Internal(_)))
     ));
-    // What was at hand before the commit is all that anyone heard of it.
+    // Peers may have got the validated block before the commit; nothing else left the core.
     assert!(matches!(
         effects.as_slice(),
         [Effect::Peer(PeerEffect::BlockValidated(_)), Effect::Fatal(reason)] if reason.contains("disk is full")

@@ -1,4 +1,5 @@
-//! Answers to peers: what is given, in which order, and where it ends.
+//! Answers to peers: a node gives headers, blocks and transactions in the documented order, within
+//! its limits, and only from what it has validated.
 
 use std::sync::Arc;
 
@@ -195,7 +196,7 @@ fn mempool_is_listed_by_fee_rate_and_given_by_id() {
     };
     let found: Vec<Txid> = found.iter().map(|found| found.txid(&genesis)).collect();
     assert_eq!(found, [txids[2], txids[1]]);
-    // Only what is pending.
+    // A mined transaction is not given: only pending ones are.
     let mined = pay(&file(), 3, 0, 0);
     let asked = Request::Transactions(vec![mined.txid(&genesis)]);
     let block = branch(&file(), &[], &key(0).address, &[(vec![mined], 2)]);
@@ -235,7 +236,7 @@ fn all_share_the_bytes_of_a_recent_block() {
     assert!(Arc::ptr_eq(&first, &second));
     let expected = Response::Blocks(vec![blocks[0].clone()]);
     assert_eq!(Response::decode(&first).unwrap(), expected);
-    // Only what consists of it alone.
+    // Only a request for exactly one block is answered from the recent ones.
     let both = Request::Blocks(blocks.iter().map(hash).collect());
     assert!(recent.answer(&both).is_none());
 }

@@ -1,5 +1,5 @@
-//! One suite for both stores, and what only the one on disk has: its lock, its
-//! backups, and what it makes of the remains of a crash.
+//! Stores keep what was committed and nothing else. One suite runs on both stores; the store on disk
+//! also has a lock, backups, and a start after a crash.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -161,7 +161,7 @@ fn reopen(dir: &Path) -> Result<RedbStore, StoreError> {
 }
 
 #[test]
-fn what_a_crash_left_after_the_last_body_is_cut_off() {
+fn bytes_after_the_last_body_are_cut_off_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let store = reopen(dir.path()).unwrap();
     put_body(&store, 1);
@@ -170,7 +170,7 @@ fn what_a_crash_left_after_the_last_body_is_cut_off() {
     let path = dir.path().join("blocks/bodies-00000.dat");
     let whole = std::fs::metadata(&path).unwrap().len();
     assert_eq!(whole, 1_001 + 1_002);
-    // Half a body and a file after it, neither named by any commit.
+    // A crash left half a body and another file. No commit refers to either.
     let mut file = std::fs::OpenOptions::new()
         .append(true)
         .open(&path)
@@ -208,7 +208,7 @@ fn lazy_commits_are_seen_at_once_and_kept_by_the_next_commit() {
         assert_eq!(value.is_some(), body.is_some(), "all of it or none");
         body.is_some()
     };
-    // What the files hold at some moment is what a crash would leave.
+    // A copy of the files at some moment is what a crash at that moment would leave.
     let crash = |name: &str| {
         let left = home.path().join(name);
         std::fs::create_dir_all(left.join("blocks")).unwrap();

@@ -1,5 +1,5 @@
-//! Finality under a virtual clock: approvals, certificates, what they secure, and
-//! what becomes of those who cheat.
+//! Finality under a virtual clock. A quorum of approvals makes a block approved and then final, a
+//! final block is never reorganised away, and a validator that contradicts itself is proven guilty.
 
 use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
 use pithead_consensus::{
@@ -144,7 +144,7 @@ fn a_final_block_is_never_reorganised_away() {
     world.connect(attacker, 2);
     world.run_for(60_000);
     assert_eq!(world.tip(2), tip);
-    // Nor by blocks that are handed in.
+    // Blocks that are handed in do not replace it either.
     for block in &strong {
         world.give_later(2, block);
     }
@@ -205,9 +205,9 @@ fn a_double_vote_is_evidence_that_travels() {
     for node in &nodes {
         assert_eq!(accused(world.node(*node)), [key(3).address]);
     }
-    // The peers that passed it on get no points.
+    // Peers that pass the evidence on are not blamed.
     assert!(world.blamed().is_empty());
-    // Kept across a restart, and not twice.
+    // The evidence is kept across a restart, and only once.
     world.restart(nodes[2]);
     world.run_for(1_000);
     let state = world.node(nodes[2]).finality().read().unwrap();
@@ -328,7 +328,7 @@ fn conflicting_certificates_stop_finality_and_switch_nothing() {
         source,
         target: checkpoint(block, 2),
     };
-    // Those of the other branch come first here, and as a certificate there.
+    // The node gets its own branch's approvals first, and then those of the other branch.
     world.connect(node, peer);
     for validator in 0..QUORUM as usize {
         let signed = approve(&world, validator, link(&ours[1]));
@@ -411,7 +411,7 @@ fn a_restarted_validator_says_the_same_or_nothing() {
 fn a_vote_on_record_that_never_left_is_cast_after_the_restart() {
     let mut world = validators(QUORUM as usize - 1);
     let blocks = branch(&world.file, &[], &miner(), &empty(2));
-    // One more, whose vote was written and whose process died then.
+    // One more validator, whose process died right after it wrote its vote.
     let last = world.add_validator(&blocks, QUORUM as usize - 1);
     let link = Link {
         source: genesis_checkpoint(&world),
@@ -462,7 +462,7 @@ fn certificates_are_served_and_checked() {
     let kept = certificate_at(store.as_ref(), Height(2)).unwrap();
     assert_eq!(kept, Some(sound.clone()));
     assert!(world.blamed().is_empty());
-    // One that boasts and has nothing, and one that forges.
+    // One peer claims more and has no certificate; another forges one.
     let mut raw = sound.encode();
     let end = raw.len() - 1;
     raw[end] ^= 1;

@@ -1,5 +1,6 @@
-//! Certificates that a node lacks: how it gets them, whom it asks, how it finds out
-//! that others have different ones, and how they guide it before it has the blocks.
+//! Certificates that a node lacks. It gets them from any honest peer that has them, however many
+//! peers lie or keep silent, finds out about conflicting ones, and follows them before it has the
+//! blocks.
 
 use std::sync::atomic::Ordering;
 
@@ -102,7 +103,7 @@ fn a_checkpoint_that_others_passed_over_is_no_conflict() {
 }
 
 #[test]
-fn peers_that_boast_keep_certificates_from_nobody() {
+fn peers_that_boast_do_not_keep_certificates_from_a_node() {
     type Claim = fn(Status) -> Status;
     let beyond_its_chain: Claim = |status| Status {
         approved: Checkpoint {
@@ -144,7 +145,7 @@ fn peers_that_boast_keep_certificates_from_nobody() {
 }
 
 #[test]
-fn peers_that_are_slow_keep_certificates_from_nobody() {
+fn peers_that_are_slow_do_not_keep_certificates_from_a_node() {
     let mut world = World::on(voting());
     let genesis = world.genesis.clone();
     let blocks = branch(&world.file, &[], &miner(), &empty(12));
@@ -160,7 +161,7 @@ fn peers_that_are_slow_keep_certificates_from_nobody() {
             (Request::Certificates(_), _) => Reply::Silence,
             (_, honest) => Reply::Answer(honest),
         });
-        // They call; a peer of our own choice is among those asked all the same.
+        // They are inbound. The node still asks an outbound peer among others.
         world.connect(mute, late);
     }
     world.run_for(1_000);
@@ -171,7 +172,7 @@ fn peers_that_are_slow_keep_certificates_from_nobody() {
 }
 
 #[test]
-fn peers_that_dole_out_certificates_keep_them_from_nobody() {
+fn peers_that_dole_out_certificates_do_not_keep_them_from_a_node() {
     let mut world = World::on(voting());
     let genesis = world.genesis.clone();
     let blocks = branch(&world.file, &[], &miner(), &empty(60));
@@ -218,7 +219,7 @@ fn approvals_that_waited_for_their_source_count_when_it_comes_with_a_certificate
     let blocks = branch(&world.file, &[], &miner(), &empty(6));
     let some = certificates(&genesis, 0, &blocks, 0, 4);
     let late = world.add(&blocks);
-    // The peer that passes them on has certificates up to their source only.
+    // This peer has certificates up to the source of the approvals, and no further.
     let other = add_with(&mut world, &blocks, &some);
     let link = Link {
         source: at(&genesis, &blocks, 4),
@@ -237,7 +238,7 @@ fn approvals_that_waited_for_their_source_count_when_it_comes_with_a_certificate
 }
 
 #[test]
-fn votes_from_ahead_that_nobody_signed_cost_points() {
+fn votes_from_ahead_with_a_forged_signature_cost_points() {
     let mut world = World::on(voting());
     let genesis = world.genesis.clone();
     let blocks = branch(&world.file, &[], &miner(), &empty(4));
@@ -245,8 +246,7 @@ fn votes_from_ahead_that_nobody_signed_cost_points() {
     let liar = world.add_odd(&blocks, |_, honest| Reply::Answer(honest));
     world.connect(node, liar);
     world.run_for(1_000);
-    // The target is beyond the window: the node would not check the signature if the source were
-    // not unknown.
+    // Its target is so far ahead that only its source makes the node check the signature.
     let far = |height| Checkpoint {
         height: Height(height),
         hash: genesis.params.genesis_hash,
@@ -310,7 +310,7 @@ fn a_claim_that_is_not_kept_costs_points() {
     world.run_for(5_000);
     assert_eq!(world.members[other].scored, [(liar, 20)]);
     assert_eq!(world.secured(other), (0, 0));
-    // Nor are those that hang in the air; they are not looked into any further.
+    // Nor are certificates whose source is not approved; the node looks no further into them.
     let high = certificates(&genesis, 0, &blocks, 6, 8);
     let claim = at(&genesis, &blocks, 8);
     let approved = move |status| Status {
@@ -369,7 +369,7 @@ fn a_vote_from_far_ahead_hurries_recovery() {
         source: at(&genesis, &blocks, 80),
         target: at(&genesis, &blocks, 82),
     };
-    // A forged one hurries nothing.
+    // A forged vote hurries nothing.
     let mut forged = approve(&world, 0, link);
     forged.signature = approve(&world, 1, link).signature;
     let other = world.add(&blocks);
@@ -463,8 +463,8 @@ const HEALING_READS_MAX: usize = 200;
 /// far from the fork.
 const SIDE_READS_MAX: usize = 40;
 
-/// Heals a split that is longer than what can be undone without validators. It came
-/// after so many blocks that both sides share, all of whose checkpoints are approved.
+/// Heals a split that is longer than a node without validators could undo. Both sides share the
+/// first `shared` blocks, with every checkpoint approved.
 fn heal_long_split(shared: u64) {
     let mut world = World::on(GenesisFile {
         time: GENESIS_TIME - 40_000,

@@ -1,6 +1,5 @@
-//! What of finality is on disk and when: nothing is shown before it is durable, a
-//! crash at any point is made good at the next start, and what is on record counts as
-//! evidence as much as what came today.
+//! Finality on disk. A node shows nothing as approved before it is durable, makes good at the next
+//! start what a crash interrupted, and counts votes on record as evidence.
 
 use std::io::Write;
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! Sync and relay among honest nodes, under a virtual clock: catching up,
-//! steady state, splits and restarts.
+//! Honest nodes under a virtual clock. A node that joins late or was cut off ends on the common
+//! chain, blocks and transactions reach all nodes, and honest peers are never blamed.
 
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Address, BlockHash};
@@ -15,7 +15,7 @@ use pithead_testkit::nodes::{
 };
 use pithead_testkit::world::{Reply, World};
 
-/// The address that the blocks of prepared chains pay.
+/// The address that gets the rewards of prepared chains.
 fn miner() -> Address {
     key(0).address
 }
@@ -90,7 +90,7 @@ fn found_block_reaches_all_and_is_told_of_before_it_is_committed() {
     });
     assert_eq!(world.members[0].trace, ["validated", "publish", "tip"]);
     assert_eq!(world.members[2].trace, ["validated", "accept", "tip"]);
-    // A member does not publish again what it has forwarded.
+    // A node does not publish a block that it forwards.
     assert!(world.members[2].published.is_empty());
     assert!(world.blamed().is_empty());
 }
@@ -198,7 +198,7 @@ fn stalled_peer_is_replaced() {
 }
 
 #[test]
-fn peer_that_leaves_in_between_harms_nobody() {
+fn peer_that_leaves_in_between_does_no_harm() {
     let mut world = World::new();
     let blocks = branch(&world.file, &[], &miner(), &empty(150));
     // Shows headers, and leaves before it gives a block.
@@ -212,7 +212,7 @@ fn peer_that_leaves_in_between_harms_nobody() {
     world.run_for(500);
     assert_eq!(world.node(new).sync_usage().headers, 100);
     world.connect(new, stays);
-    // Asked for what follows headers that will be gone when the answer comes.
+    // The answer to this request comes after the headers that it builds on are dropped.
     world.run_for(45);
     world.disconnect(new, leaves);
     world.run_until(30_000, |world| world.height(new) == 150);
@@ -255,7 +255,7 @@ fn split_network_heals_and_keeps_the_losers_transactions() {
     });
     let snapshot = world.members[0].store.snapshot().unwrap();
     assert!(schema::place(snapshot.as_ref(), &kept).unwrap().is_some());
-    // Back in the pools, also of those who never saw it.
+    // The payment is pending again, also at nodes that never had it.
     world.run_until(5_000, |world| {
         members.iter().all(|each| world.has_pending(*each, &lost))
     });
@@ -332,7 +332,7 @@ fn chain_below_the_minimum_work_is_not_enough() {
 }
 
 #[test]
-fn events_of_strangers_are_nothing() {
+fn events_of_unknown_peers_are_ignored() {
     let world = World::new();
     let store = memory();
     let mut node = open(&store, &world.genesis, world.unix_secs());
@@ -365,7 +365,7 @@ fn a_split_that_begins_beyond_an_answer_of_known_headers_heals() {
 }
 
 #[test]
-fn split_deeper_than_the_undo_records_stays_and_is_nobodys_fault() {
+fn split_deeper_than_the_undo_records_stays_and_is_not_held_against_a_peer() {
     let mut world = World::on(GenesisFile {
         time: GENESIS_TIME - 40_000,
         ..file()
@@ -381,7 +381,7 @@ fn split_deeper_than_the_undo_records_stays_and_is_nobodys_fault() {
     world.run_for(60_000);
     assert_eq!(world.tip(a), tip);
     assert!(world.are_connected(a, b));
-    // Its headers were looked at once, its bodies never.
+    // The node fetched the other chain's headers once, and no bodies.
     assert!(blocks_asked(&world, a).is_empty());
     assert!(world.members[a].asked.len() < 12);
     assert!(world.blamed().is_empty());

@@ -1,5 +1,5 @@
-//! Peers that try to hold a node up, and lines that fail, under a virtual clock: what
-//! an honest peer has arrives all the same, and bad luck costs no peer points.
+//! Peers that try to hold a node up, and connections that fail, under a virtual clock. Blocks that an
+//! honest peer has arrive all the same, and a peer with a bad connection is not penalised.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,11 +14,11 @@ use pithead_testkit::key;
 use pithead_testkit::nodes::{self, branch, chain_of, empty, pay};
 use pithead_testkit::world::{Reply, World, boastful_status};
 
-/// Blocks that all start with.
+/// Blocks that all members start with.
 const COMMON: usize = 20;
-/// Index of the node that is put to the test.
+/// Index of the node under test.
 const NODE: usize = 0;
-/// Index of an honest peer of it.
+/// Index of its honest peer.
 const HONEST: usize = 1;
 /// From one member to another and back, milliseconds.
 const ROUND_TRIP_MS: u64 = 40;
@@ -54,7 +54,7 @@ fn announced_by(mut policy: impl FnMut(Block) -> Reply + 'static) -> (World, usi
     (world, odd, next.header.hash())
 }
 
-/// The block is there another round trip after the announcer has failed.
+/// Asserts that the node gets the block within a round trip after the announcer has failed.
 fn assert_arrives_at_once(world: &mut World, hash: BlockHash) {
     world.run_for(2 * ROUND_TRIP_MS);
     assert_eq!(world.tip(NODE), hash);
@@ -106,7 +106,7 @@ fn announcing_and_keeping_silent_delays_little() {
 }
 
 #[test]
-fn a_block_that_nobody_has_does_not_keep_out_its_equal() {
+fn a_withheld_block_does_not_keep_out_its_equal() {
     let mut world = World::new();
     let blocks = common_blocks(&world);
     world.add(&blocks);
@@ -125,7 +125,7 @@ fn a_block_that_nobody_has_does_not_keep_out_its_equal() {
     let header = world.mine(HONEST);
     world.run_for(2 * ROUND_TRIP_MS);
     assert_eq!(world.tip(NODE), header.hash());
-    // And it is not sought for ever.
+    // The search for the withheld block ends.
     world.run_for(30_000);
     assert_eq!(world.node(NODE).sync_usage().headers, 0);
     assert!(!world.blamed().contains(&HONEST));
@@ -151,8 +151,8 @@ fn an_announcement_gets_its_verdict_before_gossip_forgets_it() {
     assert_eq!(world.verdicts_on(NODE, odd), [Verdict::Ignore; 2]);
 }
 
-/// A header that comes before its parent can't be judged, and gossip carries nothing
-/// twice: once it can be, peers are told directly.
+/// A node can't judge a header whose parent it lacks, and gossip carries no message twice. Once
+/// the node has the block, it tells its peers by its status instead.
 #[test]
 fn a_block_that_gossip_does_not_carry_is_told_of_directly() {
     let mut world = World::new();
@@ -189,7 +189,7 @@ fn boast(honest: Response) -> Reply {
     Reply::Answer(Response::Status(status))
 }
 
-/// A new node that many call who promise much and give no headers.
+/// A new node with inbound connections from many peers that promise much and give no headers.
 fn besieged(headers: impl Fn() -> Reply + Clone + 'static) -> (World, Vec<usize>) {
     let mut world = World::new();
     world.add(&[]);
@@ -217,7 +217,7 @@ fn boasting_peers_do_not_keep_a_chosen_one_from_being_asked() {
         let honest = world.add(&blocks);
         world.connect(NODE, honest);
         world.run_until(2_000, |world| world.height(NODE) == COMMON as u64);
-        // What they promise is worth less each time.
+        // A promise that was not kept counts for less each time.
         world.run_for(600_000);
         let left = boasters
             .iter()
@@ -254,13 +254,13 @@ fn miners_are_sent_elsewhere_as_soon_as_a_chosen_peer_tells_of_more() {
     world.connect(NODE, called);
     world.run_for(1_000);
     assert!(world.node(NODE).sync_status().syncing);
-    // What is said and not shown does not count for long.
+    // A promise without headers does not count for long.
     world.run_for(60_000);
     assert!(!world.node(NODE).sync_status().syncing);
 }
 
 #[test]
-fn a_line_that_fails_for_a_while_is_nobodys_fault() {
+fn a_connection_that_fails_for_a_while_is_not_held_against_the_peer() {
     let mut world = World::new();
     let blocks = common_blocks(&world);
     let down = Rc::new(Cell::new(false));
@@ -311,7 +311,7 @@ fn requests_that_were_under_way_together_count_once() {
 }
 
 #[test]
-fn a_core_that_was_busy_itself_blames_nobody() {
+fn a_core_that_was_busy_itself_blames_no_peer() {
     let genesis = World::new().genesis;
     let start = nodes::NOW;
     for (ticks, blames) in [((1..=25).collect::<Vec<u64>>(), true), (vec![1, 25], false)] {

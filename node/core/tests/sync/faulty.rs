@@ -1,5 +1,5 @@
-//! Faulty and hostile peers, under a virtual clock: each is dropped or banned,
-//! what a node holds stays bounded, and honest peers are never blamed.
+//! Faulty and hostile peers under a virtual clock. Each is dropped or banned, what a node holds for
+//! them stays bounded, and honest peers are never blamed.
 
 use pithead_consensus::block::BASE_VERSION;
 use pithead_consensus::genesis::GenesisFile;
@@ -14,11 +14,11 @@ use pithead_testkit::key;
 use pithead_testkit::nodes::{self, branch, chain_of, empty, pay};
 use pithead_testkit::world::{Reply, World, boastful_status};
 
-/// Blocks that all start with.
+/// Blocks that all members start with.
 const COMMON: usize = 20;
-/// Index of the node that is put to the test.
+/// Index of the node under test.
 const NODE: usize = 0;
-/// Index of an honest peer of it.
+/// Index of its honest peer.
 const HONEST: usize = 1;
 
 fn miner() -> Address {
@@ -45,7 +45,7 @@ fn pair_and(
     (world, blocks, odd)
 }
 
-/// One that answers honestly: its faults are in what it gossips.
+/// The same with a peer that answers honestly: its faults are in its gossip.
 fn pair_and_gossiper() -> (World, Vec<Block>, usize) {
     let (mut world, blocks, odd) = pair_and(|_, honest| Reply::Answer(honest));
     world.run_for(2_000);
@@ -67,7 +67,7 @@ fn spoil(header: &mut BlockHeader) {
     }
 }
 
-/// Everybody but the node and the odd one goes on as if nothing were.
+/// Asserts that the node still follows its honest peer, and blames at most the odd one.
 fn assert_network_goes_on(world: &mut World, odd: usize) {
     let header = world.mine(HONEST);
     world.run_until(5_000, |world| world.tip(NODE) == header.hash());
@@ -169,10 +169,10 @@ fn promising_headers_and_giving_none_is_banned() {
     assert_network_goes_on(&mut world, odd);
 }
 
-/// Headers that are known already show nothing of what was promised, and who tells them
-/// may take its time.
+/// A peer that promises more work, but answers with known headers and then not at all, does not
+/// make the node count as behind.
 #[test]
-fn a_promise_followed_by_known_headers_keeps_nobody_from_work() {
+fn a_promise_followed_by_known_headers_does_not_stop_mining() {
     // Old enough for so many blocks.
     let mut world = World::on(GenesisFile {
         time: nodes::GENESIS_TIME - 100_000,
@@ -337,7 +337,7 @@ fn announcing_an_invalid_block_is_banned() {
     assert_eq!(world.ban(NODE, odd), Some(Offence::InvalidBlock));
     assert_eq!(world.node(NODE).sync_usage().headers, 0);
     assert_network_goes_on(&mut world, odd);
-    // A peer that brings it again is banned without any download.
+    // A peer that announces it again is banned without a download.
     let again = world.add(&blocks);
     world.connect(NODE, again);
     world.run_for(1_000);
@@ -347,7 +347,7 @@ fn announcing_an_invalid_block_is_banned() {
 }
 
 #[test]
-fn announcing_a_block_and_withholding_it_harms_nobody_else() {
+fn announcing_a_block_and_withholding_it_does_not_harm_others() {
     let (mut world, blocks, odd) = pair_and(|request, honest| match request {
         Request::Blocks(_) => Reply::Answer(Response::Blocks(Vec::new())),
         _ => Reply::Answer(honest),
@@ -487,7 +487,7 @@ fn declining_is_no_offence_and_no_use() {
     let calls = world.add_odd(&blocks, |_, _| Reply::Fails(RequestFailure::Refused));
     world.connect(calls, NODE);
     world.run_for(600_000);
-    // A place of our own choice is worth more than that.
+    // An outbound place is too valuable for a peer that declines everything.
     let dropped = &world.members[NODE].dropped;
     assert_eq!(dropped[..], [(called, Offence::Declines, false)]);
     assert!(world.are_connected(NODE, calls));

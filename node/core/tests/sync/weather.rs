@@ -1,6 +1,5 @@
-//! Sync in bad weather: many nodes, links that come and go, blocks and
-//! transactions all the while, clocks apart, gossip lost, some peers that lie;
-//! drawn from a seed.
+//! Sync under random conditions, drawn from a seed: connections come and go, gossip is lost, clocks
+//! differ, nodes restart and some peers lie. Honest nodes still agree and never blame each other.
 
 use pithead_core::sync::{Request, Response};
 use pithead_testkit::nodes::pay;
@@ -18,7 +17,7 @@ impl Dice {
     }
 }
 
-/// Honest members, and after them those that are not.
+/// Honest members come first, then those that lie.
 const HONEST: usize = 8;
 const LIARS: usize = 3;
 
@@ -47,12 +46,12 @@ fn liar(seed: u64) -> impl FnMut(&Request, Response) -> Reply + 'static {
     }
 }
 
-/// What a run came to. Block hashes are no part of it: signatures are salted.
+/// The result of a run. It leaves block hashes out, because signatures are salted.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     height: u64,
     transactions: u64,
-    /// Which member gave points to which other, in order.
+    /// In order: the honest member that reported a penalty, and the member that it blames.
     blamed: Vec<(usize, usize)>,
     /// How many requests each honest member made.
     asked: Vec<usize>,

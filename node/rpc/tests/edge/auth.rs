@@ -1,5 +1,5 @@
-//! Roles and tokens: every method has a role, tokens are kept and kept to
-//! their owner, and each closed role opens only to who shows its token.
+//! Roles and tokens. Every method has a role, only the owner of the node can read its token files,
+//! and a closed role opens only to its own token and the administrator's.
 
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
@@ -112,7 +112,7 @@ fn paths_of_no_service_have_no_role() {
     ] {
         assert_eq!(role_of_method(path), None, "{path}");
     }
-    // What is not there yet is as closed as the rest of its service.
+    // An unknown method is as closed as the rest of its service.
     let unknown = role_of_method("/pithead.v1.AdminService/Unknown");
     assert_eq!(unknown, Some(AccessRole::Admin));
 }
@@ -154,7 +154,7 @@ fn tokens_are_made_in_new_directories_and_empty_files() {
     let files = Files::new();
     let deep = files.dir.path().join("a/b/mine");
     std::fs::write(&files.admin, "\n").unwrap();
-    // What a crash left behind, readable by all.
+    // A file that a crash left behind, readable by all.
     std::fs::write(files.admin.with_extension("token.new"), "x").unwrap();
     ApiTokens::read_or_create(&deep, &files.admin).unwrap();
     assert_eq!(content(&deep).len(), 64);
@@ -174,7 +174,7 @@ fn files_that_hold_no_token_are_left_alone() {
         assert_eq!(content(&files.mine), text, "it is as it was");
         assert!(!error.to_string().contains(text), "and not told to the log");
     }
-    // The same for what is no file at all.
+    // The same for a path that is a directory.
     let files = Files::new();
     std::fs::create_dir(&files.mine).unwrap();
     let error = files.write().err().unwrap();
@@ -196,8 +196,7 @@ fn one_token_in_both_files_is_refused() {
     assert!(!error.to_string().contains(&token), "{error}");
 }
 
-/// What a request gets that shows this header: the service's answer, or a
-/// refusal.
+/// Sends a request with this header; returns the service's answer or a refusal.
 async fn call(auth: &AuthLayer, path: &str, header: Option<&str>) -> Result<(), Status> {
     let service = tower::service_fn(|_request: http::Request<tonic::body::Body>| async {
         Ok::<_, Infallible>(http::Response::new(tonic::body::Body::empty()))

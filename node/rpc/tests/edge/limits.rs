@@ -1,5 +1,5 @@
-//! Requests a minute: who is counted as one, what is exempt, and what is said
-//! to who must wait.
+//! Requests a minute. Each client address has a limit of its own, mining on the node's own machine is
+//! exempt, and a refused client learns how long to wait.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
@@ -50,7 +50,7 @@ fn told_to_wait(answer: Result<(), Status>) -> Duration {
     details.retry_info().unwrap().retry_delay.unwrap()
 }
 
-// One a minute: however slow the machine, none comes back during a test.
+/// One request a minute: even on a slow machine, no request becomes free again during a test.
 fn one_a_minute(burst: u32) -> RateLimitLayer {
     RateLimitLayer::new(1, burst)
 }
@@ -66,7 +66,7 @@ async fn requests_beyond_the_burst_must_wait_as_long_as_told() {
         wait > Duration::from_secs(30) && wait <= Duration::from_secs(60),
         "{wait:?}"
     );
-    // Other addresses do not have to wait, and a refusal costs no further token.
+    // Another address is not held up, and a refusal does not lengthen the wait.
     call(&limits, ip("192.0.2.2"), READ).await.unwrap();
     let again = told_to_wait(call(&limits, ip("192.0.2.1"), READ).await);
     assert!(again <= wait, "{again:?} after {wait:?}");
@@ -126,7 +126,7 @@ async fn mining_on_this_machine_is_exempt_and_nothing_else_is() {
 }
 
 #[test]
-fn an_address_counts_as_whom_it_stands_for() {
+fn an_address_counts_as_its_subscriber() {
     for (found, counted) in [
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
@@ -158,7 +158,7 @@ async fn only_so_many_addresses_are_remembered() {
         call(&limits, other(index), READ).await.unwrap();
     }
     told_to_wait(call(&limits, ip("192.0.2.1"), READ).await);
-    // It was just used; the one unused for longest makes room.
+    // That address was just used. The address that was unused for longest makes room.
     call(&limits, other(19_999), READ).await.unwrap();
     told_to_wait(call(&limits, ip("192.0.2.1"), READ).await);
     call(&limits, other(0), READ).await.unwrap();
@@ -170,7 +170,7 @@ async fn the_largest_numbers_do_not_overflow() {
         let limits = RateLimitLayer::new(per_minute, burst);
         call(&limits, ip("192.0.2.1"), READ).await.unwrap();
     }
-    // A burst of none is one at a time: no request could pass otherwise.
+    // A burst of 0 counts as 1: no request could pass otherwise.
     let limits = one_a_minute(0);
     call(&limits, ip("192.0.2.1"), READ).await.unwrap();
     told_to_wait(call(&limits, ip("192.0.2.1"), READ).await);

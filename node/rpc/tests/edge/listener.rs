@@ -1,5 +1,5 @@
-//! The listener on real sockets: the preface and its deadline, strangers that
-//! speak something else, and how many may come from where.
+//! The listener on real sockets. A connection that does not open as HTTP/2 in time is closed, an
+//! HTTP/1 client is told what the port speaks, and no address takes all connections.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -233,7 +233,7 @@ async fn an_endless_http1_request_is_cut_off() {
 }
 
 #[tokio::test]
-async fn what_is_neither_is_closed_without_a_word() {
+async fn other_protocols_are_closed_without_an_answer() {
     let edge = Edge::start(limits(100, 100, NEVER)).await;
     let tls: &[u8] = &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     let almost: &[u8] = b"\x00PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -242,7 +242,7 @@ async fn what_is_neither_is_closed_without_a_word() {
         socket.write_all(bytes).await.unwrap();
         assert_eq!(read_out(&mut socket).await.unwrap_or_default(), b"");
     }
-    // Who leaves in the middle of the preface gives its place back.
+    // A client that leaves in the middle of the preface gives its place back.
     let mut socket = edge.connect().await;
     socket.write_all(&PREFACE[..10]).await.unwrap();
     socket.shutdown().await.unwrap();
@@ -257,7 +257,7 @@ async fn the_33rd_connection_of_an_address_is_refused() {
         ..ConnectionLimits::default()
     })
     .await;
-    // Half of them are silent: who has yet to send the preface counts as well.
+    // Half of them are silent: connections without a preface count as well.
     let mut open = Vec::new();
     for index in 0..32 {
         let mut socket = edge.connect().await;

@@ -1,4 +1,4 @@
-//! The edge of the API by itself: tokens and roles, limits, and connections.
+//! The edge of the API without a node: roles and tokens, limits, and connections.
 
 #![allow(clippy::unwrap_used)]
 
