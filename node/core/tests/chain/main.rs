@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answer_costs;
 mod reorganisation;
 mod replay;
 mod serve;
