@@ -95,6 +95,7 @@ impl Chain {
         let rank = self
             .ancestry
             .finality_rank(from, entry, finality, &preferred)?;
+        finality.sound()?;
         Ok(Candidate {
             final_height: rank.final_height,
             contains_approved: rank.contains_preferred,

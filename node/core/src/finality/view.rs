@@ -8,9 +8,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pithead_consensus::approval::finality::{FinalityError, Outcome};
+use pithead_consensus::approval::finality::{FinalityError, Links, NoLinks, Outcome};
 use pithead_consensus::{Checkpoint, ConsensusParams, Finality, Height, Link};
 
+use super::archive::Archive;
 use crate::store::schema;
 use crate::store::{Snapshot, StoreError};
 
@@ -41,13 +42,22 @@ impl FinalityStatus {
 /// The approved and the final checkpoints at one moment.
 ///
 /// A view never changes: the next certificate leads to another view. Cloning one is cheap, and it
-/// holds no lock. A view should not outlive the event or the request that it serves, because a
-/// certificate that arrives while a view is alive copies the links of all certificates (80 bytes
-/// each).
+/// holds no lock. A view should not outlive the event or the request that it serves.
+///
+/// A view holds the last [`LINKS_IN_MEMORY_MAX`] links, and looks older ones up in the store.
+/// Certificates that came after the view are in the store too, but they change nothing about what
+/// was final. A question has no way to fail: a caller asks [`Self::sound`] before it acts on the
+/// answers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FinalityView {
     finality: Arc<Finality>,
+    /// `None` if all links are in memory, as in tests.
+    archive: Option<Arc<Archive>>,
 }
+
+/// Links that stay in memory: 150 bytes each. A certificate that arrives while a view is alive
+/// copies them.
+pub const LINKS_IN_MEMORY_MAX: usize = 256;
 
 impl FinalityView {
     /// The view that these links give.
@@ -55,6 +65,33 @@ impl FinalityView {
     pub fn new(finality: Finality) -> Self {
         Self {
             finality: Arc::new(finality),
+            archive: None,
+        }
+    }
+
+    /// The view of a store that holds every link in this state.
+    pub(super) fn on(finality: Finality, archive: Archive) -> Self {
+        Self {
+            finality: Arc::new(finality),
+            archive: Some(Arc::new(archive)),
+        }
+    }
+
+    /// Whether the answers so far are true: no look-up in the store has failed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one has. Nothing may be decided by this view then.
+    pub fn sound(&self) -> Result<(), StoreError> {
+        self.archive
+            .as_ref()
+            .map_or(Ok(()), |archive| archive.sound())
+    }
+
+    /// Where the links are that memory does not hold.
+    pub(super) fn older(&self) -> &dyn Links {
+        match &self.archive {
+            Some(archive) => archive.as_ref(),
+            None => &NoLinks,
         }
     }
 
@@ -90,12 +127,18 @@ impl FinalityView {
     /// Whether a checkpoint is approved.
     #[must_use]
     pub fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        self.finality.is_approved(checkpoint)
+        self.finality.is_approved(self.older(), checkpoint)
     }
 
     /// Approved checkpoints at or below a height, highest first.
     pub fn approved_below(&self, height: Height) -> impl Iterator<Item = Checkpoint> + '_ {
-        self.finality.approved_below(height)
+        let mut next = Some(height);
+        let below = std::iter::from_fn(move || {
+            let link = self.finality.at_or_below(self.older(), next?)?;
+            next = link.target.height.checked_sub(1);
+            Some(link.target)
+        });
+        below.fuse().chain(std::iter::once(self.genesis()))
     }
 
     /// The highest final checkpoint at or below a height, on whichever chain it is.
@@ -104,7 +147,7 @@ impl FinalityView {
     /// block yet tells the right chain by the ones before it.
     #[must_use]
     pub fn final_at(&self, height: Height) -> Checkpoint {
-        self.finality.final_at(height)
+        self.finality.final_at(self.older(), height)
     }
 
     /// The highest final checkpoint up to height `top` that a chain contains, where `contains`
@@ -130,9 +173,15 @@ impl FinalityView {
         from: &dyn Snapshot,
         top: Height,
     ) -> Result<Checkpoint, StoreError> {
-        self.highest_final(top, |checkpoint| {
+        let found = self.highest_final(top, |checkpoint| {
             schema::is_best(from, &checkpoint.hash, checkpoint.height)
-        })
+        })?;
+        self.sound()?;
+        Ok(found)
+    }
+
+    fn genesis(&self) -> Checkpoint {
+        self.finality.genesis()
     }
 
     /// The links behind the view, for the questions that only certificates and votes ask.
@@ -142,7 +191,14 @@ impl FinalityView {
 
     /// Takes in the link of a checked certificate. Views that were cloned before stay as they are.
     pub(super) fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
-        Arc::make_mut(&mut self.finality).accept(link)
+        let archive = self.archive.clone();
+        let finality = Arc::make_mut(&mut self.finality);
+        let Some(archive) = archive else {
+            return finality.accept(link);
+        };
+        let outcome = finality.accept_after(archive.as_ref(), link)?;
+        finality.trim(LINKS_IN_MEMORY_MAX);
+        Ok(outcome)
     }
 }
 

@@ -89,7 +89,7 @@ impl Node {
         now: u64,
     ) -> Result<Self, StoreError> {
         let chain = Chain::open(Arc::clone(&store), genesis, dir)?;
-        let finality = FinalityState::open(chain.genesis(), store.snapshot()?.as_ref())?;
+        let finality = FinalityState::open(chain.genesis(), &store)?;
         let mut node = Self {
             sync: SyncState::new(SyncSettings::default(), chain.tip()),
             template_is_stale: false,

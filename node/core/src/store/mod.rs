@@ -49,13 +49,15 @@ pub enum Table {
     Certificates,
     /// Target height, big-endian → that certificate's link.
     Links,
+    /// Height, big-endian → hash of the final checkpoint there.
+    FinalPath,
     /// Number, big-endian → proof of a validator's misbehaviour.
     Evidence,
 }
 
 impl Table {
     /// Every table, in no particular order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -67,6 +69,7 @@ impl Table {
         Self::Meta,
         Self::Certificates,
         Self::Links,
+        Self::FinalPath,
         Self::Evidence,
     ];
 }

@@ -57,6 +57,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
         Table::Meta => "meta",
         Table::Certificates => "certificates",
         Table::Links => "links",
+        Table::FinalPath => "final_path",
         Table::Evidence => "evidence",
     })
 }
