@@ -180,3 +180,26 @@ fn checkpoint((key, value): KeyValue) -> Result<Checkpoint, StoreError> {
         hash: BlockHash(value.as_slice().try_into().map_err(damaged)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::store::MemoryStore;
+
+    #[test]
+    fn an_archive_that_could_not_read_says_so_from_then_on() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let mut batch = Batch::default();
+        batch.put(Table::Links, 20_u64.to_be_bytes(), [7; 3]);
+        store.commit(&batch).unwrap();
+        let archive = Archive::new(store);
+        assert_eq!(archive.at_or_below(Height(19)), None);
+        assert!(archive.sound().is_ok(), "there is nothing below");
+        assert_eq!(archive.at_or_below(Height(20)), None);
+        assert!(archive.sound().is_err());
+        assert_eq!(archive.at_or_below(Height(19)), None);
+        assert!(archive.sound().is_err());
+    }
+}

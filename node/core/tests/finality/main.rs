@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod approvals;
+mod archive;
 mod recovery;
 mod restart;
