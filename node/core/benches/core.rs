@@ -71,7 +71,7 @@ fn transactions_admitted(bencher: Bencher<'_, '_>) {
             for transaction in all {
                 let incoming = IncomingTransaction {
                     checked: CheckedTransaction::new(&params, transaction).unwrap(),
-                    is_verified: false,
+
                     received: NOW,
                 };
                 let admitted = mempool.accept(&params, incoming, &account);

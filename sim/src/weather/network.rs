@@ -148,11 +148,10 @@ impl Simulation {
             return Err(self.violation(Some(server), "a node that is down is to answer"));
         };
         let served = core.chain().store().snapshot().and_then(|snapshot| {
-            let (mempool, finality) = (mempool_of(core), finality_of(core));
             serve(
                 snapshot.as_ref(),
-                &mempool,
-                &finality,
+                core.mempool(),
+                core.finality(),
                 &node.recent,
                 request,
             )

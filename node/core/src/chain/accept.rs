@@ -194,9 +194,6 @@ impl Chain {
                 Err(other) => return Err(other),
             }
             self.prune(&mut overlay, parent.height, finality)?;
-            for leaf in up_block.leaf_hashes() {
-                self.verified.remove(leaf);
-            }
         }
         let hashes = |entries: &[ChainEntry]| entries.iter().map(ChainEntry::hash).collect();
         let update = ChainUpdate {

@@ -35,7 +35,8 @@ impl Chain {
         };
         #[cfg(feature = "fault-injection")]
         let context = crate::fault_injection::with_state_root_of(context, block);
-        let connected = connect_block(&context, block, &accounts, &self.verified)?;
+        let verified = self.verified_of(block);
+        let connected = connect_block(&context, block, &accounts, &verified)?;
         let (state_root, tree_version) = write_state(overlay, parent, &connected)?;
         overlay.put(
             Table::Undo,

@@ -1,7 +1,7 @@
 //! Opening a store: a new one gets the genesis, and one that belongs to another chain is refused.
 //! Start reading at [`Chain::open`].
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Chain {
             genesis,
             store,
             tip,
-            verified: HashSet::new(),
+            pending: None,
             defers_commits: false,
             has_deferred: false,
             ancestry: Ancestry::default(),

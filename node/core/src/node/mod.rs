@@ -31,10 +31,11 @@ pub use event::{
 
 use crate::chain::Chain;
 use crate::finality::{FinalityState, Voter};
-use crate::mempool::{Mempool, MempoolLimits, PendingChange};
+use crate::mempool::{Mempool, MempoolLimits, PendingChange, Waited};
 use crate::store::{Store, StoreError};
 use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
-use crate::template::BlockTemplate;
+use crate::template::{BlockTemplate, TemplateBasis};
+use templates::Suspects;
 
 /// How a node is set up.
 #[derive(Debug, Clone, Copy)]
@@ -58,12 +59,17 @@ pub struct TemplatePolicy {
 pub struct Node {
     chain: Chain,
     mempool: Arc<RwLock<Mempool>>,
+    /// How long pending transactions have waited.
+    waited: Waited,
     finality: Arc<RwLock<FinalityState>>,
     /// Answers of peers whose certificates wait to be judged: at most one answer of each peer.
     certificates: VecDeque<(PeerKey, VecDeque<Certificate>)>,
     voter: Option<Voter>,
     template: Option<Arc<BlockTemplate>>,
     template_count: u64,
+    template_basis: TemplateBasis,
+    /// What templates on this tip do without, because one with it broke a rule.
+    suspects: Suspects,
     template_policy: TemplatePolicy,
     mempool_changed: bool,
     pending_log_records: usize,
@@ -88,19 +94,24 @@ impl Node {
         settings: NodeSettings,
         now: u64,
     ) -> Result<Self, StoreError> {
-        let chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        let mempool = Arc::new(RwLock::new(Mempool::new(settings.mempool)));
+        let mut chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        chain.spare_pending(Arc::clone(&mempool));
         let finality = FinalityState::open(chain.genesis(), store.snapshot()?.as_ref())?;
         let mut node = Self {
             sync: SyncState::new(SyncSettings::default(), chain.tip()),
             template_is_stale: false,
             has_more: false,
             chain,
-            mempool: Arc::new(RwLock::new(Mempool::new(settings.mempool))),
+            mempool,
+            waited: Waited::default(),
             finality: Arc::new(RwLock::new(finality)),
             certificates: VecDeque::new(),
             voter: None,
             template: None,
             template_count: 0,
+            template_basis: TemplateBasis::default(),
+            suspects: Suspects::default(),
             template_policy: settings.templates,
             mempool_changed: false,
             pending_log_records: 0,
@@ -184,6 +195,7 @@ impl Node {
         out: &mut dyn FnMut(Effect),
     ) -> Answer {
         let time = now.into();
+        self.waited.read(time.monotonic_ms);
         let mut failed = false;
         let answer = self.handle_one(event, time, &mut |effect| {
             failed |= matches!(effect, Effect::Fatal(_));
@@ -217,7 +229,7 @@ impl Node {
     }
 
     fn handle_tick(&mut self, now: u64, out: &mut Sink<'_>) {
-        let expired = self.write_mempool().expire(now);
+        let expired = self.write_mempool().expire(self.waited.ms());
         self.mempool_changed |= !expired.is_empty();
         report(expired, out);
         self.retry_waiting(now, out);

@@ -39,6 +39,7 @@ mod local_transactions;
 mod orphan_transactions;
 mod peer;
 mod peer_chain;
+mod refusals;
 mod requests;
 mod serve;
 mod sweep;

@@ -27,9 +27,8 @@ fn blocks(count: usize) -> Vec<Block> {
 
 fn answer_with(node: &Node, recent: &RecentBlocks, request: &Request) -> Response {
     let snapshot = node.chain().store().snapshot().unwrap();
-    let mempool = node.mempool().read().unwrap();
-    let finality = node.finality().read().unwrap();
-    let response = serve(snapshot.as_ref(), &mempool, &finality, recent, request).unwrap();
+    let (mempool, finality) = (node.mempool(), node.finality());
+    let response = serve(snapshot.as_ref(), mempool, finality, recent, request).unwrap();
     let bytes = response.encode();
     let max = node.chain().params().max_block_bytes;
     assert!(bytes.len() <= response_bytes_max(max));

@@ -152,6 +152,11 @@ fn rejection(api: &Api, reason: &RejectReason) -> v1::TransactionRejection {
             "a full mempool".to_owned(),
             format!("{required} grains a byte"),
         ),
+        RejectReason::FullAtAnyFee(obstacle) => (
+            Rule::MempoolFull,
+            "a full mempool, whatever the fee".to_owned(),
+            obstacle.to_string(),
+        ),
     };
     v1::TransactionRejection {
         rule: rule.into(),
