@@ -228,6 +228,10 @@ fn final_by(finality: &FinalityView, end: &Checkpoint) -> Option<Height> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::Arc;
+
+    use pithead_consensus::approval::vote_sources::VoteSources;
+    use pithead_consensus::fork_choice::{Candidate, compare};
     use pithead_consensus::{
         Address, BlockCommitment, BlockHeader, CompactTarget, Encode as _, Finality, Hash256, Link,
         Work,
@@ -285,6 +289,14 @@ mod tests {
         for entry in chain {
             let key = entry.height.0.to_be_bytes();
             batch.put(Table::BestChain, key, entry.hash().0);
+        }
+        store.commit(&batch).unwrap();
+    }
+
+    fn forget_best(store: &MemoryStore, chain: &[ChainEntry]) {
+        let mut batch = Batch::default();
+        for entry in chain {
+            batch.delete(Table::BestChain, entry.height.0.to_be_bytes());
         }
         store.commit(&batch).unwrap();
     }
@@ -470,6 +482,95 @@ mod tests {
             }
             assert_eq!(ancestry.found.len(), REMEMBERED_MAX);
             assert_eq!(ancestry.order.len(), REMEMBERED_MAX);
+        }
+    }
+
+    /// The blocks of a vector's tree, in the order of their numbers.
+    fn tree(parents: &[usize]) -> Vec<ChainEntry> {
+        let mut blocks = grow(&[], 1, 0);
+        for (number, parent) in parents.iter().enumerate().skip(1) {
+            let below = std::slice::from_ref(&blocks[*parent]);
+            let nonce = u32::try_from(number).unwrap();
+            blocks.push(grow(below, 1, nonce).remove(1));
+        }
+        blocks
+    }
+
+    fn numbers(value: &serde_json::Value) -> Vec<usize> {
+        let words = value.as_str().unwrap().split_whitespace();
+        words.map(|word| word.parse().unwrap()).collect()
+    }
+
+    fn pairs(value: &serde_json::Value) -> Vec<[usize; 2]> {
+        let words = value.as_str().unwrap().split_whitespace();
+        let pair = |word: &str| {
+            let (left, right) = word.split_once('-').unwrap();
+            [left.parse().unwrap(), right.parse().unwrap()]
+        };
+        words.map(pair).collect()
+    }
+
+    #[test]
+    fn chains_compare_as_the_reference_says() {
+        let vectors = include_str!("../../../../tests/reference/vectors.json");
+        let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+        let cases = vectors["fork_choice"].as_array().unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let field = |name: &str| usize::try_from(case[name].as_u64().unwrap()).unwrap();
+            let pairs = |name: &str| pairs(&case[name]).into_iter();
+            let blocks = tree(&numbers(&case["parents"]));
+            let all = checkpoints(&blocks);
+            let interval = u32::try_from(field("interval")).unwrap();
+            let mut view = FinalityView::new(Finality::new(interval, all[0]));
+            for pair in pairs("certificates") {
+                let (source, target) = (all[pair[0]], all[pair[1]]);
+                view.accept(Link { source, target }).unwrap();
+            }
+            let mut sources = VoteSources::new(field("validators"), field("quorum"));
+            for vote in pairs("votes").filter(|vote| view.is_approved(&all[vote[1]])) {
+                let validator = Address([u8::try_from(vote[0]).unwrap(); 32]);
+                sources.note(validator, all[vote[1]].height);
+            }
+            let view = view.with_sources(Arc::new(sources));
+            let store = MemoryStore::new();
+            put(&store, &blocks);
+            let best_first = numbers(&case["best_first"]);
+            // Whichever chain the node has followed so far, it finds the same one.
+            for followed in &best_first {
+                let mut chain = vec![blocks[*followed].clone()];
+                while let Some(parent) = blocks
+                    .iter()
+                    .find(|block| block.hash() == chain[chain.len() - 1].header.prev)
+                {
+                    chain.push(parent.clone());
+                }
+                make_best(&store, &chain);
+                let snapshot = store.snapshot().unwrap();
+                let mut ancestry = Ancestry::default();
+                let mut candidate = |tip: &usize| {
+                    let entry = &blocks[*tip];
+                    let facts = ancestry.chain_finality(snapshot.as_ref(), entry, &view);
+                    let mut work = 0;
+                    let (works, parents) = (numbers(&case["work"]), numbers(&case["parents"]));
+                    let mut at = *tip;
+                    while at != 0 {
+                        work += works[at] as u64;
+                        at = parents[at];
+                    }
+                    let mut bytes = [0; 32];
+                    bytes[24..].copy_from_slice(&work.to_be_bytes());
+                    Candidate {
+                        rank: view.rank(&facts.unwrap()),
+                        chain_work: Work::from_be_bytes(bytes),
+                        arrival: *tip as u64,
+                    }
+                };
+                let mut found = best_first.clone();
+                found.sort_by(|a, b| compare(&candidate(b), &candidate(a)));
+                assert_eq!(found, best_first, "{case}");
+                forget_best(&store, &chain);
+            }
         }
     }
 }
