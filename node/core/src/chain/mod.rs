@@ -51,6 +51,8 @@ pub struct Chain {
     ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
+    /// Whether a side block changed which stored chain is the best.
+    reconsider_is_due: bool,
 }
 
 impl Chain {
