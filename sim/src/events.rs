@@ -55,6 +55,8 @@ pub(crate) enum SimEvent {
     },
     /// The silent validators stop voting, or start again.
     ToggleSilence,
+    /// The adversary takes a step.
+    Adversary,
 }
 
 /// A request on its way to the node that is to answer it.

@@ -85,6 +85,7 @@ impl Simulation {
                 hash,
             } => self.equivocate(finder, height, hash),
             SimEvent::ToggleSilence => self.toggle_silence()?,
+            SimEvent::Adversary => self.adversary_acts()?,
         }
         Ok(())
     }

@@ -5,12 +5,14 @@
 
 use pithead_consensus::Address;
 
+use crate::adversaries;
 use crate::events::{EventQueue, SECOND_US, SimEvent};
 use crate::genesis::genesis_file;
 use crate::model::chain::ChainModel;
 use crate::model::counters::RunCounters;
 use crate::model::digest::RunDigest;
 use crate::model::monitor::{FinalityMonitor, ProgressMonitor};
+use crate::model::oracle::Oracle;
 use crate::nodes::crash_store::CrashStore;
 use crate::nodes::geography::NodeLocation;
 use crate::nodes::keys::{VALIDATORS_MAX, wallet_keys};
@@ -48,7 +50,13 @@ fn check_settings(settings: &SimSettings) -> Result<(), RunError> {
             "it can have at most {VALIDATORS_MAX} validators, each on a node of its own"
         ));
     }
-    if settings.equivocators + settings.silent > settings.validators {
+    if settings.adversary.is_some() && settings.late == 0 {
+        return wrong("an adversary needs the key of a validator at least".to_owned());
+    }
+    if settings.approvals_needed.is_some_and(|quorum| quorum > settings.validators) {
+        return wrong("more approvals are needed than there are validators".to_owned());
+    }
+    if settings.equivocators.max(settings.late) + settings.silent > settings.validators {
         return wrong(
             "the validators that lie and those that are silent are more than all validators"
                 .to_owned(),
@@ -93,6 +101,8 @@ impl Simulation {
         let mut world = Self {
             weather: settings.scenario.weather(genesis.params.max_future_secs),
             model: ChainModel::new(&genesis),
+            oracle: Oracle::new(&genesis),
+            adversary: adversaries::of_settings(&settings),
             genesis,
             nodes: Vec::new(),
             progress: ProgressMonitor::default(),
@@ -199,6 +209,7 @@ impl Simulation {
             }
         }
         self.schedule_splits();
+        self.schedule_adversary();
     }
 
     /// Schedules when the network splits and heals, if the scenario has splits.

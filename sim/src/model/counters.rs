@@ -40,6 +40,8 @@ pub(crate) struct RunCounters {
     pub(crate) splits: u64,
     /// Lies of nodes that no peer had asked for.
     pub(crate) lies: u64,
+    /// Votes that an adversary has released.
+    pub(crate) late_votes: u64,
     pub(crate) bans: u64,
     /// How often an honest node disconnected another without a ban.
     pub(crate) dismissals: u64,
