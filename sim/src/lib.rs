@@ -35,10 +35,10 @@ mod setup;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use checks::depth::{LATE_VOTES_UNDO_MAX, LIMIT_IS_CHECKED};
 pub use model::monitor::TimelinePoint;
 pub use report::plot::svg;
 pub use report::summary::{Percentiles, Report, TrafficReport};
-pub use checks::depth::{LATE_VOTES_UNDO_MAX, LIMIT_IS_CHECKED};
 pub use scenario::Scenario;
 pub use settings::{AdversaryKind, Deceit, InjectedFault, SimSettings};
 pub use violation::{RunError, Violation};

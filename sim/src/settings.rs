@@ -130,7 +130,11 @@ impl SimSettings {
             command += &format!(" --deceit {}", argument_name(&deceit));
         }
         if let Some(adversary) = self.adversary {
-            command += &format!(" --adversary {} --late {}", argument_name(&adversary), self.late);
+            command += &format!(
+                " --adversary {} --late {}",
+                argument_name(&adversary),
+                self.late
+            );
         }
         if let Some(quorum) = self.approvals_needed {
             command += &format!(" --quorum {quorum}");

@@ -53,7 +53,10 @@ fn check_settings(settings: &SimSettings) -> Result<(), RunError> {
     if settings.adversary.is_some() && settings.late == 0 {
         return wrong("an adversary needs the key of a validator at least".to_owned());
     }
-    if settings.approvals_needed.is_some_and(|quorum| quorum > settings.validators) {
+    if settings
+        .approvals_needed
+        .is_some_and(|quorum| quorum > settings.validators)
+    {
         return wrong("more approvals are needed than there are validators".to_owned());
     }
     if settings.equivocators.max(settings.late) + settings.silent > settings.validators {

@@ -164,7 +164,7 @@ impl Simulation {
         if !find_nonce(&mut block.header) {
             return Ok(());
         }
-        self.record_block(&block, false);
+        self.record_block(&block);
         let header = block.header;
         let forged = &mut self.nodes[index].forged;
         if forged.len() >= FORGED_MAX {

@@ -219,11 +219,7 @@ impl Oracle {
         verdict
     }
 
-    fn connect_template(
-        &self,
-        parent: &State,
-        template: &BlockTemplate,
-    ) -> Result<(), BlockError> {
+    fn connect_template(&self, parent: &State, template: &BlockTemplate) -> Result<(), BlockError> {
         let mut checked = Vec::new();
         for (index, transaction) in template.transactions.iter().enumerate() {
             let each = CheckedTransaction::new(&self.params, transaction.clone());

@@ -3,7 +3,7 @@
 //! The core never sees this file's fields; it only gets events and a clock. What the
 //! core produces is carried out in `shell`. Start reading at [`SimNode`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
@@ -85,6 +85,8 @@ pub(crate) struct SimNode {
     pub(crate) crash_number: u64,
     /// The tip and the last final block that were checked last.
     pub(crate) checked: Option<(BlockHash, Checkpoint)>,
+    /// The blocks that the oracle has confirmed at this node.
+    pub(crate) confirmed: HashSet<BlockHash>,
     /// The votes of lying validators that the core accepted, by validator number.
     pub(crate) accepted_lies: BTreeMap<usize, Vec<Link>>,
     /// Invalid blocks that this node has forged and serves to its peers.
@@ -134,6 +136,7 @@ impl SimNode {
             reward_address: traits.reward_address,
             crash_number: 0,
             checked: None,
+            confirmed: HashSet::new(),
             accepted_lies: BTreeMap::new(),
             forged: BTreeMap::new(),
             last_response: None,

@@ -87,6 +87,10 @@ pub struct Report {
     /// Number of reorganisations of honest nodes, by the number of blocks that they undid.
     /// For example, index 1 counts reorganisations that undid one block.
     pub reorganisations: Vec<u64>,
+    /// The most blocks that a reorganisation of an honest node undid; 0 without one.
+    pub deepest_reorganisation: usize,
+    /// Votes that the adversary has released.
+    pub late_votes: u64,
     /// Traffic per block of the best chain, by kind of message.
     pub traffic: Vec<TrafficReport>,
     /// How often a node has crashed.
@@ -172,6 +176,8 @@ impl Report {
             half_of_nodes: Percentiles::of(&arrivals.half),
             nearly_all_nodes: Percentiles::of(&arrivals.nearly_all),
             reorganisations: counters.reorganisations.clone(),
+            deepest_reorganisation: counters.reorganisations.len().saturating_sub(1),
+            late_votes: counters.late_votes,
             traffic: traffic(counters, blocks_best),
             crashes: counters.crashes,
             splits: counters.splits,
