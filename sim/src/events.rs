@@ -7,7 +7,7 @@
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use pithead_consensus::BlockHash;
+use pithead_consensus::{BlockHash, BlockHeader};
 use pithead_core::sync::{PeerEvent, PeerKey, Request, RequestId};
 
 use crate::nodes::gossip::GossipMessage;
@@ -37,6 +37,8 @@ pub(crate) enum SimEvent {
     Pay,
     /// A lying node sends its peers something false.
     Lie(usize),
+    /// A lying node announces a block that it has forged.
+    Announce(usize, Box<BlockHeader>),
     /// A node crashes, unless the number of the crash is outdated.
     Crash(usize, u64),
     /// A crashed node starts again.

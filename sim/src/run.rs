@@ -74,6 +74,7 @@ impl Simulation {
             SimEvent::Solve(index, number) => self.solve(index, number)?,
             SimEvent::Pay => self.pay()?,
             SimEvent::Lie(index) => self.lie(index)?,
+            SimEvent::Announce(index, header) => self.announce(index, *header),
             SimEvent::Crash(index, number) => self.crash(index, number)?,
             SimEvent::Restart(index) => self.restart(index)?,
             SimEvent::Split => self.split(),

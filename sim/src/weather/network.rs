@@ -129,6 +129,7 @@ impl Simulation {
                 self.check_vote_sent(server, signed)?;
             }
         }
+        self.check_answer_size(server, &pending.request, &honest)?;
         let response = if self.nodes[server].kind == NodeKind::Liar {
             self.distort(server, &pending.request, honest)
         } else {

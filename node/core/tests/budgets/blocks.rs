@@ -10,7 +10,7 @@ use crate::Row;
 use crate::bench::{Bench, Cost};
 
 /// Blocks below every measured event, enough to tell a cost that grows with the chain.
-const BELOW: usize = 300;
+const BELOW: usize = 100;
 /// Most blocks that wait for their parent (docs/node-policy.md).
 const WAITING: usize = 64;
 /// Payments in a measured block, each to an address of its own.
@@ -42,15 +42,16 @@ fn block_event(block: &Block) -> Event {
 fn with_waiting() -> (Bench, Vec<Block>) {
     let blocks = blocks();
     let mut bench = Bench::new(&file(), &blocks);
+    let block = next(&blocks, 0xaa);
     for number in 0..WAITING {
-        bench.handle(block_event(&orphan(&blocks, number)));
+        bench.handle(block_event(&orphan(&block, number)));
     }
     (bench, blocks)
 }
 
 /// A block whose parent nobody knows.
-fn orphan(blocks: &[Block], number: usize) -> Block {
-    let mut block = next(blocks, 0xaa);
+fn orphan(block: &Block, number: usize) -> Block {
+    let mut block = block.clone();
     block.header.prev = BlockHash([u8::try_from(number).unwrap(); 32]);
     mine(&mut block.header);
     block
@@ -68,7 +69,7 @@ fn known_block() -> Cost {
 
 fn orphan_block() -> Cost {
     let (mut bench, blocks) = with_waiting();
-    bench.cost_of(block_event(&orphan(&blocks, WAITING + 1)))
+    bench.cost_of(block_event(&orphan(&next(&blocks, 0xaa), WAITING + 1)))
 }
 
 fn sibling_block() -> Cost {
