@@ -250,6 +250,9 @@ pub enum InjectedFault {
     /// A validator may cast a vote that surrounds an earlier one, against rule 2 of §9.
     /// It needs a build with the feature `fault-injection`.
     AllowSurround,
+    /// The node takes a copy of a known payment for verified, although a txid does not cover
+    /// the signature. It needs a build with the feature `fault-injection`.
+    TrustCopies,
 }
 
 impl InjectedFault {
@@ -257,6 +260,9 @@ impl InjectedFault {
     /// feature `fault-injection`.
     #[must_use]
     pub fn is_in_node(self) -> bool {
-        matches!(self, Self::SkipStateRoot | Self::AllowSurround)
+        matches!(
+            self,
+            Self::SkipStateRoot | Self::AllowSurround | Self::TrustCopies
+        )
     }
 }

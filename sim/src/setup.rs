@@ -87,6 +87,7 @@ fn inject_node_faults(settings: &SimSettings) {
 
     fault_injection::skip_state_root(settings.fault == Some(InjectedFault::SkipStateRoot));
     fault_injection::allow_surround(settings.fault == Some(InjectedFault::AllowSurround));
+    fault_injection::trust_copies(settings.fault == Some(InjectedFault::TrustCopies));
 }
 
 impl Simulation {

@@ -12,6 +12,7 @@ use pithead_core::store::Store as _;
 use pithead_core::store::schema::ChainEntry;
 use pithead_core::sync::{Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, Verdict};
 
+use crate::checks::costs::EventSize;
 use crate::checks::limits::check_sync_usage;
 use crate::checks::votes::ChainView;
 use crate::events::SECOND_US;
@@ -92,6 +93,8 @@ impl Simulation {
         let Some(core) = node.core.as_mut() else {
             return Ok(None);
         };
+        let (size, height) = (EventSize::of(&event), core.chain().tip().height.0);
+        let reads = node.store.reads();
         self.digest.event(self.now_us, index, &event);
         let before = node.journal.as_ref().map(|_| ChainView::of(core));
         let mut collector = EffectCollector::new(node.journal.clone(), Arc::clone(&node.store));
@@ -104,6 +107,8 @@ impl Simulation {
         {
             return Err(self.violation(Some(index), what));
         }
+        let reads = node.store.reads() - reads;
+        self.check_cost(index, size, reads, (height, &collector.effects))?;
         let survived = self.conclude(index, before.as_ref(), collector)?;
         if let Some(block) = block {
             self.check_answer(index, &block, &answer)?;

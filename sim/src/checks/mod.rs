@@ -4,6 +4,7 @@
 //! reading at [`network`], whose inspections look at all nodes every half minute; the
 //! checks of single events are called by `shell`.
 
+pub(crate) mod costs;
 pub(crate) mod depth;
 pub(crate) mod final_blocks;
 pub(crate) mod limits;

@@ -40,6 +40,8 @@ pub(crate) struct RunCounters {
     pub(crate) splits: u64,
     /// Lies of nodes that no peer had asked for.
     pub(crate) lies: u64,
+    /// The most reads of one event that moved no block: without an answer of a peer, and with one.
+    pub(crate) reads_max: [u64; 2],
     /// Votes that an adversary has released.
     pub(crate) late_votes: u64,
     pub(crate) bans: u64,

@@ -91,6 +91,9 @@ pub struct Report {
     pub deepest_reorganisation: usize,
     /// Votes that the adversary has released.
     pub late_votes: u64,
+    /// The most reads of the store in one event that moved no block: without an answer of a peer,
+    /// and with one.
+    pub reads_max: [u64; 2],
     /// Traffic per block of the best chain, by kind of message.
     pub traffic: Vec<TrafficReport>,
     /// How often a node has crashed.
@@ -178,6 +181,7 @@ impl Report {
             reorganisations: counters.reorganisations.clone(),
             deepest_reorganisation: counters.reorganisations.len().saturating_sub(1),
             late_votes: counters.late_votes,
+            reads_max: counters.reads_max,
             traffic: traffic(counters, blocks_best),
             crashes: counters.crashes,
             splits: counters.splits,

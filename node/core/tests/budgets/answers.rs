@@ -1,14 +1,15 @@
 //! Answers to peers: each request of protocol §13 at its largest.
 
 use pithead_consensus::{
-    Block, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Height, Txid,
+    Address, Block, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Height, Txid,
 };
 use pithead_core::finality::put_certificate;
-use pithead_core::store::{Batch, Store as _};
+use pithead_core::store::schema;
+use pithead_core::store::{Batch, Store as _, Table};
 use pithead_core::sync::{Request, Status};
-use pithead_testkit::link;
 use pithead_testkit::nodes::{branch, empty, file};
 use pithead_testkit::votes::{miner, voting};
+use pithead_testkit::{key, link};
 
 use crate::Row;
 use crate::bench::{Bench, Cost};
@@ -20,11 +21,15 @@ const APPROVALS: u32 = 667;
 /// Certificates on record, of 192 KB each: far more than an answer may have.
 const CERTIFICATES: u64 = 100;
 
+/// Large blocks on record, of 140 KB each: more than an answer may have.
+const LARGE_BLOCKS: usize = 60;
+
 pub(crate) const ROWS: &[Row] = &[
     ("the status", status),
     ("2,000 headers after 100 unknown hashes", headers),
     ("1,000 blocks that are unknown", unknown_blocks),
     ("1,000 blocks", blocks),
+    ("1,000 blocks of 140 KB", large_blocks),
     ("1,000 transactions that are unknown", transactions),
     ("the mempool", mempool),
     ("all approvals", approvals),
@@ -76,6 +81,33 @@ fn blocks() -> Cost {
     let (mut bench, blocks) = chain(1_000);
     let hashes = blocks.iter().map(|block| block.header.hash());
     bench.cost_of_answer(&Request::Blocks(hashes.collect()))
+}
+
+/// A block with transactions of the largest kind. Nobody judges it again when it is served.
+fn large_block(genesis: &BlockHash, tip: &Block) -> Block {
+    let output = |number: u8| (Address([number; 32]), 1);
+    let outputs: Vec<_> = (0..255).map(output).collect();
+    let payment = key(0).pay(genesis, 1, 1, &outputs);
+    Block {
+        transactions: vec![payment; 13],
+        ..tip.clone()
+    }
+}
+
+/// Many hashes with one large body, as if the chain had as many such blocks.
+fn large_blocks() -> Cost {
+    let (mut bench, blocks) = chain(20);
+    let tip = blocks.last().unwrap();
+    let entry = schema::tip_entry(bench.store.snapshot().unwrap().as_ref()).unwrap();
+    let body = large_block(&bench.genesis.params.genesis_hash, tip).encode();
+    let hashes = unknown(1_000);
+    let mut batch = Batch::default();
+    for hash in hashes.iter().take(LARGE_BLOCKS) {
+        batch.put(Table::Entries, hash.0, entry.encode());
+        batch.bodies.push((*hash, body.clone()));
+    }
+    bench.store.commit(&batch).unwrap();
+    bench.cost_of_answer(&Request::Blocks(hashes))
 }
 
 fn transactions() -> Cost {

@@ -12,6 +12,8 @@ mod blocks;
 mod peers;
 mod transactions;
 
+use std::sync::{Mutex, PoisonError};
+
 use bench::Cost;
 
 /// The page with the table.
@@ -50,9 +52,11 @@ fn budgets() -> Vec<(String, Cost)> {
         .collect()
 }
 
-/// One test for all rows: the count of signature checks is that of the whole process.
-#[test]
-fn every_event_keeps_its_budget() {
+/// The count of signature checks is that of the whole process: one test at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// The inputs that cost more than their budget, each with its cost.
+fn exceeded() -> Vec<String> {
     let rows: Vec<Row> = [blocks::ROWS, transactions::ROWS, peers::ROWS, answers::ROWS].concat();
     let budgets = budgets();
     let named: Vec<&str> = budgets.iter().map(|(input, _)| input.as_str()).collect();
@@ -66,5 +70,28 @@ fn every_event_keeps_its_budget() {
             exceeded.push(format!("{input}: {cost}, at most {budget}"));
         }
     }
+    exceeded
+}
+
+#[test]
+fn every_event_keeps_its_budget() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let exceeded = exceeded();
     assert!(exceeded.is_empty(), "{exceeded:#?}");
+}
+
+/// The table notices an answer without a limit on its bytes.
+#[cfg(feature = "fault-injection")]
+#[test]
+fn answers_without_a_limit_exceed_the_budget() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    pithead_core::fault_injection::answer_all(true);
+    let exceeded = exceeded();
+    pithead_core::fault_injection::answer_all(false);
+    assert!(
+        exceeded
+            .iter()
+            .any(|each| each.starts_with("1,000 blocks of")),
+        "{exceeded:#?}"
+    );
 }
