@@ -59,6 +59,14 @@ pub(crate) enum SimEvent {
     ToggleSilence,
     /// The adversary takes a step.
     Adversary,
+    /// A node's clock jumps.
+    JumpClock(usize),
+    /// A node's clock is right again.
+    MendClock(usize),
+    /// A node stands still for a while.
+    Pause(usize),
+    /// A node goes away for good.
+    Leave(usize),
 }
 
 /// A request on its way to the node that is to answer it.

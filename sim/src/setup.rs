@@ -200,6 +200,7 @@ impl Simulation {
             self.after(rng.between(0.0, 5e6) as u64, SimEvent::Dial(index));
             self.schedule_crash(index);
             self.schedule_drop(index);
+            self.schedule_clock(index);
             if self.nodes[index].kind == NodeKind::Liar {
                 self.schedule_lie(index);
             }
@@ -214,6 +215,7 @@ impl Simulation {
         }
         self.schedule_splits();
         self.schedule_adversary();
+        self.schedule_leaving();
     }
 
     /// Schedules when the network splits and heals, if the scenario has splits.

@@ -11,7 +11,7 @@ use crate::world::Simulation;
 
 /// Reads of an event that brings no answer of a peer, besides those for blocks.
 const SMALL_READS_MAX: u64 = SMALL_READS + WAITING_READS;
-const SMALL_READS: u64 = 100;
+const SMALL_READS: u64 = 120;
 /// What the blocks that wait for their parent may cost each event. It is 0 once a node keeps them
 /// by their parent.
 const WAITING_READS: u64 = if WAITING_IS_FREE { 0 } else { 20_000 };

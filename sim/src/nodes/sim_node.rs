@@ -33,6 +33,8 @@ pub(crate) enum NodeKind {
     Slow,
     /// The node sends its peers false messages and responses.
     Liar,
+    /// The node went away for good.
+    Gone,
 }
 
 /// One end of a connection, as the node at this end holds it.
@@ -71,6 +73,10 @@ pub(crate) struct SimNode {
     pub(crate) processing_us: u64,
     /// How far the node's clock is ahead of the virtual clock, seconds.
     pub(crate) skew_secs: i64,
+    /// How far the clock has jumped ahead besides, seconds; 0 while it is right.
+    pub(crate) jumped_secs: i64,
+    /// Until when the node stands still, microseconds.
+    pub(crate) paused_until_us: u64,
     pub(crate) kind: NodeKind,
     /// The node's part of the network's hash rate, between 0 and 1.
     pub(crate) hash_share: f64,
@@ -128,6 +134,8 @@ impl SimNode {
             line_free_us: 0,
             processing_us: traits.processing_us,
             skew_secs: traits.skew_secs,
+            jumped_secs: 0,
+            paused_until_us: 0,
             kind: traits.kind,
             hash_share: 0.0,
             solve_number: 0,
@@ -145,16 +153,16 @@ impl SimNode {
         }
     }
 
-    /// Whether the node keeps the protocol; slow nodes do.
+    /// Whether the node is there and keeps the protocol; slow nodes do.
     pub(crate) fn is_honest(&self) -> bool {
-        self.kind != NodeKind::Liar
+        !matches!(self.kind, NodeKind::Liar | NodeKind::Gone)
     }
 
     /// The node's clocks at a moment of the virtual clock.
     pub(crate) fn now(&self, now_us: u64) -> Now {
         let secs = u64::from(GENESIS_TIME) + now_us / 1_000_000;
         Now {
-            unix_secs: secs.saturating_add_signed(self.skew_secs),
+            unix_secs: secs.saturating_add_signed(self.skew_secs + self.jumped_secs),
             monotonic_ms: now_us / 1_000,
         }
     }

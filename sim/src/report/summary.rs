@@ -100,6 +100,12 @@ pub struct Report {
     pub crashes: u64,
     /// How often the network has split.
     pub splits: u64,
+    /// How often a node's clock has jumped.
+    pub clock_jumps: u64,
+    /// How often a node has paused.
+    pub pauses: u64,
+    /// How many nodes went away for good.
+    pub left: u64,
     /// How many connections were made.
     pub connections: u64,
     /// How many nodes are honest, slow ones included.
@@ -185,6 +191,9 @@ impl Report {
             traffic: traffic(counters, blocks_best),
             crashes: counters.crashes,
             splits: counters.splits,
+            clock_jumps: counters.clock_jumps,
+            pauses: counters.pauses,
+            left: counters.left,
             connections: counters.connections,
             honest: honest.count(),
             lies: counters.lies,
