@@ -12,6 +12,7 @@ mod ancestry;
 mod choose;
 mod connect;
 mod open;
+pub mod oracle;
 mod reorg_path;
 mod undo;
 mod verify;
