@@ -20,6 +20,8 @@ mod rehearsal;
 pub mod schema;
 mod scratch;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
