@@ -11,14 +11,14 @@ use crate::chain::ancestors;
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
 use crate::store::{Snapshot, Table};
 
-/// Checks every entry: that it is under its hash and has a rank of arrival, and, off the best
-/// chain, that it fits to its parent and to its body.
+/// Checks every entry: that it is under its hash, and, off the best chain, that it fits to its
+/// parent and to its body. The highest rank of arrival is on record.
 pub(super) fn check_entries(
     stored: &dyn Snapshot,
     genesis: &Genesis,
     tip: Height,
 ) -> Result<(), VerifyError> {
-    let last_arrival = schema::last_arrival(stored)?;
+    let mut last_arrival = 0;
     let mut best = 0;
     for_each_row(stored, Table::Entries, |key, value| {
         let wrong = |what: String| VerifyError::row(Table::Entries, key, what);
@@ -27,9 +27,7 @@ pub(super) fn check_entries(
         if hash.0 != key {
             return Err(wrong(format!("it is the entry of block {hash}")));
         }
-        if entry.arrival > last_arrival {
-            return Err(wrong(format!("rank of arrival {}", entry.arrival)));
-        }
+        last_arrival = entry.arrival.max(last_arrival);
         if schema::is_best(stored, &hash, entry.height)? {
             best += 1;
             return Ok(());
@@ -41,6 +39,11 @@ pub(super) fn check_entries(
     })?;
     if best != tip.0 + 1 {
         return Err(VerifyError::table(Table::Entries, &[]));
+    }
+    // The next block's rank must be a new one.
+    if last_arrival != schema::last_arrival(stored)? {
+        let what = format!("the last block to arrive has rank {last_arrival}");
+        return Err(VerifyError::row(Table::Meta, schema::META_ARRIVAL, what));
     }
     Ok(())
 }

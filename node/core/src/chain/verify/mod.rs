@@ -115,8 +115,9 @@ pub fn verify(
 /// its state tree in `scratch`, a new store. After each block, `progress` receives its height and
 /// the height of the tip.
 ///
-/// What is not compared: the outcome of blocks that were on the best chain once and are not any
-/// more, which nothing uses, and the ranks by which blocks arrived.
+/// What nothing else tells is not compared: the outcome of blocks that were on the best chain once,
+/// which nothing uses; in which order blocks arrived; and which ends of side branches and which
+/// proofs of misbehaviour are on record.
 ///
 /// # Errors
 /// [`VerifyError`] names the first block or row that is wrong.
