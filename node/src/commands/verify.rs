@@ -51,7 +51,7 @@ fn replay(config: &Config, scratch: &Path) -> Result<VerifyReport> {
     chain::check_identity(stored.as_ref(), &genesis_hash, &config.data_dir)?;
     let scratch = make_scratch(scratch, cache_bytes)?;
     let progress = |height: pithead_consensus::Height, tip| {
-        if height.0 % PROGRESS_BLOCKS == 0 {
+        if height.0.is_multiple_of(PROGRESS_BLOCKS) {
             info!("verified {height} of {tip} blocks");
         }
     };

@@ -84,6 +84,18 @@ fn a_first_start_that_is_cut_short_anywhere_is_completed_by_the_next() {
 }
 
 #[test]
+fn what_a_first_start_of_an_earlier_version_left_does_no_harm() {
+    let network = Network::easy();
+    let dir = data_dir();
+    // Its database had its length, and not yet its first bytes.
+    fs::write(dir.path().join("chain.redb"), vec![0; 1_589_248]).unwrap();
+    let mut command = node_command(&network, dir.path());
+    let output = run_to_end(command.arg("--stop-on-stdin-close"));
+    assert!(output.status.success());
+    verify(&network, dir.path());
+}
+
+#[test]
 fn no_data_to_verify_is_a_failure() {
     let network = Network::easy();
     let dir = data_dir();

@@ -9,7 +9,9 @@ use redb::{ReadTransaction, TableError};
 
 use super::block_file::Damage;
 use super::bodies::{BodyFiles, End, sync_dir};
-use super::folder::{UNFINISHED_BACKUP, bodies_in, database_in, sync_file, take_lock};
+use super::folder::{
+    UNFINISHED_BACKUP, bodies_in, check_finished, database_in, sync_file, take_lock,
+};
 use super::tables::{BODIES, Tables, definition};
 use super::{StoreError, Table};
 
@@ -48,8 +50,13 @@ pub(super) fn write_backup(source: &Source<'_>, dir: &Path) -> Result<u64, Store
     Ok(bytes)
 }
 
-/// A backup never writes over anything.
+/// A backup never writes over anything, and its folder must not look like an unfinished one.
 fn check_is_new(dir: &Path) -> Result<(), StoreError> {
+    if check_finished(dir).is_err() {
+        let why = format!("the name of a backup must not end with {UNFINISHED_BACKUP}");
+        let error = io::Error::new(io::ErrorKind::InvalidInput, why);
+        return Err(StoreError::io(dir, error));
+    }
     if dir.symlink_metadata().is_ok() {
         return Err(StoreError::io(dir, io::ErrorKind::AlreadyExists.into()));
     }

@@ -344,7 +344,7 @@ impl StorageBackend for BlockFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let blocks = len / BLOCK;
-        if len % BLOCK != 0 {
+        if !len.is_multiple_of(BLOCK) {
             return Err(unaligned());
         }
         // Checksums of blocks that are cut off must not be written behind the new end.
@@ -410,7 +410,7 @@ struct Run {
 
 /// The runs that `len` bytes from `offset` consist of.
 fn runs(offset: u64, len: usize) -> io::Result<Vec<Run>> {
-    if offset % BLOCK != 0 || len % BLOCK_BYTES != 0 {
+    if !offset.is_multiple_of(BLOCK) || !len.is_multiple_of(BLOCK_BYTES) {
         return Err(unaligned());
     }
     let mut found = Vec::new();

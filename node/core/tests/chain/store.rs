@@ -372,6 +372,9 @@ fn what_a_killed_backup_left_is_refused_and_removed_by_the_next() {
     drop(lock);
     store.backup(&copies.path().join("five")).unwrap();
     assert_eq!(names(copies.path()), ["five", "four"]);
+    let named = store.backup(&copies.path().join("six.unfinished-backup"));
+    assert!(matches!(named.map(drop), Err(StoreError::Io { .. })));
+    assert_eq!(names(copies.path()), ["five", "four"]);
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl<'a> Replay<'a> {
         }
         let changes = self.compare_changes(overlay.into_batch())?;
         self.commits += 1;
-        if self.commits % COMMITS_TO_FREE == 0 {
+        if self.commits.is_multiple_of(COMMITS_TO_FREE) {
             store.commit(&changes)?;
         } else {
             store.commit_lazily(&changes)?;
