@@ -30,9 +30,10 @@ use crate::store::{Batch, Snapshot, Store, StoreError};
 pub use accept::{AcceptContext, AcceptError, Accepted, ChainUpdate};
 use ancestry::Ancestry;
 pub(crate) use connect::load_accounts;
+pub use open::check_identity;
 pub use reorg_path::{ChainPath, path_between};
 pub use undo::{UNDO_BLOCKS, undo_reach};
-pub use verify::{VerifyError, VerifyReport, verify};
+pub use verify::{VerifyError, VerifyReport, verify, verify_stored};
 
 /// Most transactions whose checked signatures are remembered.
 const VERIFIED_MAX: usize = 400_000;

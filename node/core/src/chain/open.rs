@@ -10,7 +10,7 @@ use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, He
 use super::connect::write_tree;
 use super::{Ancestry, Chain};
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
-use crate::store::{Overlay, Store, StoreError, Table};
+use crate::store::{Overlay, Snapshot, Store, StoreError, Table};
 
 impl Chain {
     /// Opens the chain in `store`; errors name `dir` as its place.
@@ -29,28 +29,7 @@ impl Chain {
                 schema::put_identity(&mut batch, &expected);
                 store.commit(&batch)?;
             }
-            Some(bytes) => {
-                let found = bytes.as_slice().try_into().map_or(0, u32::from_le_bytes);
-                if found != schema::SCHEMA_VERSION {
-                    return Err(StoreError::WrongSchema {
-                        path: dir.to_owned(),
-                        found,
-                        expected: schema::SCHEMA_VERSION,
-                    });
-                }
-                let found = snapshot
-                    .get(Table::Meta, schema::META_GENESIS)?
-                    .and_then(|bytes| bytes.as_slice().try_into().ok())
-                    .map(BlockHash)
-                    .ok_or_else(|| StoreError::Damaged("genesis hash".to_owned()))?;
-                if found != expected {
-                    return Err(StoreError::WrongGenesis {
-                        path: dir.to_owned(),
-                        found,
-                        expected,
-                    });
-                }
-            }
+            Some(_) => check_identity(snapshot.as_ref(), &expected, dir)?,
         }
         let snapshot = store.snapshot()?;
         let tip = schema::tip_entry(snapshot.as_ref())?;
@@ -67,6 +46,44 @@ impl Chain {
             reconsider_is_due: false,
         })
     }
+}
+
+/// Refuses data of another schema version or another chain; errors name `dir` as its place.
+///
+/// # Errors
+/// [`StoreError::WrongSchema`] or [`StoreError::WrongGenesis`]; other errors if storage fails or is
+/// damaged, or holds no chain yet.
+pub fn check_identity(
+    from: &dyn Snapshot,
+    expected: &BlockHash,
+    dir: &Path,
+) -> Result<(), StoreError> {
+    let schema = from
+        .get(Table::Meta, schema::META_SCHEMA)?
+        .ok_or_else(|| StoreError::NoData {
+            path: dir.to_owned(),
+        })?;
+    let found = schema.as_slice().try_into().map_or(0, u32::from_le_bytes);
+    if found != schema::SCHEMA_VERSION {
+        return Err(StoreError::WrongSchema {
+            path: dir.to_owned(),
+            found,
+            expected: schema::SCHEMA_VERSION,
+        });
+    }
+    let found = from
+        .get(Table::Meta, schema::META_GENESIS)?
+        .and_then(|bytes| bytes.as_slice().try_into().ok())
+        .map(BlockHash)
+        .ok_or_else(|| StoreError::Damaged("genesis hash".to_owned()))?;
+    if found != *expected {
+        return Err(StoreError::WrongGenesis {
+            path: dir.to_owned(),
+            found,
+            expected: *expected,
+        });
+    }
+    Ok(())
 }
 
 /// Writes the genesis block and its allocations (protocol §4, §10).

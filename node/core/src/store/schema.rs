@@ -13,7 +13,7 @@ use pithead_consensus::{
 use super::{Batch, Overlay, Snapshot, StoreError, Table};
 
 /// Version of this layout. A store with another version is refused at the start.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Key in [`Table::Meta`] of the schema version.
 pub const META_SCHEMA: &[u8] = b"schema";
