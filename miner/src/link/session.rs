@@ -54,6 +54,7 @@ impl SessionContext {
         if let Some(work) = connection.first_work.take() {
             self.parts.stats.count_connection();
             self.publish(work);
+            self.parts.board.give_all_tips_back();
         }
         let mut calls = Calls::default();
         for solution in self.submissions.take_carried() {
@@ -180,7 +181,7 @@ impl SessionContext {
 
     /// Puts new work on the board and stores the latencies of the previous work.
     fn publish(&self, work: MiningWork) {
-        let previous = self.parts.board.current();
+        let previous = self.parts.board.newest();
         let workers = self.parts.stats.workers();
         let first_us = previous.as_deref().and_then(MiningWork::first_hash_us);
         let last_us = previous.and_then(|work| work.last_worker_us(workers));
