@@ -90,6 +90,7 @@ impl SyncState {
         self.ask_headers(view)?;
         self.plan_transactions(view);
         self.plan_approvals(view);
+        self.watch_clock(view);
         Ok(())
     }
 

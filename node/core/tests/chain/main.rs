@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod floods;
 mod reorganisation;
 mod replay;
 mod serve;
