@@ -97,10 +97,12 @@ impl WorkBoard {
         }
     }
 
-    /// Another node may not know any of the blocks that were found: all tips are open again.
-    pub fn give_all_tips_back(&self) {
+    /// Replaces the work by the first of a connection. All tips are open again, because its node
+    /// may not know any of the blocks that were found.
+    pub fn start_over(&self, work: Arc<MiningWork>) {
         let mut tips = self.lock();
         tips.found.clear();
+        tips.newest = Some(work);
         self.change(&tips);
     }
 

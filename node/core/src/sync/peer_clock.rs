@@ -41,8 +41,10 @@ impl PeerClock {
             || view.ms.saturating_sub(ahead.shown_ms) < GRACE_MS;
         let leads = ahead.header.chain_work > view.tip.chain_work;
         (is_ahead && leads).then(|| {
-            let time = ahead.claimed_time.max(ahead.header.time);
-            u64::from(time).saturating_sub(view.unix_secs)
+            let time = u64::from(ahead.claimed_time.max(ahead.header.time));
+            let since_secs = view.ms.saturating_sub(ahead.shown_ms) / 1_000;
+            time.saturating_add(since_secs)
+                .saturating_sub(view.unix_secs)
         })
     }
 }
