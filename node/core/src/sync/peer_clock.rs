@@ -11,9 +11,9 @@ use super::headers::FutureHeader;
 use super::node_view::NodeView;
 use super::peer_events::PeerKey;
 
-/// A peer counts as ahead for so long after its header is no longer too far ahead, unless it shows
+/// A peer counts as ahead for so long after the clock has reached its header, unless it shows
 /// headers that are not ahead. In that time the node asks for its next headers.
-const GRACE_MS: u64 = 30_000;
+const GRACE_SECS: u64 = 30;
 /// How far behind the clock is, is worked out again when it has changed by this.
 const STEP_SECS: u64 = 60;
 /// The log says again that the clock is behind after this.
@@ -37,8 +37,7 @@ impl PeerClock {
     /// How many seconds the peer's headers are ahead of the clock, if it counts as ahead.
     fn ahead_secs(&self, view: &NodeView<'_>) -> Option<u64> {
         let ahead = self.ahead?;
-        let is_ahead = ahead.header.from_secs > view.unix_secs
-            || view.ms.saturating_sub(ahead.shown_ms) < GRACE_MS;
+        let is_ahead = ahead.header.from_secs.saturating_add(GRACE_SECS) > view.unix_secs;
         let leads = ahead.header.chain_work > view.tip.chain_work;
         (is_ahead && leads).then(|| {
             let time = u64::from(ahead.claimed_time.max(ahead.header.time));
