@@ -153,10 +153,10 @@ impl Node {
             }
             self.pass_effects_on(out);
             if blocks >= CONNECTED_BLOCKS_MAX || bytes >= CONNECTED_BYTES_MAX {
-                self.has_more = self.sync.has_next_body();
+                self.has_more = self.sync.has_next_body(self.chain.tip());
                 return Ok(());
             }
-            let Some(body) = self.sync.next_body() else {
+            let Some(body) = self.sync.next_body(self.chain.tip()) else {
                 return Ok(());
             };
             blocks += 1;
