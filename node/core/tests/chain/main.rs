@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod floods;
 mod reorganisation;
 mod replay;
 mod serve;
