@@ -4,8 +4,8 @@
 //! [`Chain::accept_checked`]. Both decide with the consensus crate, work out every change on an
 //! overlay, and commit once. The chain knows no certificates: what is approved and final is passed
 //! to it with each question (ADR 11). It only remembers how it ranked the last blocks by that.
-//! Start reading in `accept`; `connect` holds one step up or down, and `reorg_path` finds the way
-//! from one block to another.
+//! Start reading in `accept`. `reorganise` switches chains, over a long way piece by piece (ADR 13);
+//! `connect` holds one step up or down, and `reorg_path` finds the way from one block to another.
 
 mod accept;
 mod ancestry;
@@ -13,6 +13,7 @@ mod choose;
 mod connect;
 mod open;
 mod reorg_path;
+mod reorganise;
 mod undo;
 mod verify;
 
@@ -30,6 +31,8 @@ pub use accept::{AcceptContext, AcceptError, Accepted, ChainUpdate};
 use ancestry::Ancestry;
 pub(crate) use connect::load_accounts;
 pub use reorg_path::{ChainPath, path_between};
+pub use reorganise::{Advance, SLICE_BLOCKS, SLICE_BYTES, SWITCH_BLOCKS, SWITCH_BYTES};
+use reorganise::{LongSwitch, Waiting};
 pub use undo::{UNDO_BLOCKS, undo_reach};
 pub use verify::{VerifyError, VerifyReport, verify};
 
@@ -51,6 +54,10 @@ pub struct Chain {
     ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
+    /// The long reorganisation that occupies [`Table::Staged`], if there is one.
+    long_switch: Option<LongSwitch>,
+    /// What is to be done about better chains that may be stored.
+    waiting: Waiting,
 }
 
 impl Chain {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
+use super::reorganise::Waiting;
+use super::undo::find_pruned;
 use super::{Ancestry, Chain};
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
-use crate::store::{Overlay, Store, StoreError, Table};
+use crate::store::{Batch, Overlay, Snapshot, Store, StoreError, Table};
 
 impl Chain {
     /// Opens the chain in `store`; errors name `dir` as its place.
@@ -54,8 +56,17 @@ impl Chain {
         }
         let snapshot = store.snapshot()?;
         let tip = schema::tip_entry(snapshot.as_ref())?;
+        if genesis.validators.is_empty() {
+            record_pruned(store.as_ref(), snapshot.as_ref(), tip.height)?;
+        }
         let leaves = VecDeque::from(schema::leaves(snapshot.as_ref())?);
-        Ok(Self {
+        let waiting = if leaves.is_empty() {
+            Waiting::Nothing
+        } else {
+            // The process may have ended before it had switched to the best one.
+            Waiting::MayBeBetter
+        };
+        let mut chain = Self {
             genesis,
             store,
             tip,
@@ -64,8 +75,30 @@ impl Chain {
             has_deferred: false,
             ancestry: Ancestry::default(),
             leaves,
-        })
+            long_switch: None,
+            waiting,
+        };
+        chain.resume_long_switch(snapshot.as_ref())?;
+        Ok(chain)
     }
+}
+
+/// Puts on record up to which height undo records were dropped, if the store lacks that.
+fn record_pruned(
+    store: &dyn Store,
+    snapshot: &dyn Snapshot,
+    tip: Height,
+) -> Result<(), StoreError> {
+    if snapshot.get(Table::Meta, schema::META_PRUNED)?.is_some() {
+        return Ok(());
+    }
+    let pruned = find_pruned(snapshot, tip)?;
+    if pruned == Height::GENESIS {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, schema::META_PRUNED, pruned.0.to_le_bytes());
+    store.commit(&batch)
 }
 
 /// Writes the genesis block and its allocations (protocol §4, §10).

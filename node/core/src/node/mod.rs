@@ -2,8 +2,8 @@
 //! and the state of finality, and is their only writer. It is synchronous, and has no sockets, no
 //! threads and no clock of its own.
 //!
-//! Start reading at [`Node::handle`]. One file follows each kind of event: `blocks` and
-//! `chain_change`, `pending` and `transactions`, `approvals`, `certificates`, `proofs` and
+//! Start reading at [`Node::handle`]. One file follows each kind of event: `blocks`,
+//! `chain_change` and `reorganisation`, `pending` and `transactions`, `approvals`, `certificates`, `proofs` and
 //! `voting`, `sync`, and `templates`.
 
 mod approvals;
@@ -13,6 +13,7 @@ mod chain_change;
 mod event;
 mod pending;
 mod proofs;
+mod reorganisation;
 mod sync;
 mod templates;
 mod transactions;
@@ -35,6 +36,7 @@ use crate::mempool::{Mempool, MempoolLimits, PendingChange};
 use crate::store::{Store, StoreError};
 use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
 use crate::template::BlockTemplate;
+use reorganisation::TakingBack;
 
 /// How a node is set up.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +75,7 @@ pub struct Node {
     /// While catching up, templates are not renewed for every block.
     template_is_stale: bool,
     has_more: bool,
+    taking_back: TakingBack,
 }
 
 impl Node {
@@ -94,6 +97,7 @@ impl Node {
             sync: SyncState::new(SyncSettings::default(), chain.tip()),
             template_is_stale: false,
             has_more: false,
+            taking_back: TakingBack::default(),
             chain,
             mempool: Arc::new(RwLock::new(Mempool::new(settings.mempool))),
             finality: Arc::new(RwLock::new(finality)),
@@ -161,11 +165,15 @@ impl Node {
         }
     }
 
-    /// Whether blocks or certificates wait, because judging them all would have taken too long for
-    /// one event. Every event goes on with them; without another event, send [`Event::Continue`].
+    /// Whether something waits that would have taken too long for one event: blocks, certificates,
+    /// or a long reorganisation. While no other event waits, send [`Event::Continue`]. Every event
+    /// goes on with blocks and certificates; only that one, and the tick, with a reorganisation.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.has_more || !self.certificates.is_empty()
+        self.has_more
+            || !self.certificates.is_empty()
+            || self.chain.has_more()
+            || !self.taking_back.is_done()
     }
 
     /// Handles one event; returns the answer and the effects in order.
@@ -206,13 +214,17 @@ impl Node {
             Event::Tick => {
                 self.handle_tick(now, out);
                 self.sweep_peers(time, out);
+                self.go_on_reorganising(time, out);
                 Answer::None
             }
             Event::Peer(event) => {
                 self.handle_peer(event, time, out);
                 Answer::None
             }
-            Event::Continue => Answer::None,
+            Event::Continue => {
+                self.go_on_reorganising(time, out);
+                Answer::None
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod overlay;
 mod pending_log;
 mod redb;
 pub mod schema;
+pub mod staged;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -51,11 +52,13 @@ pub enum Table {
     Links,
     /// Number, big-endian → proof of a validator's misbehaviour.
     Evidence,
+    /// Tag of a table ‖ key of that table → its change by a long reorganisation ([`staged`]).
+    Staged,
 }
 
 impl Table {
     /// Every table, in no particular order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -68,11 +71,15 @@ impl Table {
         Self::Certificates,
         Self::Links,
         Self::Evidence,
+        Self::Staged,
     ];
 }
 
 /// A key and its value, both as bytes.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// New values by table and key; `None` deletes.
+pub type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
 /// Why storage failed. It is never a verdict about a block (protocol §11: internal).
 #[derive(Debug, Error)]
@@ -170,8 +177,8 @@ pub trait Snapshot: Send + Sync {
 /// Changes that are committed together, wholly or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// New values by table and key; `None` deletes.
-    pub changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// New values by table and key.
+    pub changes: Changes,
     /// New block bodies.
     pub bodies: Vec<(BlockHash, Vec<u8>)>,
 }
@@ -199,7 +206,7 @@ pub struct PendingRecord {
 
 /// Where one chain is kept. One writer at a time; any number of readers.
 pub trait Store: Send + Sync {
-    /// The tables as they stand now.
+    /// The tables as they stand now, with live staged rows over them ([`staged`]).
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.

@@ -20,6 +20,7 @@ use redb::{
 
 use super::bodies::{BodyFiles, End, Location, sync_dir};
 use super::pending_log::PendingLog;
+use super::staged::{as_readers_see, is_live, superseding};
 use super::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 
 /// Block hash → place of its body in the files.
@@ -58,6 +59,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
         Table::Certificates => "certificates",
         Table::Links => "links",
         Table::Evidence => "evidence",
+        Table::Staged => "staged",
     })
 }
 
@@ -115,6 +117,7 @@ impl RedbStore {
     /// Commits a batch. If the commit is to be on disk on return, its bodies are synced first: a
     /// commit never names a body that a crash could take away.
     fn commit_with(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
+        let batch = &*superseding(batch, is_live(&self.read()?)?);
         let raw: Vec<&[u8]> = batch
             .bodies
             .iter()
@@ -246,7 +249,7 @@ impl Snapshot for RedbSnapshot {
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(self.read()?))
+        as_readers_see(Box::new(self.read()?))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
