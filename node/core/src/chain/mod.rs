@@ -31,7 +31,7 @@ pub use accept::{AcceptContext, AcceptError, Accepted, ChainUpdate};
 use ancestry::Ancestry;
 pub(crate) use connect::load_accounts;
 pub use reorg_path::{ChainPath, path_between};
-pub use reorganise::{Advance, SLICE_BLOCKS, SLICE_BYTES, SWITCH_BLOCKS, SWITCH_BYTES};
+pub use reorganise::{Advance, Budget, ReorganisationLimits};
 use reorganise::{LongSwitch, Waiting};
 pub use undo::{UNDO_BLOCKS, undo_reach};
 pub use verify::{VerifyError, VerifyReport, verify};
@@ -58,6 +58,7 @@ pub struct Chain {
     long_switch: Option<LongSwitch>,
     /// What is to be done about better chains that may be stored.
     waiting: Waiting,
+    limits: ReorganisationLimits,
 }
 
 impl Chain {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
-use super::reorganise::Waiting;
+use super::reorganise::{ReorganisationLimits, Waiting};
 use super::undo::find_pruned;
 use super::{Ancestry, Chain};
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
@@ -77,6 +77,7 @@ impl Chain {
             leaves,
             long_switch: None,
             waiting,
+            limits: ReorganisationLimits::default(),
         };
         chain.resume_long_switch(snapshot.as_ref())?;
         Ok(chain)

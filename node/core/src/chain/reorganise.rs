@@ -19,34 +19,43 @@ use crate::store::schema::{self, BlockStatus, ChainEntry, Staging};
 use crate::store::staged::{self, StagedView};
 use crate::store::{Batch, Overlay, Snapshot, StoreError, Table};
 
-/// Most bytes of changes, keys and values, by which a switch still happens at once. The changes of
-/// one block may come on top: some 12 MB for 2,000 payments.
-pub const SWITCH_BYTES: usize = 32 << 20;
-/// Most blocks, disconnected and connected, by which a switch still happens at once.
-pub const SWITCH_BLOCKS: usize = 256;
-/// A piece of a longer way ends once its changes have so many bytes. Those of one block may come on
-/// top.
-pub const SLICE_BYTES: usize = 8 << 20;
-/// Most blocks of a piece of a longer way.
-pub const SLICE_BLOCKS: usize = 64;
-/// Blocks that one commit marks invalid.
-const CONDEMNED_AT_ONCE: usize = 1_024;
-
-/// How much is worked out in one go: some blocks, and some bytes of changes.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    blocks: usize,
-    bytes: usize,
+/// How much of a reorganisation is worked out in one go. It ends with the block by which it reaches
+/// one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Blocks, disconnected and connected.
+    pub blocks: usize,
+    /// Bytes of changes, keys and values, that are in memory. Those of one block may come on top:
+    /// some 12 MB for 2,000 payments.
+    pub bytes: usize,
 }
 
-const AT_ONCE: Budget = Budget {
-    blocks: SWITCH_BLOCKS,
-    bytes: SWITCH_BYTES,
-};
-const SLICE: Budget = Budget {
-    blocks: SLICE_BLOCKS,
-    bytes: SLICE_BYTES,
-};
+/// What a reorganisation may hold in memory, and how long it may keep the core (node policy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReorganisationLimits {
+    /// A reorganisation within this happens at once.
+    pub at_once: Budget,
+    /// A longer one goes on by pieces of this size. As many bytes move in one commit afterwards.
+    pub piece: Budget,
+}
+
+impl Default for ReorganisationLimits {
+    fn default() -> Self {
+        Self {
+            at_once: Budget {
+                blocks: 256,
+                bytes: 32 << 20,
+            },
+            piece: Budget {
+                blocks: 64,
+                bytes: 8 << 20,
+            },
+        }
+    }
+}
+
+/// Blocks that one commit marks invalid.
+const CONDEMNED_AT_ONCE: usize = 1_024;
 
 /// A way from the tip to another block, and how far it was gone.
 #[derive(Debug)]
@@ -160,7 +169,7 @@ impl Chain {
         }
         let mut way = Way::new(path, Some(Arc::clone(block)));
         let mut overlay = Overlay::new(&stored);
-        if let Err(error) = self.go(&mut overlay, &mut way, AT_ONCE, finality) {
+        if let Err(error) = self.go(&mut overlay, &mut way, self.limits.at_once, finality) {
             drop(overlay);
             return Err(match (error, way.left().first()) {
                 (AcceptError::Invalid(error), Some(bad)) => {
@@ -311,6 +320,11 @@ impl Chain {
         }
     }
 
+    /// Sets what a reorganisation may take.
+    pub fn set_limits(&mut self, limits: ReorganisationLimits) {
+        self.limits = limits;
+    }
+
     /// Whether [`Self::advance`] has something to do.
     #[must_use]
     pub fn has_more(&self) -> bool {
@@ -351,10 +365,11 @@ impl Chain {
     /// Moves or deletes the next staged rows.
     fn empty_staged(&mut self, is_live: bool) -> Result<(), StoreError> {
         let snapshot = self.store.snapshot()?;
+        let bytes = self.limits.piece.bytes;
         let next = if is_live {
-            staged::move_rows(snapshot.as_ref())?
+            staged::move_rows(snapshot.as_ref(), bytes)?
         } else {
-            staged::clear_rows(snapshot.as_ref())?
+            staged::clear_rows(snapshot.as_ref(), bytes)?
         };
         if let Some(batch) = next {
             return self.store.commit(&batch);
@@ -401,7 +416,7 @@ impl Chain {
         let snapshot = store.snapshot()?;
         let view = StagedView(snapshot.as_ref());
         let mut overlay = Overlay::new(&view);
-        match self.go(&mut overlay, way, SLICE, finality) {
+        match self.go(&mut overlay, way, self.limits.piece, finality) {
             Ok(()) => {}
             Err(AcceptError::Internal(error)) => return Err(error),
             Err(error) => {

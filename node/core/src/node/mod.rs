@@ -30,7 +30,7 @@ pub use event::{
     Answer, BlockVerdict, Effect, Event, Now, RejectedTransaction, Sink, TransactionVerdict,
 };
 
-use crate::chain::Chain;
+use crate::chain::{Chain, ReorganisationLimits};
 use crate::finality::{FinalityState, Voter};
 use crate::mempool::{Mempool, MempoolLimits, PendingChange};
 use crate::store::{Store, StoreError};
@@ -151,6 +151,13 @@ impl Node {
     pub fn with_sync(mut self, settings: SyncSettings) -> Self {
         self.sync = SyncState::new(settings, self.chain.tip());
         self.track_reloaded();
+        self
+    }
+
+    /// Sets what a reorganisation may take; to be called before the first event.
+    #[must_use]
+    pub fn with_reorganisations(mut self, limits: ReorganisationLimits) -> Self {
+        self.chain.set_limits(limits);
         self
     }
 

@@ -20,9 +20,7 @@ use pithead_consensus::BlockHash;
 use super::schema::{self, Staging};
 use super::{Batch, Changes, KeyValue, Snapshot, StoreError, Table};
 
-/// Rows that one commit moves or deletes: after so many bytes it takes no more.
-const MOVED_BYTES: usize = 4 << 20;
-/// Rows that are read at a time for that. A row is at most an undo record, which is below 1 MB.
+/// Rows that are read at a time to be moved or deleted. A row is at most an undo record, which is below 1 MB.
 const MOVED_PER_READ: usize = 16;
 /// Entries that a range over rows and table reads at a time.
 const MERGED_PER_READ: usize = 256;
@@ -179,13 +177,14 @@ pub fn stage(changes: &Changes, into: &mut Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The commit that moves the next live rows into their tables; `None` once no row is left.
+/// The commit that moves the next live rows into their tables, some `bytes` of them; `None` once no
+/// row is left.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.
-pub fn move_rows(from: &dyn Snapshot) -> Result<Option<Batch>, StoreError> {
+pub fn move_rows(from: &dyn Snapshot, bytes: usize) -> Result<Option<Batch>, StoreError> {
     let mut batch = Batch::default();
-    for (row, value) in next_rows(from)? {
+    for (row, value) in next_rows(from, bytes)? {
         let (table, key) = place_of(&row)?;
         batch.changes.insert((table, key), change_of(&value)?);
         batch.delete(Table::Staged, row);
@@ -193,23 +192,23 @@ pub fn move_rows(from: &dyn Snapshot) -> Result<Option<Batch>, StoreError> {
     Ok((!batch.changes.is_empty()).then_some(batch))
 }
 
-/// The commit that deletes the next rows; `None` once no row is left.
+/// The commit that deletes the next rows, some `bytes` of them; `None` once no row is left.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails.
-pub fn clear_rows(from: &dyn Snapshot) -> Result<Option<Batch>, StoreError> {
+pub fn clear_rows(from: &dyn Snapshot, bytes: usize) -> Result<Option<Batch>, StoreError> {
     let mut batch = Batch::default();
-    for (row, _) in next_rows(from)? {
+    for (row, _) in next_rows(from, bytes)? {
         batch.delete(Table::Staged, row);
     }
     Ok((!batch.changes.is_empty()).then_some(batch))
 }
 
-fn next_rows(from: &dyn Snapshot) -> Result<Vec<KeyValue>, StoreError> {
+fn next_rows(from: &dyn Snapshot, bytes_max: usize) -> Result<Vec<KeyValue>, StoreError> {
     // The tags end far below 255.
     let mut walk = Walk::new(Table::Staged, (vec![], vec![0xff]), false, MOVED_PER_READ);
     let (mut rows, mut bytes) = (Vec::new(), 0);
-    while bytes < MOVED_BYTES && walk.peek(from)?.is_some() {
+    while bytes < bytes_max && walk.peek(from)?.is_some() {
         let row = walk.next();
         bytes += row
             .as_ref()

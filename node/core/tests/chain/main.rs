@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod long_reorganisation;
 mod reorganisation;
 mod replay;
 mod serve;
