@@ -4,18 +4,21 @@
 //! [`Chain::accept_checked`]. Both decide with the consensus crate, work out every change on an
 //! overlay, and commit once. The chain knows no certificates: what is approved and final is passed
 //! to it with each question (ADR 11). It only remembers how it ranked the last blocks by that.
-//! Start reading in `accept`. `reorganise` switches chains, over a long way piece by piece (ADR 13);
-//! `connect` holds one step up or down, and `reorg_path` finds the way from one block to another.
+//! Start reading in `accept`. `reorganise` switches chains, and `long_reorganisation` goes on with
+//! what takes long (ADR 13); `connect` holds one step up or down, and `reorg_path` finds the way
+//! from one block to another.
 
 mod accept;
 mod ancestry;
 mod choose;
 mod connect;
+mod long_reorganisation;
 mod open;
 mod reorg_path;
 mod reorganise;
 mod undo;
 mod verify;
+mod way;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -30,11 +33,12 @@ use crate::store::{Batch, Snapshot, Store, StoreError};
 pub use accept::{AcceptContext, AcceptError, Accepted, ChainUpdate};
 use ancestry::Ancestry;
 pub(crate) use connect::load_accounts;
+pub use long_reorganisation::Advance;
 pub use reorg_path::{ChainPath, path_between};
-pub use reorganise::{Advance, Budget, ReorganisationLimits};
-use reorganise::{LongSwitch, Waiting};
 pub use undo::{UNDO_BLOCKS, undo_reach};
 pub use verify::{VerifyError, VerifyReport, verify};
+pub use way::{Budget, ReorganisationLimits};
+use way::{LongSwitch, Waiting};
 
 /// Most transactions whose checked signatures are remembered.
 const VERIFIED_MAX: usize = 400_000;

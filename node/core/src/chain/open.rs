@@ -8,8 +8,8 @@ use std::sync::Arc;
 use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
-use super::reorganise::{ReorganisationLimits, Waiting};
 use super::undo::find_pruned;
+use super::way::{ReorganisationLimits, Waiting};
 use super::{Ancestry, Chain};
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
 use crate::store::{Batch, Overlay, Snapshot, Store, StoreError, Table};

@@ -9,3 +9,4 @@ mod replay;
 mod serve;
 mod store;
 mod templates;
+mod undo;
