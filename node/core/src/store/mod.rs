@@ -54,11 +54,13 @@ pub enum Table {
     Evidence,
     /// Tag of a table ‖ key of that table → its change by a long reorganisation ([`staged`]).
     Staged,
+    /// Validator's address → its signed vote with the highest approved source.
+    LeadingVotes,
 }
 
 impl Table {
     /// Every table, in no particular order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -72,6 +74,7 @@ impl Table {
         Self::Links,
         Self::Evidence,
         Self::Staged,
+        Self::LeadingVotes,
     ];
 }
 
@@ -184,6 +187,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.bodies.is_empty()
+    }
+
     /// Sets a value.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
         self.changes.insert((table, key.into()), Some(value.into()));

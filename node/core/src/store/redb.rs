@@ -60,6 +60,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
         Table::Links => "links",
         Table::Evidence => "evidence",
         Table::Staged => "staged",
+        Table::LeadingVotes => "leading_votes",
     })
 }
 
