@@ -8,9 +8,11 @@ use std::sync::Arc;
 use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
+use super::undo::find_pruned;
+use super::way::{ReorganisationLimits, Waiting};
 use super::{Ancestry, Chain};
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
-use crate::store::{Overlay, Snapshot, Store, StoreError, Table};
+use crate::store::{Batch, Overlay, Snapshot, Store, StoreError, Table};
 
 impl Chain {
     /// Opens the chain in `store`; errors name `dir` as its place.
@@ -33,8 +35,17 @@ impl Chain {
         }
         let snapshot = store.snapshot()?;
         let tip = schema::tip_entry(snapshot.as_ref())?;
+        if genesis.validators.is_empty() {
+            record_pruned(store.as_ref(), snapshot.as_ref(), tip.height)?;
+        }
         let leaves = VecDeque::from(schema::leaves(snapshot.as_ref())?);
-        Ok(Self {
+        let waiting = if leaves.is_empty() {
+            Waiting::Nothing
+        } else {
+            // The process may have ended before it had switched to the best one.
+            Waiting::MayBeBetter
+        };
+        let mut chain = Self {
             genesis,
             store,
             tip,
@@ -44,7 +55,12 @@ impl Chain {
             ancestry: Ancestry::default(),
             leaves,
             reconsider_is_due: false,
-        })
+            long_switch: None,
+            waiting,
+            limits: ReorganisationLimits::default(),
+        };
+        chain.resume_long_switch(snapshot.as_ref())?;
+        Ok(chain)
     }
 }
 
@@ -84,6 +100,24 @@ pub fn check_identity(
         });
     }
     Ok(())
+}
+
+/// Puts on record up to which height undo records were dropped, if the store lacks that.
+fn record_pruned(
+    store: &dyn Store,
+    snapshot: &dyn Snapshot,
+    tip: Height,
+) -> Result<(), StoreError> {
+    if snapshot.get(Table::Meta, schema::META_PRUNED)?.is_some() {
+        return Ok(());
+    }
+    let pruned = find_pruned(snapshot, tip)?;
+    if pruned == Height::GENESIS {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, schema::META_PRUNED, pruned.0.to_le_bytes());
+    store.commit(&batch)
 }
 
 /// Writes the genesis block and its allocations (protocol §4, §10).

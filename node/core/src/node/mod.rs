@@ -3,8 +3,8 @@
 //! threads and no clock of its own.
 //!
 //! Start reading at [`Node::handle`]. One file follows each kind of event: `blocks` (with
-//! `waiting` and `side_blocks`) and `chain_change`, `pending` and `transactions`, `approvals`,
-//! `certificates`, `proofs` and `voting`, `sync`, and `templates`.
+//! `waiting` and `side_blocks`), `chain_change` and `reorganisation`, `pending` and
+//! `transactions`, `approvals`, `certificates`, `proofs` and `voting`, `sync`, and `templates`.
 
 mod approvals;
 mod blocks;
@@ -13,6 +13,7 @@ mod chain_change;
 mod event;
 mod pending;
 mod proofs;
+mod reorganisation;
 mod side_blocks;
 mod sync;
 mod templates;
@@ -30,12 +31,13 @@ pub use event::{
     Answer, BlockVerdict, Effect, Event, Now, RejectedTransaction, Sink, TransactionVerdict,
 };
 
-use crate::chain::Chain;
+use crate::chain::{Chain, ReorganisationLimits};
 use crate::finality::{FinalityState, Voter};
 use crate::mempool::{Mempool, MempoolLimits, PendingChange};
 use crate::store::{Store, StoreError};
 use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
 use crate::template::BlockTemplate;
+use reorganisation::TakingBack;
 use side_blocks::SideBlocks;
 use waiting::WaitingBlocks;
 
@@ -78,6 +80,7 @@ pub struct Node {
     /// While catching up, templates are not renewed for every block.
     template_is_stale: bool,
     has_more: bool,
+    taking_back: TakingBack,
 }
 
 impl Node {
@@ -99,6 +102,7 @@ impl Node {
             sync: SyncState::new(SyncSettings::default(), chain.tip()),
             template_is_stale: false,
             has_more: false,
+            taking_back: TakingBack::default(),
             chain,
             mempool: Arc::new(RwLock::new(Mempool::new(settings.mempool))),
             finality: Arc::new(RwLock::new(finality)),
@@ -162,6 +166,13 @@ impl Node {
         self.waiting.usage()
     }
 
+    /// Sets what a reorganisation may take; to be called before the first event.
+    #[must_use]
+    pub fn with_reorganisations(mut self, limits: ReorganisationLimits) -> Self {
+        self.chain.set_limits(limits);
+        self
+    }
+
     /// The template on the tip; assembled if there is none yet.
     ///
     /// # Errors
@@ -173,11 +184,15 @@ impl Node {
         }
     }
 
-    /// Whether blocks or certificates wait, because judging them all would have taken too long for
-    /// one event. Every event goes on with them; without another event, send [`Event::Continue`].
+    /// Whether something waits that would have taken too long for one event: blocks, certificates,
+    /// or a long reorganisation. While no other event waits, send [`Event::Continue`]. Every event
+    /// goes on with blocks and certificates; only that one, and the tick, with a reorganisation.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.has_more || !self.certificates.is_empty()
+        self.has_more
+            || !self.certificates.is_empty()
+            || self.chain.has_more()
+            || !self.taking_back.is_done()
     }
 
     /// Handles one event; returns the answer and the effects in order.
@@ -218,13 +233,17 @@ impl Node {
             Event::Tick => {
                 self.handle_tick(time, out);
                 self.sweep_peers(time, out);
+                self.go_on_reorganising(time, out);
                 Answer::None
             }
             Event::Peer(event) => {
                 self.handle_peer(event, time, out);
                 Answer::None
             }
-            Event::Continue => Answer::None,
+            Event::Continue => {
+                self.go_on_reorganising(time, out);
+                Answer::None
+            }
         }
     }
 

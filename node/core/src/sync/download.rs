@@ -307,7 +307,7 @@ impl SyncState {
 
     /// A block broke a rule. Its descendants are dropped, and every peer that has shown it
     /// is banned: no honest node can have connected it.
-    fn reject_branch(&mut self, view: &NodeView<'_>, hash: BlockHash, bad: BlockHash) {
+    pub(crate) fn reject_branch(&mut self, view: &NodeView<'_>, hash: BlockHash, bad: BlockHash) {
         self.settle_announcements(&hash, Verdict::Reject);
         self.headers.mark_invalid(&bad);
         self.headers.mark_invalid(&hash);

@@ -5,8 +5,10 @@
 
 mod damage;
 mod floods;
+mod long_reorganisation;
 mod reorganisation;
 mod replay;
 mod serve;
 mod store;
 mod templates;
+mod undo;

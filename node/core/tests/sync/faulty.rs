@@ -7,7 +7,7 @@ use pithead_consensus::{
     Address, Block, BlockHash, BlockHeader, CompactTarget, Hash256, Signature, Txid, merkle,
 };
 use pithead_core::sync::{
-    Gossip, HEADERS_MAX, Offence, Request, RequestFailure, Response, Verdict,
+    Gossip, HEADERS_MAX, Offence, Request, RequestFailure, Response, Status, Verdict,
 };
 use pithead_testkit::chain::mine;
 use pithead_testkit::key;
@@ -344,6 +344,46 @@ fn announcing_an_invalid_block_is_banned() {
     world.gossip_to(again, NODE, Gossip::Block(header));
     world.run_for(1_000);
     assert_eq!(world.ban(NODE, again), Some(Offence::InvalidBlock));
+}
+
+/// The invalid block is found only after the whole branch was stored, in a later piece of the
+/// reorganisation.
+#[test]
+fn a_long_branch_with_an_invalid_block_is_banned() {
+    let mut world = World::new();
+    let ours = branch(&world.file, &[], &miner(), &empty(130));
+    let good = branch(&world.file, &[], &key(1).address, &empty(135));
+    let mut theirs = good[..127].to_vec();
+    theirs.push(committed_lie(&world, &theirs));
+    for block in &good[128..] {
+        let mut block = block.clone();
+        block.header.prev = theirs[theirs.len() - 1].header.hash();
+        block.header.nonce = 0;
+        mine(&mut block.header);
+        theirs.push(block);
+    }
+    assert_eq!(world.add(&ours), NODE);
+    let known = theirs.clone();
+    let odd = world.add_odd(&good, move |request, honest| match (request, honest) {
+        (Request::Headers { .. }, _) => Reply::Answer(Response::Headers(
+            known.iter().map(|each| each.header).collect(),
+        )),
+        (Request::Blocks(hashes), _) => {
+            let of = |hash: &BlockHash| known.iter().find(|each| each.header.hash() == *hash);
+            Reply::Answer(Response::Blocks(
+                hashes.iter().filter_map(of).cloned().collect(),
+            ))
+        }
+        (_, Response::Status(status)) => Reply::Answer(Response::Status(Status {
+            best_hash: known[known.len() - 1].header.hash(),
+            ..status
+        })),
+        (_, honest) => Reply::Answer(honest),
+    });
+    world.connect(NODE, odd);
+    world.run_for(20_000);
+    assert_eq!(world.ban(NODE, odd), Some(Offence::InvalidBlock));
+    assert_eq!(world.tip(NODE), ours[129].header.hash());
 }
 
 #[test]

@@ -1,8 +1,10 @@
-//! The checks of certificates, their links and proofs of misbehaviour: each by itself, with all
+//! The checks of certificates, their links, proofs of misbehaviour and validators' votes: each by itself, with all
 //! signatures. Start reading at [`check_certificates`].
 
 use pithead_consensus::approval::finality::certificates_conflict;
-use pithead_consensus::{Certificate, Decode as _, Encode as _, Genesis, Validators};
+use pithead_consensus::{
+    Certificate, Decode as _, Encode as _, Genesis, SignedApproval, Validators,
+};
 
 use super::VerifyError;
 use super::rows::{check_count, for_each_row};
@@ -50,6 +52,16 @@ pub(super) fn check_certificates(
         } else {
             Err(VerifyError::row(Table::Evidence, key, "it proves nothing"))
         }
+    })?;
+    for_each_row(stored, Table::LeadingVotes, |key, value| {
+        let wrong = |what: String| VerifyError::row(Table::LeadingVotes, key, what);
+        let signed = SignedApproval::decode(value).map_err(|error| wrong(error.to_string()))?;
+        if signed.approval.validator.0 != key {
+            return Err(wrong("it is another validator's vote".to_owned()));
+        }
+        validators
+            .check(&signed)
+            .map_err(|error| wrong(error.to_string()))
     })?;
     Ok(())
 }
