@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod money;
 mod reorganisation;
 mod replay;
 mod serve;
