@@ -5,7 +5,7 @@
 use anyhow::bail;
 use pithead_consensus::Amount;
 use pithead_consensus::genesis::{Genesis, GenesisFile};
-use pithead_consensus::subsidy::{subsidy, year};
+use pithead_consensus::subsidy::subsidy;
 
 use crate::terminal::words::counted;
 
@@ -62,11 +62,11 @@ fn first_year(file: &GenesisFile) -> Vec<Issued> {
         file.time
             .saturating_add(index.saturating_mul(file.block_interval_secs))
     };
-    // The first block whose parent's time is in another year.
+    // The first block whose subsidy is another.
     let (mut low, mut high) = (0, blocks);
     while low < high {
         let middle = low + (high - low) / 2;
-        if year(time(middle)) == year(file.time) {
+        if subsidy(time(middle)) == subsidy(file.time) {
             low = middle + 1;
         } else {
             high = middle;
