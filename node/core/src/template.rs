@@ -194,6 +194,9 @@ fn validate(
         state_root: template.state_root,
         matured_reward: matured,
     };
-    connect_block(&context, &checked, &accounts, chain.verified())?;
+    let verdict = connect_block(&context, &checked, &accounts, chain.verified());
+    #[cfg(debug_assertions)]
+    crate::chain::oracle::confirm_template(chain, snapshot.as_ref(), &checked, &verdict);
+    verdict?;
     Ok(())
 }

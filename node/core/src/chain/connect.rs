@@ -35,7 +35,15 @@ impl Chain {
         };
         #[cfg(feature = "fault-injection")]
         let context = crate::fault_injection::with_state_root_of(context, block);
-        let connected = connect_block(&context, block, &accounts, &self.verified)?;
+        let verified = &self.verified;
+        #[cfg(feature = "fault-injection")]
+        let with_copies = crate::fault_injection::with_copies(verified);
+        #[cfg(feature = "fault-injection")]
+        let verified = with_copies.as_ref().unwrap_or(verified);
+        let verdict = connect_block(&context, block, &accounts, verified);
+        #[cfg(debug_assertions)]
+        super::oracle::confirm_connection(self, overlay, parent, block, &verdict);
+        let connected = verdict?;
         let (state_root, tree_version) = write_state(overlay, parent, &connected)?;
         overlay.put(
             Table::Undo,

@@ -12,6 +12,7 @@ mod ancestry;
 mod choose;
 mod connect;
 mod open;
+pub mod oracle;
 mod reorg_path;
 mod undo;
 mod verify;
@@ -51,6 +52,8 @@ pub struct Chain {
     ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
+    /// Whether a side block changed which stored chain is the best.
+    reconsider_is_due: bool,
 }
 
 impl Chain {

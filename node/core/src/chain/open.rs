@@ -64,6 +64,7 @@ impl Chain {
             has_deferred: false,
             ancestry: Ancestry::default(),
             leaves,
+            reconsider_is_due: false,
         })
     }
 }

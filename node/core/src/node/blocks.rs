@@ -69,7 +69,15 @@ impl Node {
                 .for_each(&mut *out);
         })?;
         match accepted {
-            Accepted::Side => Ok(BlockVerdict::Side),
+            Accepted::Side => {
+                if self.chain.take_reconsider_due() {
+                    let update = self.chain.reconsider(&finality, &mut |_| {})?;
+                    if let Some(update) = update {
+                        self.follow_chain(&update, now, out)?;
+                    }
+                }
+                Ok(BlockVerdict::Side)
+            }
             Accepted::NewTip(update) => {
                 self.follow_chain(&update, now, out)?;
                 Ok(BlockVerdict::NewTip)

@@ -57,6 +57,10 @@ impl Node {
             .is_known(&txid)
             .map_err(RejectedTransaction::Internal)?
         {
+            #[cfg(feature = "fault-injection")]
+            if let Ok(copy) = &checked {
+                crate::fault_injection::note_copy(copy.leaf_hash());
+            }
             return Ok((TransactionVerdict::Duplicate, txid));
         }
         let checked = checked.map_err(|failed| RejectedTransaction::Rule(failed.error.into()))?;

@@ -58,6 +58,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
         Table::Certificates => "certificates",
         Table::Links => "links",
         Table::Evidence => "evidence",
+        Table::LeadingVotes => "leading_votes",
     })
 }
 
