@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
+use pithead_consensus::{Account, Address, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
 use super::undo::find_pruned;
@@ -141,8 +141,8 @@ pub(super) fn write_genesis(
     }
     // Version 0 is written even without allocations: version 1 of the tree builds on it.
     let state_root = write_tree(overlay, 0, &accounts)?;
-    let supply = Amount::sum(genesis.allocations.values().copied())
-        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    let allocated = genesis.allocations.values();
+    let supply = allocated.map(|each| u128::from(each.grains())).sum();
     let entry = ChainEntry {
         header: genesis.block.header,
         commitment: genesis.block.commitment,

@@ -5,6 +5,7 @@ use pithead_consensus::check::CheckedTransaction;
 use pithead_consensus::{Decode as _, SignedTransaction, Txid};
 
 use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict, report};
+use crate::credits::check_openings;
 use crate::mempool::{Admission, Admitted, IncomingTransaction, Pending, PendingChange};
 use crate::store::schema;
 use crate::store::{PendingRecord, StoreError};
@@ -95,6 +96,9 @@ impl Node {
         let snapshot = self.chain.store().snapshot()?;
         let sender = &checked.transaction().body.sender;
         let account = schema::account(snapshot.as_ref(), sender)?;
+        if let Err(error) = check_openings(snapshot.as_ref(), self.chain.params(), &checked)? {
+            return Ok(Err(error.into()));
+        }
         let leaf = checked.leaf_hash();
         let incoming = IncomingTransaction {
             is_verified: self.chain.verified().contains(&leaf),

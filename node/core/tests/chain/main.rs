@@ -6,6 +6,7 @@
 mod damage;
 mod floods;
 mod long_reorganisation;
+mod money;
 mod reorganisation;
 mod replay;
 mod serve;
