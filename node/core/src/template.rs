@@ -12,13 +12,14 @@ use pithead_consensus::check::{BlockError, check_assembled};
 use pithead_consensus::connect::{ConnectContext, Reward, connect_block, touched_addresses};
 use pithead_consensus::subsidy::subsidy;
 use pithead_consensus::{
-    Accounts, Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader, CompactTarget,
-    ConsensusParams, Hash256, Height, SignedTransaction, Target, merkle,
+    Account, Accounts, Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader,
+    CompactTarget, ConsensusParams, Hash256, Height, SignedTransaction, Target, merkle,
 };
 use thiserror::Error;
 
 use crate::chain::{Chain, next_bits};
-use crate::mempool::Selection;
+use crate::credits::drop_uncreditable;
+use crate::mempool::{BlockRoom, Selection};
 use crate::store::StoreError;
 use crate::store::schema;
 
@@ -143,6 +144,16 @@ impl TemplateBasis {
         Ok(facts)
     }
 
+    /// An account as it is after the tip.
+    fn account(&mut self, chain: &Chain, address: &Address) -> Result<Account, StoreError> {
+        if let Some(account) = self.accounts.0.get(address) {
+            return Ok(account.clone());
+        }
+        let account = schema::account(chain.store().snapshot()?.as_ref(), address)?;
+        self.accounts.0.insert(*address, account.clone());
+        Ok(account)
+    }
+
     /// The accounts that a block on the tip touches, and perhaps others.
     fn accounts(
         &mut self,
@@ -169,10 +180,20 @@ impl TemplateBasis {
     }
 }
 
-/// Encoded bytes that the transactions of a block may take.
-pub(crate) fn transactions_bytes_max(params: &ConsensusParams) -> usize {
-    let max_block_bytes = usize::try_from(params.max_block_bytes).unwrap_or(usize::MAX);
-    max_block_bytes.saturating_sub(EMPTY_BLOCK_BYTES)
+/// Drops from a selection what the accounts after the tip may be unable to take.
+///
+/// # Errors
+/// [`StoreError`] if storage fails.
+pub(crate) fn keep_creditable(
+    chain: &Chain,
+    basis: &mut TemplateBasis,
+    mut selection: Selection,
+) -> Result<Selection, StoreError> {
+    basis.facts(chain)?;
+    let supply = chain.tip().outcome.supply;
+    let mut account = |address: &Address| basis.account(chain, address);
+    drop_uncreditable(&mut selection, &mut account, chain.params(), supply)?;
+    Ok(selection)
 }
 
 /// Assembles a template of the selected transactions on the tip, and validates it; `now` is Unix
@@ -220,6 +241,15 @@ pub fn assemble_template(
     Ok(template)
 }
 
+/// What the rules leave to the transactions of a block.
+pub(crate) fn block_room(params: &ConsensusParams) -> BlockRoom {
+    let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+    BlockRoom {
+        bytes: size(params.max_block_bytes).saturating_sub(EMPTY_BLOCK_BYTES),
+        account_changes: size(params.max_account_changes),
+    }
+}
+
 /// Checks the block as if a miner had found it, except for its proof of work.
 fn validate(
     chain: &Chain,
@@ -246,6 +276,12 @@ fn validate(
     };
     // Each of them is pending, hence verified in these very bytes.
     let verified: HashSet<Hash256> = leaves.iter().copied().collect();
-    connect_block(&context, &checked, accounts, &verified)?;
+    let verdict = connect_block(&context, &checked, accounts, &verified);
+    #[cfg(debug_assertions)]
+    {
+        let snapshot = chain.store().snapshot()?;
+        crate::chain::oracle::confirm_template(chain, snapshot.as_ref(), &checked, &verdict);
+    }
+    verdict?;
     Ok(())
 }

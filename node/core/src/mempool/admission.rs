@@ -57,11 +57,13 @@ pub enum RejectReason {
         reserved: Amount,
     },
     /// The fee is below the minimum.
-    #[error("a fee of {found} PIT is too low for {size} bytes: at least {required} PIT")]
+    #[error(
+        "a fee of {found} PIT is too low for a weight of {weight} bytes: at least {required} PIT"
+    )]
     FeeTooLow {
         found: Amount,
-        /// Encoded size, bytes.
-        size: usize,
+        /// Weight, bytes.
+        weight: usize,
         /// The lowest fee that would do now.
         required: Amount,
     },
@@ -304,7 +306,8 @@ impl Mempool {
         place: &Place,
         room: &Room,
     ) -> Result<(), RejectReason> {
-        let (size, weight) = (checked.size(), weight_of(checked) as u64);
+        let weight_bytes = weight_of(checked);
+        let weight = weight_bytes as u64;
         let body = &checked.transaction().body;
         let minimum = self.limits.min_fee_rate.saturating_mul(weight);
         let replacement = place
@@ -320,7 +323,7 @@ impl Mempool {
         Err(if found.grains() < minimum {
             RejectReason::FeeTooLow {
                 found,
-                size,
+                weight: weight_bytes,
                 required,
             }
         } else if found.grains() < replacement {

@@ -15,6 +15,7 @@ mod select;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod weight;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -29,8 +30,9 @@ pub use admission::{Admission, Admitted, IncomingTransaction, Judgement, Obstacl
 use expiry::Expired;
 pub use expiry::{EXPIRED_MAX, Waited};
 use queue::{Head, Queue, Rank};
-pub use select::{SELECT_MISSES_MAX, Selection};
+pub use select::{BlockRoom, SELECT_MISSES_MAX, Selection};
 pub use signature::VerifiedTransaction;
+pub use weight::weight_of;
 
 /// Most pending transactions of one sender (docs/node-policy.md).
 pub const SENDER_TRANSACTIONS_MAX: usize = 64;
@@ -98,7 +100,7 @@ impl Pending {
         self.checked().total()
     }
 
-    /// The fee for each byte.
+    /// The fee for each byte of weight.
     #[must_use]
     pub fn fee_rate(&self) -> FeeRate {
         FeeRate::of(self.body().fee, self.weight())
@@ -109,21 +111,16 @@ impl Pending {
     }
 }
 
-/// What a fee rate is counted over: the encoded size, bytes. Every rule about fees asks here.
-fn weight_of(checked: &CheckedTransaction) -> usize {
-    checked.size()
-}
-
-/// Fee per byte, in thousandths of a grain: fine enough to order by.
+/// Fee per byte of weight, in thousandths of a grain: fine enough to order by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct FeeRate(pub u64);
 
 impl FeeRate {
-    /// The rate of a fee over a size in bytes.
+    /// The rate of a fee over a weight in bytes.
     #[must_use]
-    pub fn of(fee: Amount, size: usize) -> Self {
-        let size = u128::try_from(size.max(1)).unwrap_or(1);
-        let rate = u128::from(fee.grains()) * 1_000 / size;
+    pub fn of(fee: Amount, weight: usize) -> Self {
+        let weight = u128::try_from(weight.max(1)).unwrap_or(1);
+        let rate = u128::from(fee.grains()) * 1_000 / weight;
         Self(u64::try_from(rate).unwrap_or(u64::MAX))
     }
 

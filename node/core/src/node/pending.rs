@@ -5,6 +5,7 @@ use pithead_consensus::check::CheckedTransaction;
 use pithead_consensus::{Account, Decode as _, SignedTransaction, Txid};
 
 use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict, report};
+use crate::credits::check_openings;
 use crate::mempool::{
     Admission, Admitted, IncomingTransaction, Judgement, Pending, PendingChange,
     VerifiedTransaction,
@@ -59,6 +60,10 @@ impl Node {
             .is_known(&txid)
             .map_err(RejectedTransaction::Internal)?
         {
+            #[cfg(feature = "fault-injection")]
+            if let Ok(copy) = &checked {
+                crate::fault_injection::note_copy(copy.leaf_hash());
+            }
             return Ok((TransactionVerdict::Duplicate, txid));
         }
         let checked = checked.map_err(|failed| RejectedTransaction::Rule(failed.error.into()))?;
@@ -96,9 +101,13 @@ impl Node {
         let sender = &checked.transaction().body.sender;
         // The mempool's own copy follows every change of the chain, and costs no read.
         let known = self.read_mempool().account_of(sender).cloned();
+        let snapshot = self.chain.store().snapshot()?;
+        if let Err(error) = check_openings(snapshot.as_ref(), self.chain.params(), &checked)? {
+            return Ok(Err(error.into()));
+        }
         let account = match known {
             Some(account) => account,
-            None => schema::account(self.chain.store().snapshot()?.as_ref(), sender)?,
+            None => schema::account(snapshot.as_ref(), sender)?,
         };
         Ok(self.admit_from(&account, checked, received, age_secs))
     }

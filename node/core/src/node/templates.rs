@@ -12,7 +12,9 @@ use super::{Effect, Node, Sink, report};
 use crate::mempool::{Pending, PendingChange, Selection, VerifiedTransaction};
 use crate::store::StoreError;
 use crate::store::schema;
-use crate::template::{BlockTemplate, TemplateError, assemble_template, transactions_bytes_max};
+use crate::template::{
+    BlockTemplate, TemplateError, assemble_template, block_room, keep_creditable,
+};
 
 /// After this many seconds any growth of the reward is worth a new template: a payment should not
 /// miss a block because its fee is small.
@@ -116,8 +118,9 @@ impl Node {
         let selection = if self.suspects.all {
             Selection::default()
         } else {
-            let bytes_max = transactions_bytes_max(self.chain.params());
-            self.read_mempool().select(bytes_max, &self.suspects.txids)
+            let room = block_room(self.chain.params());
+            let selection = self.read_mempool().select(room, &self.suspects.txids);
+            keep_creditable(&self.chain, &mut self.template_basis, selection)?
         };
         let error = match self.assemble_of(&selection, id, now) {
             Ok(template) => return Ok((Arc::new(template), Vec::new())),

@@ -9,10 +9,10 @@ use super::bounded_set::BoundedSet;
 /// A budget of refusals lasts so long.
 const WINDOW_MS: u64 = 60_000;
 /// What the refusals of one peer may cost in that time (docs/node-policy.md).
-pub const REFUSALS_MAX: u32 = 1_000;
+pub(super) const REFUSALS_MAX: u32 = 1_000;
 /// What the refusal of a transaction costs that was refused from the same peer before in that time.
 /// Its bytes may be others: a txid does not cover the signature.
-pub const REPEAT_COST: u32 = 10;
+pub(super) const REPEAT_COST: u32 = 10;
 
 /// What was refused from one peer lately.
 #[derive(Debug)]

@@ -45,8 +45,8 @@ pub(super) fn build(
     let fee = match request.fee {
         Some(fee) => fee,
         None => {
-            let size = body.signed_size();
-            estimate_rate(api, size, 1).saturating_mul(size as u64)
+            let weight = body.weight();
+            estimate_rate(api, weight, 1).saturating_mul(weight as u64)
         }
     };
     body.fee = convert::amount("fee", fee).map_err(bad_field)?;
@@ -116,7 +116,7 @@ fn estimate_rate(api: &Api, size: usize, target_blocks: u32) -> u64 {
     }
     let mut bytes = 0;
     let first_left_out = mempool.iter_by_rate().find(|pending| {
-        bytes += pending.size();
+        bytes += pending.body().weight();
         bytes > room
     });
     let rate = first_left_out.map_or(FeeRate(0), |pending| pending.fee_rate());
