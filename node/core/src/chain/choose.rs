@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pithead_consensus::BlockHash;
 use pithead_consensus::check::CheckedBlock;
-use pithead_consensus::fork_choice::{self, Candidate};
+use pithead_consensus::fork_choice::{self, Candidate, FinalityRank};
 
 use super::{AcceptError, Accepted, Chain, ChainUpdate};
 use crate::finality::FinalityView;
@@ -85,19 +85,25 @@ impl Chain {
         Ok(fork_choice::compare(&new, &present))
     }
 
+    /// The rank of the best chain in rules 1 to 3 of protocol §8.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    pub fn tip_rank(&mut self, finality: &FinalityView) -> Result<FinalityRank, StoreError> {
+        let snapshot = self.store.snapshot()?;
+        let tip = self.tip.clone();
+        Ok(self.candidate(snapshot.as_ref(), &tip, finality)?.rank)
+    }
+
     fn candidate(
         &mut self,
         from: &dyn Snapshot,
         entry: &ChainEntry,
         finality: &FinalityView,
     ) -> Result<Candidate, StoreError> {
-        let preferred = finality.status().preferred();
-        let rank = self
-            .ancestry
-            .finality_rank(from, entry, finality, &preferred)?;
+        let facts = self.ancestry.chain_finality(from, entry, finality)?;
         Ok(Candidate {
-            final_height: rank.final_height,
-            contains_approved: rank.contains_preferred,
+            rank: finality.rank(&facts),
             chain_work: entry.chain_work,
             arrival: entry.arrival,
         })

@@ -63,11 +63,13 @@ pub enum Table {
     Links,
     /// Number, big-endian → proof of a validator's misbehaviour.
     Evidence,
+    /// Validator's address → its signed vote with the highest approved source.
+    LeadingVotes,
 }
 
 impl Table {
     /// Every table, in no particular order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -80,6 +82,7 @@ impl Table {
         Self::Certificates,
         Self::Links,
         Self::Evidence,
+        Self::LeadingVotes,
     ];
 }
 
@@ -215,6 +218,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.bodies.is_empty()
+    }
+
     /// Sets a value.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
         self.changes.insert((table, key.into()), Some(value.into()));

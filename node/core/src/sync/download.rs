@@ -89,7 +89,7 @@ impl SyncState {
         self.ask_blocks(view);
         self.ask_headers(view)?;
         self.plan_transactions(view);
-        self.plan_approvals(view);
+        self.plan_approvals(view)?;
         Ok(())
     }
 

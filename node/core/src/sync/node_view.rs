@@ -3,7 +3,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use pithead_consensus::{ConsensusParams, Height};
+use pithead_consensus::{Checkpoint, ConsensusParams, Height};
 
 use crate::chain::undo_reach;
 use crate::finality::FinalityView;
@@ -32,6 +32,12 @@ impl NodeView<'_> {
     // methods.
     pub(super) fn mempool(&self) -> RwLockReadGuard<'_, Mempool> {
         self.mempool.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The highest approved checkpoint that the best chain contains: validators vote from it.
+    pub(super) fn approved_on_best(&self) -> Result<Checkpoint, StoreError> {
+        self.finality
+            .highest_approved_on_best(self.store, self.tip.height)
     }
 
     /// How many blocks a reorganisation can undo.

@@ -1,15 +1,17 @@
-//! The checks of certificates, their links and proofs of misbehaviour: each by itself, with all
-//! signatures. Start reading at [`check_certificates`].
+//! The checks of certificates, their links, proofs of misbehaviour and leading votes: each by
+//! itself, with all signatures. Start reading at [`check_certificates`].
 
 use pithead_consensus::approval::finality::certificates_conflict;
-use pithead_consensus::{Certificate, Decode as _, Encode as _, Genesis, Validators};
+use pithead_consensus::{
+    Certificate, Decode as _, Encode as _, Genesis, SignedApproval, Validators,
+};
 
 use super::VerifyError;
 use super::rows::{check_count, for_each_row};
 use crate::finality::{KeptProof, Proof};
 use crate::store::{Snapshot, Table};
 
-/// Checks every certificate and its link, and every proof.
+/// Checks every certificate and its link, every proof, and every leading vote.
 pub(super) fn check_certificates(
     stored: &dyn Snapshot,
     genesis: &Genesis,
@@ -50,6 +52,17 @@ pub(super) fn check_certificates(
         } else {
             Err(VerifyError::row(Table::Evidence, key, "it proves nothing"))
         }
+    })?;
+    for_each_row(stored, Table::LeadingVotes, |key, value| {
+        let wrong = |what: String| VerifyError::row(Table::LeadingVotes, key, what);
+        let vote = SignedApproval::decode(value).map_err(|error| wrong(error.to_string()))?;
+        validators
+            .check(&vote)
+            .map_err(|error| wrong(error.to_string()))?;
+        if vote.approval.validator.0 != key {
+            return Err(wrong("it is another validator's vote".to_owned()));
+        }
+        Ok(())
     })?;
     Ok(())
 }
