@@ -19,6 +19,7 @@ mod redb;
 mod rehearsal;
 pub mod schema;
 mod scratch;
+pub mod staged;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -63,13 +64,15 @@ pub enum Table {
     Links,
     /// Number, big-endian → proof of a validator's misbehaviour.
     Evidence,
+    /// Tag of a table ‖ key of that table → its change by a long reorganisation ([`staged`]).
+    Staged,
     /// Validator's address → its signed vote with the highest approved source.
     LeadingVotes,
 }
 
 impl Table {
     /// Every table, in no particular order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -82,12 +85,16 @@ impl Table {
         Self::Certificates,
         Self::Links,
         Self::Evidence,
+        Self::Staged,
         Self::LeadingVotes,
     ];
 }
 
 /// A key and its value, both as bytes.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// New values by table and key; `None` deletes.
+pub type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
 /// Why storage failed. It is never a verdict about a block (protocol §11: internal).
 #[derive(Debug, Error)]
@@ -211,8 +218,8 @@ pub trait Snapshot: Send + Sync {
 /// Changes that are committed together, wholly or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// New values by table and key; `None` deletes.
-    pub changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// New values by table and key.
+    pub changes: Changes,
     /// New block bodies.
     pub bodies: Vec<(BlockHash, Vec<u8>)>,
 }
@@ -246,7 +253,7 @@ pub struct PendingRecord {
 
 /// Where one chain is kept. One writer at a time; any number of readers.
 pub trait Store: Send + Sync {
-    /// The tables as they stand now.
+    /// The tables as they stand now, with live staged rows over them ([`staged`]).
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.

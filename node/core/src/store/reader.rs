@@ -10,6 +10,7 @@ use redb::ReadableTable as _;
 use super::bodies::{BodyFiles, End, Location};
 use super::folder::{bodies_in, check_finished, database_in, take_lock_if_there};
 use super::redb::RedbSnapshot;
+use super::staged::as_readers_see;
 use super::tables::{BODIES, Tables, definition};
 use super::{Snapshot, StoreError, Table};
 
@@ -59,7 +60,7 @@ impl StoreReader {
     /// # Errors
     /// [`StoreError`] if storage fails.
     pub fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(RedbSnapshot::new(&self.tables, &self.bodies)?))
+        as_readers_see(Box::new(RedbSnapshot::new(&self.tables, &self.bodies)?))
     }
 
     /// Checks that exactly the blocks with an entry have a body, and that each body's place is

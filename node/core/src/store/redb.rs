@@ -14,6 +14,7 @@ use super::block_file::{BlockFile, Damage};
 use super::bodies::{BodyFiles, End, Location, sync_dir};
 use super::folder::{bodies_in, check_finished, database_in, prepare, take_lock};
 use super::pending_log::PendingLog;
+use super::staged::{as_readers_see, is_live, superseding};
 use super::tables::{BODIES, BODIES_END, Tables, definition};
 use super::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 
@@ -111,6 +112,7 @@ impl RedbStore {
     /// Commits a batch. If the commit is to be on disk on return, its bodies are synced first: a
     /// commit never names a body that a crash could take away.
     fn commit_with(&self, batch: &Batch, on_disk: bool) -> Result<(), StoreError> {
+        let batch = &*superseding(batch, is_live(&self.read()?)?);
         let raw: Vec<&[u8]> = batch
             .bodies
             .iter()
@@ -250,7 +252,7 @@ impl Snapshot for RedbSnapshot {
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(self.read()?))
+        as_readers_see(Box::new(self.read()?))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {

@@ -37,6 +37,7 @@ pub(super) fn definition(table: Table) -> TableDefinition<'static, &'static [u8]
         Table::Certificates => "certificates",
         Table::Links => "links",
         Table::Evidence => "evidence",
+        Table::Staged => "staged",
         Table::LeadingVotes => "leading_votes",
     })
 }

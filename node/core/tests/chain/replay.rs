@@ -90,7 +90,7 @@ fn a_replay_finds_altered_entries() {
         ),
         "{error}"
     );
-    let error = altered.entry_error(|entry| entry.outcome.supply = Amount::ZERO);
+    let error = altered.entry_error(|entry| entry.outcome.supply = 0);
     assert!(matches!(error, VerifyError::Differs { .. }), "{error}");
     let error = altered.entry_error(|entry| entry.chain_work = Work::ZERO);
     assert!(

@@ -1,4 +1,4 @@
-//! The checks of certificates, their links, proofs of misbehaviour and leading votes: each by
+//! The checks of certificates, their links, proofs of misbehaviour and validators' votes: each by
 //! itself, with all signatures. Start reading at [`check_certificates`].
 
 use pithead_consensus::approval::finality::certificates_conflict;
@@ -11,7 +11,7 @@ use super::rows::{check_count, for_each_row};
 use crate::finality::{KeptProof, Proof};
 use crate::store::{Snapshot, Table};
 
-/// Checks every certificate and its link, every proof, and every leading vote.
+/// Checks every certificate and its link, and every proof.
 pub(super) fn check_certificates(
     stored: &dyn Snapshot,
     genesis: &Genesis,
@@ -55,14 +55,13 @@ pub(super) fn check_certificates(
     })?;
     for_each_row(stored, Table::LeadingVotes, |key, value| {
         let wrong = |what: String| VerifyError::row(Table::LeadingVotes, key, what);
-        let vote = SignedApproval::decode(value).map_err(|error| wrong(error.to_string()))?;
-        validators
-            .check(&vote)
-            .map_err(|error| wrong(error.to_string()))?;
-        if vote.approval.validator.0 != key {
+        let signed = SignedApproval::decode(value).map_err(|error| wrong(error.to_string()))?;
+        if signed.approval.validator.0 != key {
             return Err(wrong("it is another validator's vote".to_owned()));
         }
-        Ok(())
+        validators
+            .check(&signed)
+            .map_err(|error| wrong(error.to_string()))
     })?;
     Ok(())
 }
