@@ -184,7 +184,8 @@ fn each_flipped_bit_of_a_sample_is_harmless_or_reported() {
     // A bit of the first byte of each block, where the database keeps its structure; and bits all
     // over the header of the database, which is the only block that is written in place.
     let header = 2 * BLOCK..2 * BLOCK + 512;
-    let is_tried = |at: &usize| at % BLOCK == 0 || (header.contains(at) && at % 3 == 0);
+    let is_tried =
+        |at: &usize| at.is_multiple_of(BLOCK) || (header.contains(at) && at.is_multiple_of(3));
     for byte in (0..size).filter(is_tried) {
         let is_free = sound[byte / BLOCK * BLOCK..][..BLOCK]
             .iter()
