@@ -2,12 +2,12 @@
 //! memory that the process ever had.
 //!
 //! ```sh
-//! cargo bench -p pithead-core --bench verify -- make DIR BLOCKS
+//! cargo bench -p pithead-core --bench verify -- make DIR BLOCKS PAYMENTS
 //! cargo bench -p pithead-core --bench verify -- disk DIR      # as pithead-node --verify does it
 //! cargo bench -p pithead-core --bench verify -- memory DIR    # the replay in memory, to compare
 //! ```
 //!
-//! Each block has two payments to an address that is new.
+//! Each block has so many payments, all to an address that is new.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,14 +32,18 @@ fn main() {
         .collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["make", dir, blocks] => make(Path::new(dir), blocks.parse().expect("a number")),
+        ["make", dir, blocks, payments] => make(
+            Path::new(dir),
+            blocks.parse().expect("a number"),
+            payments.parse().expect("a number"),
+        ),
         ["disk", dir] => measure(Path::new(dir), true),
         ["memory", dir] => measure(Path::new(dir), false),
         _ => println!("see the first lines of benches/verify.rs"),
     }
 }
 
-fn make(dir: &Path, count: u64) {
+fn make(dir: &Path, count: u64, payments: u64) {
     let file = file();
     let genesis = file.check().expect("the test network is sound");
     let store = RedbStore::open(dir, CACHE_BYTES).expect("a new folder");
@@ -50,8 +54,11 @@ fn make(dir: &Path, count: u64) {
         let mut recipient = [0; 32];
         recipient[..8].copy_from_slice(&number.to_be_bytes());
         let outputs = [(Address(recipient), GRAINS)];
-        let pay = |from: usize| key(from).pay(&genesis.params.genesis_hash, number, FEE, &outputs);
-        let block = chain.assemble(vec![pay(0), pay(1)], key(7).address, 2);
+        let sequences = number * payments..(number + 1) * payments;
+        let paid = sequences
+            .map(|sequence| key(0).pay(&genesis.params.genesis_hash, sequence, FEE, &outputs))
+            .collect();
+        let block = chain.assemble(paid, key(7).address, 2);
         chain.connect(block.clone()).expect("a valid block");
         give(&mut node, &block, NOW + 2 * count).expect("a valid block");
     }

@@ -177,6 +177,16 @@ pub fn stage(changes: &Changes, into: &mut Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Checks that a row can be read.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if not.
+pub fn check_row(row: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    place_of(row)?;
+    change_of(value)?;
+    Ok(())
+}
+
 /// The commit that moves the next live rows into their tables, some `bytes` of them; `None` once no
 /// row is left.
 ///

@@ -181,10 +181,12 @@ fn each_flipped_bit_of_a_sample_is_harmless_or_reported() {
     let size = chain.size_of(name);
     let sound = fs::read(chain.home.path().join("sound").join(name)).unwrap();
     let (mut tried, mut reported) = (0, 0);
-    // Every bit of the first bytes of each block, where the database keeps its structure; and the
-    // whole header of the database, which is the only block that is written in place.
+    // A bit of the first byte of each block, where the database keeps its structure; and bits all
+    // over the header of the database, which is the only block that is written in place.
     let header = 2 * BLOCK..2 * BLOCK + 512;
-    for byte in (0..size).filter(|at| at % BLOCK < 2 || header.contains(at)) {
+    let is_tried =
+        |at: &usize| at.is_multiple_of(BLOCK) || (header.contains(at) && at.is_multiple_of(3));
+    for byte in (0..size).filter(is_tried) {
         let is_free = sound[byte / BLOCK * BLOCK..][..BLOCK]
             .iter()
             .all(|byte| *byte == 0);
@@ -197,7 +199,7 @@ fn each_flipped_bit_of_a_sample_is_harmless_or_reported() {
         chain.verify(&bad);
         reported += u32::from(chain.start(&bad));
     }
-    assert!(tried > 500 && reported >= 30, "{reported} of {tried}");
+    assert!(tried > 150 && reported >= 20, "{reported} of {tried}");
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn a_chain_on_which_a_quorum_can_not_vote_is_left() {
         target: at(&genesis, &short, 6),
     };
     let certificate = certificate_of(&genesis, 2, approved);
-    let node = add_with(&mut world, &long, &[certificate.clone()]);
+    let node = add_with(&mut world, &long, std::slice::from_ref(&certificate));
     give(&mut world, node, &short[2..]);
     let tip_is = |world: &World, index, block: &Block| world.tip(index) == block.header.hash();
     assert!(tip_is(&world, node, &long[13]), "12 blocks above the fork");

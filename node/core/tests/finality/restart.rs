@@ -206,14 +206,24 @@ fn verify_checks_certificates_their_links_and_proofs() {
     };
     let mut batch = Batch::default();
     batch.put(Table::Evidence, 0u64.to_be_bytes(), kept.encode());
+    let leading = vote(&blocks);
+    batch.put(Table::LeadingVotes, key(1).address.0, leading.encode());
     store.commit(&batch).unwrap();
     verify(store.as_ref(), genesis, |_, _| {}).unwrap();
-    for table in [Table::Certificates, Table::Links, Table::Evidence] {
+    let tables = [
+        Table::Certificates,
+        Table::Links,
+        Table::Evidence,
+        Table::LeadingVotes,
+    ];
+    for table in tables {
         let snapshot = store.snapshot().unwrap();
-        for (key, value) in snapshot.range(table, &[], &[0xff; 9], 9, false).unwrap() {
+        for (key, value) in snapshot.range(table, &[], &[0xff; 33], 9, false).unwrap() {
             let mut altered = value.clone();
             *altered.last_mut().unwrap() ^= 1;
-            let missing = (table != Table::Evidence).then_some(None);
+            // Nothing else tells which proofs and which votes are on record.
+            let tells = [Table::Certificates, Table::Links].contains(&table);
+            let missing = tells.then_some(None);
             for change in [Some(Some(altered)), missing].into_iter().flatten() {
                 let mut batch = Batch::default();
                 batch.changes.insert((table, key.clone()), change);

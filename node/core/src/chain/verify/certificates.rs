@@ -1,5 +1,5 @@
-//! The checks of certificates, their links, proofs of misbehaviour and validators' votes: each by itself, with all
-//! signatures. Start reading at [`check_certificates`].
+//! The checks of certificates, their links, proofs of misbehaviour and validators' votes: each by
+//! itself, with all signatures. Start reading at [`check_certificates`].
 
 use pithead_consensus::approval::finality::certificates_conflict;
 use pithead_consensus::{

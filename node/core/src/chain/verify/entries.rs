@@ -9,7 +9,7 @@ use super::replay::entry_after;
 use super::rows::for_each_row;
 use crate::chain::ancestors;
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry};
-use crate::store::{Snapshot, Table};
+use crate::store::{Snapshot, Table, staged};
 
 /// Checks every entry: that it is under its hash, and, off the best chain, that it fits to its
 /// parent and to its body. The highest rank of arrival is on record.
@@ -109,6 +109,20 @@ pub(super) fn check_meta(stored: &dyn Snapshot, tip: Height) -> Result<(), Verif
     for leaf in schema::leaves(stored)? {
         check_leaf(stored, &leaf)?;
     }
+    Ok(())
+}
+
+/// Checks that the rows of a long reorganisation can be read, and that there are none without one.
+/// What live rows say was compared with the replay, which sees them over the tables.
+pub(super) fn check_staged(stored: &dyn Snapshot) -> Result<(), VerifyError> {
+    let staging = schema::staging(stored)?;
+    for_each_row(stored, Table::Staged, |row, value| {
+        if staging.is_none() {
+            let what = "there is no long reorganisation";
+            return Err(VerifyError::row(Table::Staged, row, what));
+        }
+        Ok(staged::check_row(row, value)?)
+    })?;
     Ok(())
 }
 

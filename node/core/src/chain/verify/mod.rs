@@ -135,6 +135,7 @@ pub fn verify_stored(
     let (accounts, transactions) = replay.compare_tables()?;
     entries::check_entries(stored, genesis, tip.height)?;
     entries::check_meta(stored, tip.height)?;
+    entries::check_staged(stored)?;
     certificates::check_certificates(stored, genesis)?;
     Ok(VerifyReport {
         blocks: tip.height.0,
