@@ -8,7 +8,7 @@ use pithead_consensus::BlockHash;
 use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::fork_choice::{self, Candidate, Ground};
 
-use super::{AcceptError, Accepted, Chain, ChainUpdate};
+use super::{AcceptError, Accepted, Chain, ChainUpdate, Waiting};
 use crate::finality::FinalityView;
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 use crate::store::{Overlay, Snapshot, StoreError};
@@ -18,8 +18,9 @@ use crate::store::{Overlay, Snapshot, StoreError};
 const LEAVES_MAX: usize = 1_024;
 
 impl Chain {
-    /// Switches to the best chain among the stored ones, unless the present one is the best: to
-    /// be called when finality has moved. `validated` is told of the new tip before the commit.
+    /// Switches to the best chain among the stored ones, or begins to, unless the present one is
+    /// the best: to be called when finality has moved. `validated` is told of the new tip before
+    /// the commit.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.
@@ -28,6 +29,11 @@ impl Chain {
         finality: &FinalityView,
         validated: &mut dyn FnMut(&Arc<CheckedBlock>),
     ) -> Result<Option<ChainUpdate>, StoreError> {
+        if self.is_building() {
+            self.give_up_if_worse(finality)?;
+            return Ok(None);
+        }
+        self.waiting = Waiting::Nothing;
         loop {
             let store = Arc::clone(&self.store);
             let snapshot = store.snapshot()?;
@@ -40,6 +46,8 @@ impl Chain {
                 Ok(Accepted::NewTip(update)) => return Ok(Some(update)),
                 // That chain is marked invalid now: try the next best.
                 Err(AcceptError::Invalid(_) | AcceptError::InvalidAncestor { .. }) => {}
+                // That chain is out of reach: try the next best.
+                Err(AcceptError::TooDeep { .. }) if self.forget_leaf(&entry.hash()) => {}
                 Err(AcceptError::Internal(error)) => return Err(error),
                 Ok(Accepted::Side) | Err(_) => return Ok(None),
             }
@@ -47,7 +55,7 @@ impl Chain {
     }
 
     /// The best of the stored chains, if it is not the present one.
-    fn best_stored(
+    pub(super) fn best_stored(
         &mut self,
         from: &dyn Snapshot,
         finality: &FinalityView,
@@ -151,6 +159,14 @@ impl Chain {
             chain_work: entry.chain_work,
             arrival: entry.arrival,
         })
+    }
+
+    /// Forgets the end of a side branch until its next block comes, or until the next start. Returns
+    /// whether it was remembered.
+    fn forget_leaf(&mut self, leaf: &BlockHash) -> bool {
+        let before = self.leaves.len();
+        self.leaves.retain(|hash| hash != leaf);
+        self.leaves.len() < before
     }
 
     /// Remembers the end of a side branch, in memory and, with the other changes of the overlay, on

@@ -51,6 +51,11 @@ impl SyncState {
             .iter()
             .filter_map(|(peer, state)| {
                 let hash = state.chain.best_known()?;
+                // A peer that did not give the end of its branch must not keep the node from one
+                // with as much work.
+                if state.blocks.has_failed(&hash) {
+                    return None;
+                }
                 Some((*peer, hash, *self.headers.get(&hash)?))
             })
             .collect();

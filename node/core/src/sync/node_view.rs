@@ -42,6 +42,6 @@ impl NodeView<'_> {
 
     /// How many blocks a reorganisation can undo.
     pub(super) fn reorg_depth_max(&self) -> Result<u64, StoreError> {
-        undo_reach(self.store, self.checkpoint.is_none(), self.tip.height)
+        undo_reach(self.store, self.tip.height)
     }
 }

@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+mod floods;
+mod long_reorganisation;
 mod money;
 mod reorganisation;
 mod replay;
 mod serve;
 mod store;
 mod templates;
+mod undo;
