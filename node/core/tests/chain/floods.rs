@@ -54,7 +54,11 @@ fn stored_on(node: &Node, parent: &BlockHash) -> usize {
 
 /// A chain of three blocks, and the one after it.
 fn start() -> (GenesisFile, Vec<Block>, Block) {
-    let file = file();
+    // Blocks of 2 MB may hold the largest transactions only.
+    let file = GenesisFile {
+        max_account_changes: 100_000,
+        ..file()
+    };
     let blocks = branch(&file, &[], &key(6).address, &empty(3));
     let next = chain_of(&file, &blocks).assemble(Vec::new(), key(6).address, 2);
     (file, blocks, next)
