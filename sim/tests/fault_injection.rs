@@ -1,4 +1,11 @@
-//! The simulation finds faults that are injected into the node's own code.
+//! The simulation finds faults that are injected into the node's own code. Nothing tells it which
+//! fault is there:
+//!
+//! | Fault | Scenario | Found by |
+//! |---|---|---|
+//! | the state root is not compared | rough, seeds 1 to 5 | the oracle, at a forged block |
+//! | rule 2 of protocol §9 is left out | partition, seeds 41 to 340 | the check of single votes |
+//! | a forged copy of a payment counts as verified | rough, seeds 1 to 20 | the oracle, at a block with the copy |
 //!
 //! It needs a build with the feature `fault-injection`. Faults around the node are tested
 //! in `simulation`.
