@@ -13,6 +13,7 @@ import pathlib
 import random
 import sys
 
+import fork_choice
 import pithead_reference as ref
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -280,6 +281,7 @@ def vectors():
         "headers": headers(rng), "merkle": merkle(rng), "states": states(rng),
         "difficulty": difficulty(rng), "targets": targets(rng), "subsidies": subsidies(),
         "amounts": amounts(rng), "approvals": approvals(rng), "chain": chain(rng),
+        "fork_choice": [fork_choice.random_case(rng) for _ in range(60)],
     })
 
 

@@ -10,15 +10,10 @@ use crate::violation::Violation;
 use crate::world::Simulation;
 
 /// Reads of an event that brings no answer of a peer, besides those for blocks.
-const SMALL_READS_MAX: u64 = SMALL_READS + WAITING_READS;
-const SMALL_READS: u64 = 120;
-/// What the blocks that wait for their parent may cost each event. It is 0 once a node keeps them
-/// by their parent.
-const WAITING_READS: u64 = if WAITING_IS_FREE { 0 } else { 20_000 };
-/// Whether a block that waits for its parent costs nothing until the parent comes.
-pub(crate) const WAITING_IS_FREE: bool = false;
+/// Less than one for each block that may wait for its parent: waiting costs nothing.
+const SMALL_READS_MAX: u64 = 120;
 /// Reads of an event with an answer of a peer: two for each of 2,000 headers, and some more.
-const ANSWER_READS_MAX: u64 = 4_200 + WAITING_READS;
+const ANSWER_READS_MAX: u64 = 4_200;
 /// Reads for each block that is connected, disconnected or kept.
 const BLOCK_READS_MAX: u64 = 400;
 /// Reads for an answer to a peer: two for each of 2,000 headers, and one for each hash.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use pithead_consensus::{Address, Block, BlockHash, Checkpoint, Genesis, Link};
+use pithead_core::chain::{Budget, ReorganisationLimits};
 use pithead_core::finality::{FinalityState, FinalityStatus, Voter};
 use pithead_core::mempool::{Mempool, MempoolLimits};
 use pithead_core::node::{Node, NodeSettings, Now, TemplatePolicy};
@@ -23,6 +24,18 @@ use crate::nodes::vote_journal::SimVoteJournal;
 pub(crate) const GENESIS_TIME: u32 = 1_793_491_200;
 /// The limit of each node's mempool, bytes.
 pub(crate) const MEMPOOL_BYTES_MAX: usize = 4 << 20;
+/// Beyond a fork of one block against two, a reorganisation is worked out in pieces. Each piece is a
+/// write at which the process may die, so that crashes meet reorganisations under way.
+const REORGANISATION_LIMITS: ReorganisationLimits = ReorganisationLimits {
+    at_once: Budget {
+        blocks: 3,
+        bytes: usize::MAX,
+    },
+    piece: Budget {
+        blocks: 2,
+        bytes: 16 << 10,
+    },
+};
 
 /// How a node behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,6 +208,7 @@ impl SimNode {
             settings,
             now.unix_secs,
         )?
+        .with_reorganisations(REORGANISATION_LIMITS)
         .with_sync(SyncSettings {
             seed: sync_seed,
             ..SyncSettings::default()

@@ -4,18 +4,22 @@
 //! [`Chain::accept_checked`]. Both decide with the consensus crate, work out every change on an
 //! overlay, and commit once. The chain knows no certificates: what is approved and final is passed
 //! to it with each question (ADR 11). It only remembers how it ranked the last blocks by that.
-//! Start reading in `accept`; `connect` holds one step up or down, and `reorg_path` finds the way
+//! Start reading in `accept`. `reorganise` switches chains, and `long_reorganisation` goes on with
+//! what takes long (ADR 13); `connect` holds one step up or down, and `reorg_path` finds the way
 //! from one block to another.
 
 mod accept;
 mod ancestry;
 mod choose;
 mod connect;
+mod long_reorganisation;
 mod open;
 pub mod oracle;
 mod reorg_path;
+mod reorganise;
 mod undo;
 mod verify;
+mod way;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -30,9 +34,13 @@ use crate::store::{Batch, Snapshot, Store, StoreError};
 pub use accept::{AcceptContext, AcceptError, Accepted, ChainUpdate};
 use ancestry::Ancestry;
 pub(crate) use connect::load_accounts;
+pub use long_reorganisation::Advance;
+pub use open::check_identity;
 pub use reorg_path::{ChainPath, path_between};
 pub use undo::{UNDO_BLOCKS, undo_reach};
-pub use verify::{VerifyError, VerifyReport, verify};
+pub use verify::{VerifyError, VerifyReport, verify, verify_stored};
+pub use way::{Budget, ReorganisationLimits};
+use way::{LongSwitch, Waiting};
 
 /// Most transactions whose checked signatures are remembered.
 const VERIFIED_MAX: usize = 400_000;
@@ -52,6 +60,13 @@ pub struct Chain {
     ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
+    /// Whether a side block changed which stored chain is the best.
+    reconsider_is_due: bool,
+    /// The long reorganisation that occupies [`Table::Staged`], if there is one.
+    long_switch: Option<LongSwitch>,
+    /// What is to be done about better chains that may be stored.
+    waiting: Waiting,
+    limits: ReorganisationLimits,
 }
 
 impl Chain {

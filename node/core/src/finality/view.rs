@@ -9,6 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use pithead_consensus::approval::finality::{FinalityError, Outcome};
+use pithead_consensus::approval::vote_sources::VoteSources;
+use pithead_consensus::fork_choice::{ChainFinality, Ground};
 use pithead_consensus::{Checkpoint, ConsensusParams, Finality, Height, Link};
 
 use crate::store::schema;
@@ -47,6 +49,11 @@ impl FinalityStatus {
 #[derive(Clone, PartialEq, Eq)]
 pub struct FinalityView {
     finality: Arc<Finality>,
+    /// From which approved sources the validators have voted.
+    sources: Arc<VoteSources>,
+    /// How many certificates this view rests on: two views of one node with the same number have
+    /// the same approved checkpoints.
+    certificates: u64,
 }
 
 impl FinalityView {
@@ -54,8 +61,16 @@ impl FinalityView {
     #[must_use]
     pub fn new(finality: Finality) -> Self {
         Self {
+            certificates: finality.links().count() as u64,
             finality: Arc::new(finality),
+            sources: Arc::default(),
         }
+    }
+
+    /// The same view with these sources of votes.
+    #[must_use]
+    pub fn with_sources(self, sources: Arc<VoteSources>) -> Self {
+        Self { sources, ..self }
     }
 
     /// The view without any certificate: only the genesis is approved and final.
@@ -79,6 +94,29 @@ impl FinalityView {
     #[must_use]
     pub fn last_final(&self) -> Checkpoint {
         self.finality.last_final()
+    }
+
+    /// How many certificates this view rests on. What a caller has worked out from the approved
+    /// checkpoints holds while this number stays.
+    #[must_use]
+    pub fn certificates(&self) -> u64 {
+        self.certificates
+    }
+
+    /// Whether a quorum can still vote on a chain (protocol §8, rule 2).
+    #[must_use]
+    pub fn votable(&self, chain: &ChainFinality) -> bool {
+        // # Consensus: §9 "fork choice (§8) looks at final blocks, work and arrival alone".
+        self.conflict().is_some() || chain.votable(&self.sources)
+    }
+
+    /// Where a chain stands against the highest approved checkpoint (protocol §8).
+    #[must_use]
+    pub fn ground(&self, chain: &ChainFinality) -> Ground {
+        if self.conflict().is_some() {
+            return Ground::Contains;
+        }
+        chain.ground(self.status().approved.height)
     }
 
     /// The two links that conflict, the earlier one first, once two certificates do.
@@ -135,14 +173,38 @@ impl FinalityView {
         })
     }
 
+    /// The highest approved checkpoint up to height `top` that the best chain contains: the source
+    /// of the next vote. The search ends at the last final block at the latest, which the best
+    /// chain contains as soon as the node has its blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    pub fn highest_approved_on_best(
+        &self,
+        from: &dyn Snapshot,
+        top: Height,
+    ) -> Result<Checkpoint, StoreError> {
+        for checkpoint in self.approved_below(top) {
+            if schema::is_best(from, &checkpoint.hash, checkpoint.height)? {
+                return Ok(checkpoint);
+            }
+        }
+        // Every chain contains the genesis, and `approved_below` ends with it.
+        Ok(self.final_at(Height::GENESIS))
+    }
+
     /// The links behind the view, for the questions that only certificates and votes ask.
     pub(super) fn finality(&self) -> &Finality {
         &self.finality
     }
 
     /// Takes in the link of a checked certificate. Views that were cloned before stay as they are.
-    pub(super) fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
-        Arc::make_mut(&mut self.finality).accept(link)
+    pub(crate) fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
+        let outcome = Arc::make_mut(&mut self.finality).accept(link)?;
+        if outcome != Outcome::Known {
+            self.certificates = self.certificates.saturating_add(1);
+        }
+        Ok(outcome)
     }
 }
 

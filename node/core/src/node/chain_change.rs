@@ -41,10 +41,20 @@ impl Node {
         let changes = self.settle_mempool(update)?;
         report(changes, out);
         self.publish_taken_back(update)?;
+        self.show_new_tip(update.disconnected.len(), now, out)
+    }
+
+    /// Tells of the new tip, and gives miners work on it.
+    pub(super) fn show_new_tip(
+        &mut self,
+        disconnected: usize,
+        now: u64,
+        out: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
         self.shorten_pending_log()?;
         out(Effect::TipChanged {
             tip: Box::new(self.chain.tip().clone()),
-            disconnected: update.disconnected.len(),
+            disconnected,
         });
         if self.sync.status().syncing {
             // Miners get no work on a chain that is far behind.
@@ -59,7 +69,7 @@ impl Node {
 
     /// Puts a transaction of a disconnected block back into the mempool and its log. The log may
     /// have dropped it when it was mined.
-    fn take_back(
+    pub(super) fn take_back(
         &mut self,
         transaction: CheckedTransaction,
         now: u64,

@@ -15,7 +15,7 @@ use crate::sync::{PeerKey, ReceivedTransaction, Verdict};
 /// nodes may lack the transactions that it brings back.
 const SPLIT_BLOCKS_MIN: usize = 3;
 /// Most transactions announced after a reorganisation.
-const REPUBLISHED_MAX: usize = 1_000;
+pub(super) const REPUBLISHED_MAX: usize = 1_000;
 /// If more transactions than this are fetched at once, none of them is announced: it is this
 /// node that was away, and the others know them.
 const FETCHED_PUBLISHED_MAX: usize = 100;

@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+mod floods;
+mod long_reorganisation;
 mod reorganisation;
 mod replay;
 mod serve;
 mod store;
 mod templates;
+mod undo;

@@ -88,7 +88,7 @@ fn a_reorganisation_equals_a_replay_from_the_genesis() {
 }
 
 /// The permutation of `items` with this number.
-fn permutation<T: Clone>(items: &[T], mut number: usize) -> Vec<T> {
+pub(crate) fn permutation<T: Clone>(items: &[T], mut number: usize) -> Vec<T> {
     let mut left = items.to_vec();
     let mut order = Vec::new();
     while !left.is_empty() {

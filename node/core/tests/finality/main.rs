@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod approvals;
+mod late_votes;
 mod recovery;
 mod restart;
