@@ -35,7 +35,7 @@ mod setup;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use checks::depth::{LATE_VOTES_UNDO_MAX, LIMIT_IS_CHECKED};
+pub use checks::depth::LATE_VOTES_UNDO_MAX;
 pub use model::monitor::TimelinePoint;
 pub use report::plot::svg;
 pub use report::summary::{Percentiles, Report, TrafficReport};

@@ -253,6 +253,12 @@ pub enum InjectedFault {
     /// The node takes a copy of a known payment for verified, although a txid does not cover
     /// the signature. It needs a build with the feature `fault-injection`.
     TrustCopies,
+    /// The node follows the highest approved checkpoint however deep it has to go back, against
+    /// §8. It needs a build with the feature `fault-injection`.
+    FollowAnyApproval,
+    /// The node tries every waiting block again at each tick. It needs a build with the feature
+    /// `fault-injection`.
+    RetryAllWaiting,
 }
 
 impl InjectedFault {
@@ -262,7 +268,11 @@ impl InjectedFault {
     pub fn is_in_node(self) -> bool {
         matches!(
             self,
-            Self::SkipStateRoot | Self::AllowSurround | Self::TrustCopies
+            Self::SkipStateRoot
+                | Self::AllowSurround
+                | Self::TrustCopies
+                | Self::FollowAnyApproval
+                | Self::RetryAllWaiting
         )
     }
 }

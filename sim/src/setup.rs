@@ -85,9 +85,12 @@ fn inject_node_faults(settings: &SimSettings) {
     use crate::settings::InjectedFault;
     use pithead_core::fault_injection;
 
-    fault_injection::skip_state_root(settings.fault == Some(InjectedFault::SkipStateRoot));
-    fault_injection::allow_surround(settings.fault == Some(InjectedFault::AllowSurround));
-    fault_injection::trust_copies(settings.fault == Some(InjectedFault::TrustCopies));
+    let is = |fault| settings.fault == Some(fault);
+    fault_injection::skip_state_root(is(InjectedFault::SkipStateRoot));
+    fault_injection::allow_surround(is(InjectedFault::AllowSurround));
+    fault_injection::trust_copies(is(InjectedFault::TrustCopies));
+    fault_injection::follow_any_approval(is(InjectedFault::FollowAnyApproval));
+    fault_injection::retry_all_waiting(is(InjectedFault::RetryAllWaiting));
 }
 
 impl Simulation {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pithead_consensus::{Address, Block, BlockHash, Height, Link};
+use pithead_core::chain::AcceptError;
 use pithead_core::node::{Answer, Event};
 use pithead_core::sync::Gossip;
 
@@ -148,8 +149,8 @@ impl Simulation {
         (verdict == Verdict::Valid).then_some(block)
     }
 
-    /// Hands blocks to a node, as its own miner would. A node may keep them beside its chain or
-    /// follow them, but it may not refuse them.
+    /// Hands blocks to a node, as its own miner would. A node may keep them beside its chain,
+    /// follow them, or have enough of them, but it may not call them invalid.
     pub(crate) fn release_blocks(
         &mut self,
         index: usize,
@@ -157,8 +158,11 @@ impl Simulation {
     ) -> Result<(), Violation> {
         for block in blocks {
             let answer = self.handle(index, Event::Block(Box::new(block)))?;
-            if let Some(Answer::Block(Err(error))) = answer {
-                let what = format!("it refuses a valid block: {error}");
+            if let Some(Answer::Block(Err(
+                error @ (AcceptError::Invalid(_) | AcceptError::InvalidAncestor { .. }),
+            ))) = answer
+            {
+                let what = format!("it calls a valid block invalid: {error}");
                 return Err(self.violation(Some(index), what));
             }
         }

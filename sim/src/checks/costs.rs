@@ -9,16 +9,14 @@ use pithead_core::sync::PeerEvent;
 use crate::violation::Violation;
 use crate::world::Simulation;
 
-/// Reads of an event that brings no answer of a peer, besides those for blocks.
-const SMALL_READS_MAX: u64 = SMALL_READS + WAITING_READS;
-const SMALL_READS: u64 = 120;
-/// What the blocks that wait for their parent may cost each event. It is 0 once a node keeps them
-/// by their parent.
-const WAITING_READS: u64 = if WAITING_IS_FREE { 0 } else { 20_000 };
-/// Whether a block that waits for its parent costs nothing until the parent comes.
-pub(crate) const WAITING_IS_FREE: bool = false;
+/// Reads of a tick, besides those for blocks. Two for each of the 64 blocks that may wait for their
+/// parent are more: waiting costs nothing.
+const TICK_READS_MAX: u64 = 120;
+/// Reads of any other event that brings no answer of a peer. An approval may make the node compare
+/// long branches.
+const SMALL_READS_MAX: u64 = 600;
 /// Reads of an event with an answer of a peer: two for each of 2,000 headers, and some more.
-const ANSWER_READS_MAX: u64 = 4_200 + WAITING_READS;
+const ANSWER_READS_MAX: u64 = 4_200;
 /// Reads for each block that is connected, disconnected or kept.
 const BLOCK_READS_MAX: u64 = 400;
 /// Reads for an answer to a peer: two for each of 2,000 headers, and one for each hash.
@@ -27,6 +25,7 @@ const SERVED_READS_MAX: u64 = 4_200;
 /// The size of an event, as far as its budget goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventSize {
+    Tick,
     Small,
     Answer,
 }
@@ -35,6 +34,7 @@ impl EventSize {
     pub(crate) fn of(event: &Event) -> Self {
         match event {
             Event::Peer(PeerEvent::Response { .. }) | Event::Continue => Self::Answer,
+            Event::Tick => Self::Tick,
             _ => Self::Small,
         }
     }
@@ -65,6 +65,7 @@ impl Simulation {
         (before, effects): (u64, &[Effect]),
     ) -> Result<(), Violation> {
         let each = match size {
+            EventSize::Tick => TICK_READS_MAX,
             EventSize::Small => SMALL_READS_MAX,
             EventSize::Answer => ANSWER_READS_MAX,
         };
@@ -75,7 +76,7 @@ impl Simulation {
         }
         let most = each + BLOCK_READS_MAX * moved;
         if reads > most {
-            let what = format!("one event costs it {reads} reads, more than {most}");
+            let what = format!("a {size:?} event costs it {reads} reads, more than {most}");
             return Err(self.violation(Some(index), what));
         }
         Ok(())

@@ -46,8 +46,9 @@ pub(crate) struct RunCounters {
     pub(crate) left: u64,
     /// Lies of nodes that no peer had asked for.
     pub(crate) lies: u64,
-    /// The most reads of one event that moved no block: without an answer of a peer, and with one.
-    pub(crate) reads_max: [u64; 2],
+    /// The most reads of one event that moved no block: a tick, another one without an answer of a
+    /// peer, and one with an answer.
+    pub(crate) reads_max: [u64; 3],
     /// Votes that an adversary has released.
     pub(crate) late_votes: u64,
     pub(crate) bans: u64,

@@ -91,9 +91,9 @@ pub struct Report {
     pub deepest_reorganisation: usize,
     /// Votes that the adversary has released.
     pub late_votes: u64,
-    /// The most reads of the store in one event that moved no block: without an answer of a peer,
-    /// and with one.
-    pub reads_max: [u64; 2],
+    /// The most reads of the store in one event that moved no block: a tick, another one without an
+    /// answer of a peer, and one with an answer.
+    pub reads_max: [u64; 3],
     /// Traffic per block of the best chain, by kind of message.
     pub traffic: Vec<TrafficReport>,
     /// How often a node has crashed.

@@ -152,13 +152,16 @@ impl Chain {
         finality: &FinalityView,
     ) -> Result<Candidate, StoreError> {
         let facts = self.ancestry.chain_finality(from, entry, finality)?;
-        Ok(Candidate {
+        let candidate = Candidate {
             final_height: facts.final_height,
             votable: finality.votable(&facts),
             ground: finality.ground(&facts),
             chain_work: entry.chain_work,
             arrival: entry.arrival,
-        })
+        };
+        #[cfg(feature = "fault-injection")]
+        let candidate = crate::fault_injection::as_followed(candidate);
+        Ok(candidate)
     }
 
     /// Forgets the end of a side branch until its next block comes, or until the next start. Returns

@@ -112,6 +112,14 @@ impl WaitingBlocks {
 
     /// Takes the blocks that the clock has reached, and drops those that have waited too long.
     pub(super) fn take_due(&mut self, now: Now) -> Vec<Arc<CheckedBlock>> {
+        #[cfg(feature = "fault-injection")]
+        if crate::fault_injection::retries_all_waiting() {
+            let all: Vec<u64> = self.blocks.keys().copied().collect();
+            return all
+                .into_iter()
+                .filter_map(|number| self.remove(number))
+                .collect();
+        }
         let is_over = |waiting: &WaitingBlock| {
             now.monotonic_ms.saturating_sub(waiting.since_ms) > WAITING_SECS_MAX * 1_000
         };

@@ -22,9 +22,6 @@ const POLICY: &str = include_str!("../../../../docs/node-policy.md");
 const HEADING: &str = "## Budgets";
 /// Inputs whose budget the node does not keep yet.
 const NOT_YET: &[&str] = &[
-    "a block beside the tip, when 64 wait",
-    "a block on the tip, when 64 wait",
-    "a tick, when 64 blocks wait",
     "a payment that a full mempool refuses",
     "all certificates, of 667 approvals each",
 ];
