@@ -1,4 +1,4 @@
-//! A store in memory that counts commits and reads, and whose commits fail on demand. Start with
+//! A store in memory that counts commits, reads and bytes read, and whose commits fail on demand. Start with
 //! [`Watched::new`].
 
 use std::path::Path;
@@ -17,12 +17,28 @@ pub struct Watched {
     pub commits: AtomicUsize,
     /// Whether writes fail from now on.
     pub fails: AtomicBool,
-    reads: Arc<AtomicUsize>,
+    read: Arc<Read>,
+}
+
+/// What readers have taken from a store.
+#[derive(Default)]
+struct Read {
+    /// Questions of any kind.
+    reads: AtomicUsize,
+    /// Bytes of all keys and values that the answers held.
+    bytes: AtomicUsize,
+}
+
+impl Read {
+    fn note(&self, bytes: usize) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 struct WatchedSnapshot {
     inner: Box<dyn Snapshot>,
-    reads: Arc<AtomicUsize>,
+    read: Arc<Read>,
 }
 
 impl Watched {
@@ -31,13 +47,18 @@ impl Watched {
             inner: memory(),
             commits: AtomicUsize::new(0),
             fails: AtomicBool::new(false),
-            reads: Arc::new(AtomicUsize::new(0)),
+            read: Arc::default(),
         })
     }
 
     /// Reads of any kind so far.
     pub fn reads(&self) -> usize {
-        self.reads.load(Ordering::Relaxed)
+        self.read.reads.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all keys and values that reads have given so far.
+    pub fn bytes_read(&self) -> usize {
+        self.read.bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -45,7 +66,7 @@ impl Store for Watched {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         Ok(Box::new(WatchedSnapshot {
             inner: self.inner.snapshot()?,
-            reads: Arc::clone(&self.reads),
+            read: Arc::clone(&self.read),
         }))
     }
 
@@ -80,8 +101,9 @@ impl Store for Watched {
 
 impl Snapshot for WatchedSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.get(table, key)
+        let found = self.inner.get(table, key)?;
+        self.read.note(found.as_ref().map_or(0, Vec::len));
+        Ok(found)
     }
 
     fn range(
@@ -92,12 +114,15 @@ impl Snapshot for WatchedSnapshot {
         limit: usize,
         descending: bool,
     ) -> Result<Vec<KeyValue>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.range(table, from, to, limit, descending)
+        let found = self.inner.range(table, from, to, limit, descending)?;
+        let bytes = found.iter().map(|(key, value)| key.len() + value.len());
+        self.read.note(bytes.sum());
+        Ok(found)
     }
 
     fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.body(hash)
+        let found = self.inner.body(hash)?;
+        self.read.note(found.as_ref().map_or(0, Vec::len));
+        Ok(found)
     }
 }

@@ -40,8 +40,8 @@ def final_path(parents, interval, certificates):
     return path
 
 
-def rank(case, tip):
-    """Sorts chains: the greatest is the best."""
+def facts(case, tip):
+    """The chain's order among all as the heaviest, and what is asked of the heaviest."""
     parents = case["parents"]
     def high(blocks):
         return max(height(parents, block) for block in blocks)
@@ -55,17 +55,24 @@ def rank(case, tip):
     votable = len(stranded) <= (case["validators"] - case["quorum"]) // 2
     highest = max(known, key=lambda block: height(parents, block))
     common = high(blocks & set(chain(parents, highest)))
-    holds_ground = highest in blocks or height(parents, tip) - common > REORG_MAX
     work = sum(case["work"][block] for block in blocks)
-    return final, votable, holds_ground, work, -tip
+    return {
+        "tip": tip, "class": (final, votable), "order": (final, votable, work, -tip),
+        "contains": highest in blocks, "above": height(parents, tip) - common,
+    }
 
 
 def ends(parents):
     return sorted(set(range(len(parents))) - {parents[b] for b in range(1, len(parents))})
 
 
-def best_first(case):
-    return sorted(ends(case["parents"]), key=lambda tip: rank(case, tip), reverse=True)
+def best(case):
+    chains = [facts(case, tip) for tip in ends(case["parents"])]
+    heaviest = max(chains, key=lambda one: one["order"])
+    if heaviest["contains"] or heaviest["above"] > REORG_MAX:
+        return heaviest["tip"]
+    containing = [one for one in chains if one["contains"] and one["class"] == heaviest["class"]]
+    return max(containing, key=lambda one: one["order"], default=heaviest)["tip"]
 
 
 def may_both_exist(parents, one, other):
@@ -99,7 +106,7 @@ def random_case(rng):
         "work": [0] + [rng.randrange(1, 4) for _ in parents[1:]],
         "certificates": certificates, "votes": votes,
     }
-    return compact(case | {"best_first": best_first(case)})
+    return compact(case | {"best": best(case)})
 
 
 def compact(case):

@@ -1,10 +1,9 @@
-//! Fork choice: each rule of protocol §8 in turn, and that they make a total order.
-
-use std::cmp::Ordering;
+//! Fork choice: each rule of protocol §8 in turn, and that the order of arrival at a node makes no
+//! difference.
 
 use pithead_consensus::approval::vote_sources::{VoteSources, stranded_max};
 use pithead_consensus::fork_choice::{
-    APPROVAL_REORG_MAX, Candidate, ChainFinality, FinalityRank, compare,
+    APPROVAL_REORG_MAX, Candidate, ChainFinality, Ground, best, compare,
 };
 use pithead_consensus::{Address, Height, Work};
 use proptest::prelude::*;
@@ -16,11 +15,9 @@ fn work(number: u64) -> Work {
 }
 
 const PLAIN: Candidate = Candidate {
-    rank: FinalityRank {
-        final_height: Height(20),
-        votable: false,
-        holds_ground: false,
-    },
+    final_height: Height(20),
+    votable: false,
+    ground: Ground::Near,
     chain_work: Work::ZERO,
     arrival: 5,
 };
@@ -35,67 +32,91 @@ fn chain(height: u64, common: u64) -> ChainFinality {
     }
 }
 
+/// The better of two chains, whichever is named first.
+fn better(a: Candidate, b: Candidate) -> Candidate {
+    let found = [a, b][best(&[a, b]).unwrap()];
+    assert_eq!(found, [b, a][best(&[b, a]).unwrap()]);
+    found
+}
+
 #[test]
 fn what_is_final_outweighs_everything() {
     let without = Candidate {
-        rank: FinalityRank {
-            final_height: Height(10),
-            votable: true,
-            holds_ground: true,
-        },
+        final_height: Height(10),
+        votable: true,
+        ground: Ground::Contains,
         chain_work: work(u64::MAX),
         arrival: 0,
     };
-    assert_eq!(compare(&PLAIN, &without), Ordering::Greater);
+    assert_eq!(better(PLAIN, without), PLAIN);
 }
 
 #[test]
-fn a_votable_chain_outweighs_one_that_holds_its_ground() {
-    let rank = |votable, holds_ground| Candidate {
-        rank: FinalityRank {
-            votable,
-            holds_ground,
-            ..PLAIN.rank
-        },
+fn a_votable_chain_outweighs_one_that_contains_what_is_approved() {
+    let votable = Candidate {
+        votable: true,
         ..PLAIN
     };
-    assert_eq!(
-        compare(&rank(true, false), &rank(false, true)),
-        Ordering::Greater
-    );
+    let contains = Candidate {
+        ground: Ground::Contains,
+        chain_work: work(1_000_000),
+        ..PLAIN
+    };
+    assert_eq!(better(votable, contains), votable);
 }
 
 #[test]
-fn a_chain_that_holds_its_ground_outweighs_work() {
-    let holds = Candidate {
-        rank: FinalityRank {
-            holds_ground: true,
-            ..PLAIN.rank
-        },
+fn an_approved_checkpoint_outweighs_work_near_the_fork_only() {
+    let contains = Candidate {
+        ground: Ground::Contains,
         ..PLAIN
     };
-    let heavier = Candidate {
+    let heavier = |ground| Candidate {
+        ground,
         chain_work: work(1_000_000),
         arrival: 0,
         ..PLAIN
     };
-    assert_eq!(compare(&holds, &heavier), Ordering::Greater);
+    assert_eq!(better(contains, heavier(Ground::Near)), contains);
+    assert_eq!(better(contains, heavier(Ground::Far)), heavier(Ground::Far));
 }
 
 #[test]
-fn a_chain_holds_its_ground_from_nine_blocks_above_the_fork() {
-    let sources = VoteSources::default();
-    let holds = |chain| FinalityRank::of(&chain, Height(40), &sources).holds_ground;
+fn only_the_heaviest_chain_is_asked_how_far_it_is_above_a_fork() {
+    let chain = |ground, hashes| Candidate {
+        ground,
+        chain_work: work(hashes),
+        ..PLAIN
+    };
+    let contains = chain(Ground::Contains, 110);
+    let far = chain(Ground::Far, 111);
+    let near = chain(Ground::Near, 113);
+    // Each of them loses to another one if only two are compared.
+    assert_eq!(better(contains, far), far);
+    assert_eq!(better(near, far), near);
+    assert_eq!(better(near, contains), contains);
+    let all = [contains, far, near];
+    assert_eq!(
+        best(&all),
+        Some(0),
+        "it undoes at most eight blocks of the heaviest"
+    );
+    assert_eq!(best(&[far, near]), Some(1));
+    assert_eq!(best(&[]), None);
+}
+
+#[test]
+fn a_chain_is_far_from_nine_blocks_above_the_fork() {
+    let ground = |chain: ChainFinality| chain.ground(Height(40));
     assert_eq!(APPROVAL_REORG_MAX, 8);
-    // It contains the highest approved checkpoint.
-    assert!(holds(chain(41, 40)));
-    assert!(!holds(chain(43, 35)));
-    assert!(holds(chain(44, 35)));
+    assert_eq!(ground(chain(41, 40)), Ground::Contains);
+    assert_eq!(ground(chain(43, 35)), Ground::Near);
+    assert_eq!(ground(chain(44, 35)), Ground::Far);
     let unknown = ChainFinality {
         common_height: None,
-        ..chain(100, 0)
+        ..chain(1, 0)
     };
-    assert!(!holds(unknown));
+    assert_eq!(ground(unknown), Ground::Far);
 }
 
 #[test]
@@ -117,20 +138,13 @@ fn a_chain_is_votable_while_few_have_voted_from_higher_sources() {
 }
 
 #[test]
-fn after_a_conflict_only_final_blocks_count_before_work() {
-    let rank = FinalityRank::after_conflict;
-    assert!(rank(Height(10)) > rank(Height(9)));
-    assert_eq!(rank(Height(10)), rank(Height(10)));
-}
-
-#[test]
 fn work_outweighs_arrival() {
     let heavier = Candidate {
         chain_work: work(1),
         arrival: 9,
         ..PLAIN
     };
-    assert_eq!(compare(&heavier, &PLAIN), Ordering::Greater);
+    assert_eq!(better(heavier, PLAIN), heavier);
 }
 
 #[test]
@@ -139,32 +153,38 @@ fn the_first_seen_wins_a_tie() {
         arrival: 6,
         ..PLAIN
     };
-    assert_eq!(compare(&PLAIN, &later), Ordering::Greater);
-    assert_eq!(compare(&PLAIN, &PLAIN), Ordering::Equal);
+    assert_eq!(better(PLAIN, later), PLAIN);
 }
 
 fn candidates() -> impl Strategy<Value = Candidate> {
-    let ranks = (0..3u64, any::<bool>(), any::<bool>());
-    (ranks, 0..3u64, 0..3u64).prop_map(
-        |((final_height, votable, holds_ground), hashes, arrival)| Candidate {
-            rank: FinalityRank {
-                final_height: Height(final_height),
-                votable,
-                holds_ground,
-            },
+    let grounds = prop::sample::select(vec![Ground::Near, Ground::Far, Ground::Contains]);
+    (0..3u64, any::<bool>(), grounds, 0..3u64).prop_map(
+        |(final_height, votable, ground, hashes)| Candidate {
+            final_height: Height(final_height),
+            votable,
+            ground,
             chain_work: work(hashes),
-            arrival,
+            arrival: 0,
         },
     )
 }
 
 proptest! {
     #[test]
-    fn it_is_a_total_order(a in candidates(), b in candidates(), c in candidates()) {
-        prop_assert_eq!(compare(&a, &b), compare(&b, &a).reverse());
-        prop_assert_eq!(compare(&a, &b) == Ordering::Equal, a == b);
-        if compare(&a, &b) != Ordering::Less && compare(&b, &c) != Ordering::Less {
-            prop_assert_ne!(compare(&a, &c), Ordering::Less);
+    fn the_order_in_which_chains_are_known_does_not_matter(
+        mut chains in prop::collection::vec(candidates(), 1..6),
+        turn in 0..6usize,
+    ) {
+        for (arrival, chain) in (0..).zip(&mut chains) {
+            chain.arrival = arrival;
         }
+        let found = chains[best(&chains).unwrap()];
+        let turn = turn % chains.len();
+        chains.rotate_left(turn);
+        prop_assert_eq!(chains[best(&chains).unwrap()], found);
+        // A chain that was not chosen may go, unless the choice came from how the heaviest stands.
+        let heaviest = *chains.iter().max_by(|a, b| compare(a, b)).unwrap();
+        chains.retain(|chain| *chain == found || *chain == heaviest);
+        prop_assert_eq!(chains[best(&chains).unwrap()], found);
     }
 }

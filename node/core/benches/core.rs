@@ -44,7 +44,7 @@ fn payments(file: &GenesisFile, count: usize) -> Vec<SignedTransaction> {
     (0..count)
         .map(|index| {
             let sequence = (index / 4) as u64;
-            key(index % 4).pay(&genesis, sequence, FEE, &[(key(5).address, 1)])
+            key(index % 4).pay(&genesis, sequence, FEE, &[(key(5).address, 10_000)])
         })
         .collect()
 }

@@ -1,16 +1,52 @@
-//! Fault injection: rules that a test can switch off, so that the simulation can show that it
-//! notices. Only builds with the feature `fault-injection` contain this. Start reading at
-//! [`allow_surround`] and [`skip_state_root`].
+//! Fault injection: rules and limits that a test can switch off, so that simulation and budgets can
+//! show that they notice. Only builds with the feature `fault-injection` contain this. Start
+//! reading at [`allow_surround`], [`skip_state_root`], [`trust_copies`] and [`answer_all`].
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 
 use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::connect::ConnectContext;
-use pithead_consensus::{Height, VoteRecord};
+use pithead_consensus::{Hash256, Height, VoteRecord};
 
 thread_local! {
     static SKIP_STATE_ROOT: Cell<bool> = const { Cell::new(false) };
     static ALLOW_SURROUND: Cell<bool> = const { Cell::new(false) };
+    static TRUST_COPIES: Cell<bool> = const { Cell::new(false) };
+    static COPIES: RefCell<HashSet<Hash256>> = RefCell::default();
+    static ANSWER_ALL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets nodes on this thread take a transaction for verified if it has the txid of a known one,
+/// although a txid does not cover the signature.
+pub fn trust_copies(trust: bool) {
+    TRUST_COPIES.set(trust);
+    COPIES.take();
+}
+
+/// Remembers a transaction that came as a copy of a known one.
+pub(crate) fn note_copy(leaf: Hash256) {
+    if TRUST_COPIES.get() {
+        COPIES.with_borrow_mut(|copies| copies.insert(leaf));
+    }
+}
+
+/// The leaves that count as verified while [`trust_copies`] is on; `None` while it is off.
+pub(crate) fn with_copies(verified: &HashSet<Hash256>) -> Option<HashSet<Hash256>> {
+    TRUST_COPIES.get().then(|| {
+        let copies = COPIES.with_borrow(Clone::clone);
+        verified.union(&copies).copied().collect()
+    })
+}
+
+/// Lets nodes on this thread answer peers with as many bytes as they ask for.
+pub fn answer_all(all: bool) {
+    ANSWER_ALL.set(all);
+}
+
+/// The room for content in an answer: without a limit while [`answer_all`] is on.
+pub(crate) fn content_bytes(limit: usize) -> usize {
+    if ANSWER_ALL.get() { usize::MAX } else { limit }
 }
 
 /// Lets validators on this thread vote without rule 2 of protocol §9.

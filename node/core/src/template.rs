@@ -11,13 +11,14 @@ use pithead_consensus::check::{BlockError, CheckedTransaction, check_assembled};
 use pithead_consensus::connect::{ConnectContext, connect_block};
 use pithead_consensus::subsidy::subsidy;
 use pithead_consensus::{
-    Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader, CompactTarget, Hash256,
-    Height, SignedTransaction, Target, merkle,
+    Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader, CompactTarget,
+    ConsensusParams, Hash256, Height, SignedTransaction, Target, merkle,
 };
 use thiserror::Error;
 
 use crate::chain::{Chain, load_accounts, next_bits};
-use crate::mempool::Mempool;
+use crate::credits::drop_uncreditable;
+use crate::mempool::{BlockRoom, Mempool};
 use crate::store::StoreError;
 use crate::store::schema;
 
@@ -115,9 +116,8 @@ pub fn assemble_template(
     let parent = chain.tip();
     let params = chain.params();
     let bits = next_bits(params, snapshot.as_ref(), parent)?;
-    let max_block_bytes = usize::try_from(params.max_block_bytes).unwrap_or(usize::MAX);
     let mut failure = None;
-    let selection = mempool.select(max_block_bytes - EMPTY_BLOCK_BYTES, |address| {
+    let mut selection = mempool.select(block_room(params), |address| {
         schema::account(snapshot.as_ref(), address).unwrap_or_else(|error| {
             failure.get_or_insert(error);
             pithead_consensus::Account::default()
@@ -126,6 +126,12 @@ pub fn assemble_template(
     if let Some(error) = failure {
         return Err(error.into());
     }
+    drop_uncreditable(
+        &mut selection,
+        snapshot.as_ref(),
+        params,
+        parent.outcome.supply,
+    )?;
     let leaves: Vec<Hash256> = selection
         .transactions
         .iter()
@@ -161,6 +167,15 @@ pub fn assemble_template(
     Ok(template)
 }
 
+/// What the rules leave to the transactions of a block.
+fn block_room(params: &ConsensusParams) -> BlockRoom {
+    let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+    BlockRoom {
+        bytes: size(params.max_block_bytes).saturating_sub(EMPTY_BLOCK_BYTES),
+        account_changes: size(params.max_account_changes),
+    }
+}
+
 /// Checks the block as if a miner had found it, except for its proof of work.
 fn validate(
     chain: &Chain,
@@ -179,6 +194,9 @@ fn validate(
         state_root: template.state_root,
         matured_reward: matured,
     };
-    connect_block(&context, &checked, &accounts, chain.verified())?;
+    let verdict = connect_block(&context, &checked, &accounts, chain.verified());
+    #[cfg(debug_assertions)]
+    crate::chain::oracle::confirm_template(chain, snapshot.as_ref(), &checked, &verdict);
+    verdict?;
     Ok(())
 }

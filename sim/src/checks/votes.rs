@@ -111,7 +111,7 @@ impl Simulation {
     ) -> Result<(), Violation> {
         let own = validator_keys().get(index).map(|key| key.address);
         // Votes of other validators are only passed on, and liars keep no record.
-        if own != Some(signed.approval.validator) || index < self.settings.equivocators {
+        if own != Some(signed.approval.validator) || index < self.settings.without_own_votes() {
             return Ok(());
         }
         let Some(journal) = &self.nodes[index].journal else {

@@ -123,12 +123,16 @@ impl Simulation {
         if node.core.is_none() {
             return Ok(());
         }
+        let reads = node.store.reads();
         let honest = self.serve_request(server, &pending.request)?;
+        let reads = self.nodes[server].store.reads() - reads;
+        self.check_served(server, reads)?;
         if let Response::Approvals(approvals) = &honest {
             for signed in approvals {
                 self.check_vote_sent(server, signed)?;
             }
         }
+        self.check_answer_size(server, &pending.request, &honest)?;
         let response = if self.nodes[server].kind == NodeKind::Liar {
             self.distort(server, &pending.request, honest)
         } else {

@@ -117,7 +117,7 @@ fn rejects_target_above_limit() {
 #[test]
 fn rejects_out_of_range() {
     type Set = fn(&mut GenesisFile, u32);
-    let fields: [(&str, Set, u32, u32); 6] = [
+    let fields: [(&str, Set, u32, u32); 8] = [
         (
             "block_interval_secs",
             |file, n| file.block_interval_secs = n,
@@ -141,6 +141,18 @@ fn rejects_out_of_range() {
             |file, n| file.max_block_bytes = n,
             32_767,
             3_500_001,
+        ),
+        (
+            "max_account_changes",
+            |file, n| file.max_account_changes = n,
+            255,
+            100_001,
+        ),
+        (
+            "min_opening_amount",
+            |file, n| file.min_opening_amount = n,
+            0,
+            100_000_001,
         ),
         (
             "reward_maturity",

@@ -50,6 +50,13 @@ pub enum AcceptError {
         /// Blocks that can be undone.
         reach: u64,
     },
+    /// The block is not better than the best chain, and enough blocks with its parent are stored
+    /// already. The node refuses it before it is judged ([`crate::node`]).
+    #[error("enough side blocks on {parent} are stored already")]
+    TooManySiblings {
+        /// The block's parent.
+        parent: BlockHash,
+    },
     /// Storage failed.
     #[error(transparent)]
     Internal(#[from] StoreError),

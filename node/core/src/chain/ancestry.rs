@@ -231,7 +231,7 @@ mod tests {
     use std::sync::Arc;
 
     use pithead_consensus::approval::vote_sources::VoteSources;
-    use pithead_consensus::fork_choice::{Candidate, compare};
+    use pithead_consensus::fork_choice::{Candidate, best};
     use pithead_consensus::{
         Address, BlockCommitment, BlockHeader, CompactTarget, Encode as _, Finality, Hash256, Link,
         Work,
@@ -486,14 +486,33 @@ mod tests {
     }
 
     /// The blocks of a vector's tree, in the order of their numbers.
-    fn tree(parents: &[usize]) -> Vec<ChainEntry> {
+    fn tree(parents: &[usize], works: &[usize]) -> Vec<ChainEntry> {
         let mut blocks = grow(&[], 1, 0);
-        for (number, parent) in parents.iter().enumerate().skip(1) {
+        let mut totals = vec![0];
+        for (number, (parent, work)) in parents.iter().zip(works).enumerate().skip(1) {
             let below = std::slice::from_ref(&blocks[*parent]);
             let nonce = u32::try_from(number).unwrap();
-            blocks.push(grow(below, 1, nonce).remove(1));
+            let mut block = grow(below, 1, nonce).remove(1);
+            totals.push(totals[*parent] + work);
+            let mut bytes = [0; 32];
+            bytes[24..].copy_from_slice(&(totals[number] as u64).to_be_bytes());
+            block.chain_work = Work::from_be_bytes(bytes);
+            blocks.push(block);
         }
         blocks
+    }
+
+    /// The chain that ends with a block of the tree, tip first.
+    fn path_to(blocks: &[ChainEntry], tip: usize) -> Vec<ChainEntry> {
+        let mut chain = vec![blocks[tip].clone()];
+        let parent_of = |block: &ChainEntry| {
+            let prev = block.header.prev;
+            blocks.iter().find(|each| each.hash() == prev).cloned()
+        };
+        while let Some(parent) = parent_of(&chain[chain.len() - 1]) {
+            chain.push(parent);
+        }
+        chain
     }
 
     fn numbers(value: &serde_json::Value) -> Vec<usize> {
@@ -519,7 +538,7 @@ mod tests {
         for case in cases {
             let field = |name: &str| usize::try_from(case[name].as_u64().unwrap()).unwrap();
             let pairs = |name: &str| pairs(&case[name]).into_iter();
-            let blocks = tree(&numbers(&case["parents"]));
+            let blocks = tree(&numbers(&case["parents"]), &numbers(&case["work"]));
             let all = checkpoints(&blocks);
             let interval = u32::try_from(field("interval")).unwrap();
             let mut view = FinalityView::new(Finality::new(interval, all[0]));
@@ -535,40 +554,32 @@ mod tests {
             let view = view.with_sources(Arc::new(sources));
             let store = MemoryStore::new();
             put(&store, &blocks);
-            let best_first = numbers(&case["best_first"]);
+            let ends: Vec<usize> = (0..blocks.len())
+                .filter(|block| !numbers(&case["parents"])[1..].contains(block))
+                .collect();
+            let expected = field("best");
             // Whichever chain the node has followed so far, it finds the same one.
-            for followed in &best_first {
-                let mut chain = vec![blocks[*followed].clone()];
-                while let Some(parent) = blocks
-                    .iter()
-                    .find(|block| block.hash() == chain[chain.len() - 1].header.prev)
-                {
-                    chain.push(parent.clone());
-                }
+            for followed in &ends {
+                let chain = path_to(&blocks, *followed);
                 make_best(&store, &chain);
                 let snapshot = store.snapshot().unwrap();
                 let mut ancestry = Ancestry::default();
-                let mut candidate = |tip: &usize| {
-                    let entry = &blocks[*tip];
-                    let facts = ancestry.chain_finality(snapshot.as_ref(), entry, &view);
-                    let mut work = 0;
-                    let (works, parents) = (numbers(&case["work"]), numbers(&case["parents"]));
-                    let mut at = *tip;
-                    while at != 0 {
-                        work += works[at] as u64;
-                        at = parents[at];
-                    }
-                    let mut bytes = [0; 32];
-                    bytes[24..].copy_from_slice(&work.to_be_bytes());
-                    Candidate {
-                        rank: view.rank(&facts.unwrap()),
-                        chain_work: Work::from_be_bytes(bytes),
-                        arrival: *tip as u64,
-                    }
-                };
-                let mut found = best_first.clone();
-                found.sort_by(|a, b| compare(&candidate(b), &candidate(a)));
-                assert_eq!(found, best_first, "{case}");
+                let candidates: Vec<Candidate> = ends
+                    .iter()
+                    .map(|tip| {
+                        let entry = &blocks[*tip];
+                        let facts = ancestry.chain_finality(snapshot.as_ref(), entry, &view);
+                        let facts = facts.unwrap();
+                        Candidate {
+                            final_height: facts.final_height,
+                            votable: view.votable(&facts),
+                            ground: view.ground(&facts),
+                            chain_work: entry.chain_work,
+                            arrival: *tip as u64,
+                        }
+                    })
+                    .collect();
+                assert_eq!(ends[best(&candidates).unwrap()], expected, "{case}");
                 forget_best(&store, &chain);
             }
         }

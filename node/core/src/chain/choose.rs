@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pithead_consensus::BlockHash;
 use pithead_consensus::check::CheckedBlock;
-use pithead_consensus::fork_choice::{self, Candidate, FinalityRank};
+use pithead_consensus::fork_choice::{self, Candidate, Ground};
 
 use super::{AcceptError, Accepted, Chain, ChainUpdate, Waiting};
 use crate::finality::FinalityView;
@@ -54,17 +54,31 @@ impl Chain {
         }
     }
 
-    /// The stored chain that is better than the present one, if there is one.
+    /// The best of the stored chains, if it is not the present one.
     pub(super) fn best_stored(
         &mut self,
         from: &dyn Snapshot,
         finality: &FinalityView,
     ) -> Result<Option<ChainEntry>, StoreError> {
+        let (mut entries, mut candidates) = self.known_chains(from, finality)?;
         let tip = self.tip.clone();
-        let mut best = (self.candidate(from, &tip, finality)?, None);
+        candidates.push(self.candidate(from, &tip, finality)?);
+        entries.push(tip);
+        let best = fork_choice::best(&candidates).and_then(|number| entries.get(number));
+        Ok(best.filter(|best| best.hash() != self.tip.hash()).cloned())
+    }
+
+    /// The chains that end with side branches, with the last final block or with the preferred
+    /// checkpoint, as far as they are stored and not known to be invalid.
+    fn known_chains(
+        &mut self,
+        from: &dyn Snapshot,
+        finality: &FinalityView,
+    ) -> Result<(Vec<ChainEntry>, Vec<Candidate>), StoreError> {
         let status = finality.status();
         let named = [status.last_final.hash, status.preferred().hash];
         let ends: Vec<BlockHash> = self.leaves.iter().copied().chain(named).collect();
+        let (mut entries, mut candidates) = (Vec::new(), Vec::new());
         for hash in &ends {
             let Some(entry) = schema::entry(from, hash)? else {
                 continue;
@@ -72,15 +86,17 @@ impl Chain {
             if entry.status == BlockStatus::Invalid {
                 continue;
             }
-            let candidate = self.candidate(from, &entry, finality)?;
-            if fork_choice::compare(&candidate, &best.0) == Ordering::Greater {
-                best = (candidate, Some(entry));
-            }
+            candidates.push(self.candidate(from, &entry, finality)?);
+            entries.push(entry);
         }
-        Ok(best.1)
+        Ok((entries, candidates))
     }
 
-    /// How a chain compares with the best one (protocol §8).
+    /// Whether a chain is to take the place of the present one: then it is `Greater` (protocol §8).
+    ///
+    /// Almost always the two chains decide it. All others are looked at only if the new chain is
+    /// heavier than the present one and lacks the preferred checkpoint: a third chain may be
+    /// heavier, and only the heaviest is asked how far it is above a fork.
     pub(super) fn compare_with_tip(
         &mut self,
         from: &dyn Snapshot,
@@ -90,17 +106,43 @@ impl Chain {
         let tip = self.tip.clone();
         let new = self.candidate(from, entry, finality)?;
         let present = self.candidate(from, &tip, finality)?;
-        Ok(fork_choice::compare(&new, &present))
+        let order = fork_choice::compare(&new, &present);
+        if new.ground == Ground::Contains {
+            // With the first chain that contains the preferred checkpoint, the present one may lose
+            // its place whatever its work.
+            let yields = present.ground == Ground::Near
+                && new.final_height == present.final_height
+                && new.votable == present.votable;
+            return Ok(if yields { Ordering::Greater } else { order });
+        }
+        if order != Ordering::Greater {
+            return Ok(order);
+        }
+        let (_, mut candidates) = self.known_chains(from, finality)?;
+        candidates.extend([present, new]);
+        let chosen = fork_choice::best(&candidates);
+        let chosen = chosen.and_then(|number| candidates.get(number)).copied();
+        if chosen == Some(new) {
+            return Ok(Ordering::Greater);
+        }
+        // The heaviest chain may be another one now, and then neither of the two is the best.
+        self.reconsider_is_due = chosen != Some(present);
+        Ok(Ordering::Less)
     }
 
-    /// The rank of the best chain in rules 1 to 3 of protocol §8.
+    /// Whether a block that stayed off the best chain changed which stored chain is the best.
+    pub(crate) fn take_reconsider_due(&mut self) -> bool {
+        std::mem::take(&mut self.reconsider_is_due)
+    }
+
+    /// Whether a quorum can still vote on the best chain (protocol §8, rule 2).
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.
-    pub fn tip_rank(&mut self, finality: &FinalityView) -> Result<FinalityRank, StoreError> {
+    pub fn is_votable(&mut self, finality: &FinalityView) -> Result<bool, StoreError> {
         let snapshot = self.store.snapshot()?;
         let tip = self.tip.clone();
-        Ok(self.candidate(snapshot.as_ref(), &tip, finality)?.rank)
+        Ok(self.candidate(snapshot.as_ref(), &tip, finality)?.votable)
     }
 
     fn candidate(
@@ -111,7 +153,9 @@ impl Chain {
     ) -> Result<Candidate, StoreError> {
         let facts = self.ancestry.chain_finality(from, entry, finality)?;
         Ok(Candidate {
-            rank: finality.rank(&facts),
+            final_height: facts.final_height,
+            votable: finality.votable(&facts),
+            ground: finality.ground(&facts),
             chain_work: entry.chain_work,
             arrival: entry.arrival,
         })

@@ -14,6 +14,7 @@ mod choose;
 mod connect;
 mod long_reorganisation;
 mod open;
+pub mod oracle;
 mod reorg_path;
 mod reorganise;
 mod undo;
@@ -34,9 +35,10 @@ pub use accept::{AcceptContext, AcceptError, Accepted, ChainUpdate};
 use ancestry::Ancestry;
 pub(crate) use connect::load_accounts;
 pub use long_reorganisation::Advance;
+pub use open::check_identity;
 pub use reorg_path::{ChainPath, path_between};
 pub use undo::{UNDO_BLOCKS, undo_reach};
-pub use verify::{VerifyError, VerifyReport, verify};
+pub use verify::{VerifyError, VerifyReport, verify, verify_stored};
 pub use way::{Budget, ReorganisationLimits};
 use way::{LongSwitch, Waiting};
 
@@ -58,6 +60,8 @@ pub struct Chain {
     ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
+    /// Whether a side block changed which stored chain is the best.
+    reconsider_is_due: bool,
     /// The long reorganisation that occupies [`Table::Staged`], if there is one.
     long_switch: Option<LongSwitch>,
     /// What is to be done about better chains that may be stored.

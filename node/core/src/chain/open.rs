@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use pithead_consensus::{Account, Address, Amount, BlockHash, Encode, Genesis, Height, Work};
+use pithead_consensus::{Account, Address, BlockHash, Encode, Genesis, Height, Work};
 
 use super::connect::write_tree;
 use super::undo::find_pruned;
@@ -31,28 +31,7 @@ impl Chain {
                 schema::put_identity(&mut batch, &expected);
                 store.commit(&batch)?;
             }
-            Some(bytes) => {
-                let found = bytes.as_slice().try_into().map_or(0, u32::from_le_bytes);
-                if found != schema::SCHEMA_VERSION {
-                    return Err(StoreError::WrongSchema {
-                        path: dir.to_owned(),
-                        found,
-                        expected: schema::SCHEMA_VERSION,
-                    });
-                }
-                let found = snapshot
-                    .get(Table::Meta, schema::META_GENESIS)?
-                    .and_then(|bytes| bytes.as_slice().try_into().ok())
-                    .map(BlockHash)
-                    .ok_or_else(|| StoreError::Damaged("genesis hash".to_owned()))?;
-                if found != expected {
-                    return Err(StoreError::WrongGenesis {
-                        path: dir.to_owned(),
-                        found,
-                        expected,
-                    });
-                }
-            }
+            Some(_) => check_identity(snapshot.as_ref(), &expected, dir)?,
         }
         let snapshot = store.snapshot()?;
         let tip = schema::tip_entry(snapshot.as_ref())?;
@@ -75,6 +54,7 @@ impl Chain {
             has_deferred: false,
             ancestry: Ancestry::default(),
             leaves,
+            reconsider_is_due: false,
             long_switch: None,
             waiting,
             limits: ReorganisationLimits::default(),
@@ -82,6 +62,44 @@ impl Chain {
         chain.resume_long_switch(snapshot.as_ref())?;
         Ok(chain)
     }
+}
+
+/// Refuses data of another schema version or another chain; errors name `dir` as its place.
+///
+/// # Errors
+/// [`StoreError::WrongSchema`] or [`StoreError::WrongGenesis`]; other errors if storage fails or is
+/// damaged, or holds no chain yet.
+pub fn check_identity(
+    from: &dyn Snapshot,
+    expected: &BlockHash,
+    dir: &Path,
+) -> Result<(), StoreError> {
+    let schema = from
+        .get(Table::Meta, schema::META_SCHEMA)?
+        .ok_or_else(|| StoreError::NoData {
+            path: dir.to_owned(),
+        })?;
+    let found = schema.as_slice().try_into().map_or(0, u32::from_le_bytes);
+    if found != schema::SCHEMA_VERSION {
+        return Err(StoreError::WrongSchema {
+            path: dir.to_owned(),
+            found,
+            expected: schema::SCHEMA_VERSION,
+        });
+    }
+    let found = from
+        .get(Table::Meta, schema::META_GENESIS)?
+        .and_then(|bytes| bytes.as_slice().try_into().ok())
+        .map(BlockHash)
+        .ok_or_else(|| StoreError::Damaged("genesis hash".to_owned()))?;
+    if found != *expected {
+        return Err(StoreError::WrongGenesis {
+            path: dir.to_owned(),
+            found,
+            expected: *expected,
+        });
+    }
+    Ok(())
 }
 
 /// Puts on record up to which height undo records were dropped, if the store lacks that.
@@ -123,8 +141,8 @@ pub(super) fn write_genesis(
     }
     // Version 0 is written even without allocations: version 1 of the tree builds on it.
     let state_root = write_tree(overlay, 0, &accounts)?;
-    let supply = Amount::sum(genesis.allocations.values().copied())
-        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+    let allocated = genesis.allocations.values();
+    let supply = allocated.map(|each| u128::from(each.grains())).sum();
     let entry = ChainEntry {
         header: genesis.block.header,
         commitment: genesis.block.commitment,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use pithead_consensus::approval::finality::{FinalityError, Outcome};
 use pithead_consensus::approval::vote_sources::VoteSources;
-use pithead_consensus::fork_choice::{ChainFinality, FinalityRank};
+use pithead_consensus::fork_choice::{ChainFinality, Ground};
 use pithead_consensus::{Checkpoint, ConsensusParams, Finality, Height, Link};
 
 use crate::store::schema;
@@ -103,14 +103,20 @@ impl FinalityView {
         self.certificates
     }
 
-    /// The rank of a chain in rules 1 to 3 of protocol §8. Without validators all chains have the
-    /// same rank.
+    /// Whether a quorum can still vote on a chain (protocol §8, rule 2).
     #[must_use]
-    pub fn rank(&self, chain: &ChainFinality) -> FinalityRank {
+    pub fn votable(&self, chain: &ChainFinality) -> bool {
+        // # Consensus: §9 "fork choice (§8) looks at final blocks, work and arrival alone".
+        self.conflict().is_some() || chain.votable(&self.sources)
+    }
+
+    /// Where a chain stands against the highest approved checkpoint (protocol §8).
+    #[must_use]
+    pub fn ground(&self, chain: &ChainFinality) -> Ground {
         if self.conflict().is_some() {
-            return FinalityRank::after_conflict(chain.final_height);
+            return Ground::Contains;
         }
-        FinalityRank::of(chain, self.status().approved.height, &self.sources)
+        chain.ground(self.status().approved.height)
     }
 
     /// The two links that conflict, the earlier one first, once two certificates do.

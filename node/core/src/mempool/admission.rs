@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use super::{
     Fate, FeeRate, Mempool, Pending, PendingChange, SENDER_TRANSACTIONS_MAX, SEQUENCE_GAP_MAX,
+    weight_of,
 };
 
 /// Why a transaction is not admitted.
@@ -54,11 +55,13 @@ pub enum RejectReason {
         reserved: Amount,
     },
     /// The fee is below the minimum.
-    #[error("a fee of {found} PIT is too low for {size} bytes: at least {required} PIT")]
+    #[error(
+        "a fee of {found} PIT is too low for a weight of {weight} bytes: at least {required} PIT"
+    )]
     FeeTooLow {
         found: Amount,
-        /// Encoded size, bytes.
-        size: usize,
+        /// Weight, bytes.
+        weight: usize,
         /// The lowest fee that would do.
         required: Amount,
     },
@@ -156,13 +159,13 @@ impl Mempool {
     }
 
     fn check_fee(&self, checked: &CheckedTransaction) -> Result<(), RejectReason> {
-        let size = checked.size();
-        let least = self.limits.min_fee_rate.saturating_mul(size as u64);
+        let weight = weight_of(checked);
+        let least = self.limits.min_fee_rate.saturating_mul(weight as u64);
         let found = checked.transaction().body.fee;
         if found.grains() < least {
             return Err(RejectReason::FeeTooLow {
                 found,
-                size,
+                weight,
                 required: Amount::from_grains(least).unwrap_or(Amount::MAX_MONEY),
             });
         }
@@ -175,7 +178,7 @@ impl Mempool {
         &self,
         checked: &CheckedTransaction,
     ) -> Result<Option<Txid>, RejectReason> {
-        let (body, size) = (&checked.transaction().body, checked.size());
+        let (body, weight) = (&checked.transaction().body, weight_of(checked));
         let queue = self.by_sender.get(&body.sender);
         let Some(old) = queue
             .and_then(|queue| queue.get(&body.sequence))
@@ -187,11 +190,12 @@ impl Mempool {
                 Ok(None)
             };
         };
-        // fee / size >= 1.1 × old fee / old size, in integers.
-        let new_side = u128::from(body.fee.grains()) * old.size() as u128 * 10;
-        let old_side = u128::from(old.body().fee.grains()) * size as u128 * 11;
+        // fee / weight >= 1.1 × old fee / old weight, in integers.
+        let old_weight = weight_of(old.checked()) as u128;
+        let new_side = u128::from(body.fee.grains()) * old_weight * 10;
+        let old_side = u128::from(old.body().fee.grains()) * weight as u128 * 11;
         if new_side < old_side || body.fee.grains() == 0 {
-            let divisor = old.size() as u128 * 10;
+            let divisor = old_weight * 10;
             let required = u64::try_from(old_side.div_ceil(divisor)).unwrap_or(u64::MAX);
             return Err(RejectReason::ReplacementFeeTooLow {
                 sequence: body.sequence,

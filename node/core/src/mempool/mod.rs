@@ -8,6 +8,7 @@
 mod admission;
 mod limits;
 mod select;
+mod weight;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use pithead_consensus::check::CheckedTransaction;
 use pithead_consensus::{Address, Amount, SignedTransaction, TransactionBody, Txid};
 
 pub use admission::{Admission, Admitted, IncomingTransaction, RejectReason};
-pub use select::Selection;
+pub use select::{BlockRoom, Selection};
+pub use weight::weight_of;
 
 /// Most pending transactions of one sender (docs/node-policy.md).
 pub const SENDER_TRANSACTIONS_MAX: usize = 64;
@@ -82,23 +84,23 @@ impl Pending {
         self.checked.total()
     }
 
-    /// The fee for each byte.
+    /// The fee for each byte of weight.
     #[must_use]
     pub fn fee_rate(&self) -> FeeRate {
-        FeeRate::of(self.body().fee, self.size())
+        FeeRate::of(self.body().fee, weight_of(&self.checked))
     }
 }
 
-/// Fee per byte, in thousandths of a grain: fine enough to order by.
+/// Fee per byte of weight, in thousandths of a grain: fine enough to order by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct FeeRate(pub u64);
 
 impl FeeRate {
-    /// The rate of a fee over a size in bytes.
+    /// The rate of a fee over a weight in bytes.
     #[must_use]
-    pub fn of(fee: Amount, size: usize) -> Self {
-        let size = u128::try_from(size.max(1)).unwrap_or(1);
-        let rate = u128::from(fee.grains()) * 1_000 / size;
+    pub fn of(fee: Amount, weight: usize) -> Self {
+        let weight = u128::try_from(weight.max(1)).unwrap_or(1);
+        let rate = u128::from(fee.grains()) * 1_000 / weight;
         Self(u64::try_from(rate).unwrap_or(u64::MAX))
     }
 

@@ -8,22 +8,40 @@ use pithead_consensus::{Account, Address, Amount};
 
 use super::{FeeRate, Mempool, Pending};
 
+/// How much a block has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockRoom {
+    /// Encoded bytes of transactions.
+    pub bytes: usize,
+    /// Accounts that transactions change (protocol §4).
+    pub account_changes: usize,
+}
+
 /// Transactions for a block, in block order.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     pub transactions: Vec<Arc<Pending>>,
     /// Encoded bytes of the transactions.
     pub bytes: usize,
+    /// Accounts that they change, as protocol §4 counts them.
+    pub account_changes: usize,
     /// Sum of the fees.
     pub fees: Amount,
 }
 
+impl Selection {
+    fn has_room(&self, pending: &Pending, room: BlockRoom) -> bool {
+        self.bytes + pending.size() <= room.bytes
+            && self.account_changes + pending.body().account_changes() <= room.account_changes
+    }
+}
+
 impl Mempool {
-    /// Selects transactions of at most `bytes_max` bytes. `accounts` gives the confirmed account of
+    /// Selects transactions that have room in a block. `accounts` gives the confirmed account of
     /// each sender that has pending transactions.
     pub fn select(
         &self,
-        bytes_max: usize,
+        room: BlockRoom,
         mut accounts: impl FnMut(&Address) -> Account,
     ) -> Selection {
         let mut balances: BTreeMap<Address, Amount> = BTreeMap::new();
@@ -60,7 +78,7 @@ impl Mempool {
             // A transaction that does not fit holds back the later ones of its sender only.
             let (Some(left), true) = (
                 balance.checked_sub(pending.total()),
-                selection.bytes + pending.size() <= bytes_max,
+                selection.has_room(pending, room),
             ) else {
                 continue;
             };
@@ -70,6 +88,7 @@ impl Mempool {
             *balance = left;
             selection.fees = fees;
             selection.bytes += pending.size();
+            selection.account_changes += body.account_changes();
             selection.transactions.push(Arc::clone(pending));
             let next = body.sequence.saturating_add(1);
             let following = self

@@ -216,7 +216,7 @@ impl Node {
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
         let view = self.read_finality().view();
-        if self.chain.tip_rank(&view)?.votable {
+        if self.chain.is_votable(&view)? {
             return Ok(());
         }
         drop(view);

@@ -2,9 +2,9 @@
 //! and the state of finality, and is their only writer. It is synchronous, and has no sockets, no
 //! threads and no clock of its own.
 //!
-//! Start reading at [`Node::handle`]. One file follows each kind of event: `blocks`,
-//! `chain_change` and `reorganisation`, `pending` and `transactions`, `approvals`, `certificates`, `proofs` and
-//! `voting`, `sync`, and `templates`.
+//! Start reading at [`Node::handle`]. One file follows each kind of event: `blocks` (with
+//! `waiting` and `side_blocks`), `chain_change` and `reorganisation`, `pending` and
+//! `transactions`, `approvals`, `certificates`, `proofs` and `voting`, `sync`, and `templates`.
 
 mod approvals;
 mod blocks;
@@ -14,16 +14,17 @@ mod event;
 mod pending;
 mod proofs;
 mod reorganisation;
+mod side_blocks;
 mod sync;
 mod templates;
 mod transactions;
 mod voting;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{Certificate, Genesis};
 
 pub use event::{
@@ -37,6 +38,8 @@ use crate::store::{Store, StoreError};
 use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
 use crate::template::BlockTemplate;
 use reorganisation::TakingBack;
+use side_blocks::SideBlocks;
+use waiting::WaitingBlocks;
 
 /// How a node is set up.
 #[derive(Debug, Clone, Copy)]
@@ -69,8 +72,10 @@ pub struct Node {
     template_policy: TemplatePolicy,
     mempool_changed: bool,
     pending_log_records: usize,
-    /// Blocks that can't be judged yet, oldest first.
-    waiting: VecDeque<Arc<CheckedBlock>>,
+    /// Blocks that can't be judged yet.
+    waiting: WaitingBlocks,
+    /// The side blocks that were stored for the API.
+    side_blocks: SideBlocks,
     sync: SyncState,
     /// While catching up, templates are not renewed for every block.
     template_is_stale: bool,
@@ -108,7 +113,8 @@ impl Node {
             template_policy: settings.templates,
             mempool_changed: false,
             pending_log_records: 0,
-            waiting: VecDeque::new(),
+            waiting: WaitingBlocks::default(),
+            side_blocks: SideBlocks::default(),
         };
         node.resume_finality(Now::from(now))?;
         node.reload_pending(now)?;
@@ -152,6 +158,12 @@ impl Node {
         self.sync = SyncState::new(settings, self.chain.tip());
         self.track_reloaded();
         self
+    }
+
+    /// How many submitted blocks wait for their parent or for the clock, and their encoded bytes.
+    #[must_use]
+    pub fn waiting_blocks(&self) -> (usize, usize) {
+        self.waiting.usage()
     }
 
     /// Sets what a reorganisation may take; to be called before the first event.
@@ -213,13 +225,13 @@ impl Node {
     fn handle_one(&mut self, event: Event, time: Now, out: &mut Sink<'_>) -> Answer {
         let now = time.unix_secs;
         match event {
-            Event::Block(block) => Answer::Block(self.handle_block(*block, now, out)),
+            Event::Block(block) => Answer::Block(self.handle_block(*block, time, out)),
             Event::Transaction(transaction) => {
                 Answer::Transaction(self.submit_transaction(*transaction, time, out))
             }
             Event::FreshTemplate => Answer::Template(self.fresh_template(now, out)),
             Event::Tick => {
-                self.handle_tick(now, out);
+                self.handle_tick(time, out);
                 self.sweep_peers(time, out);
                 self.go_on_reorganising(time, out);
                 Answer::None
@@ -235,11 +247,12 @@ impl Node {
         }
     }
 
-    fn handle_tick(&mut self, now: u64, out: &mut Sink<'_>) {
+    fn handle_tick(&mut self, time: Now, out: &mut Sink<'_>) {
+        let now = time.unix_secs;
         let expired = self.write_mempool().expire(now);
         self.mempool_changed |= !expired.is_empty();
         report(expired, out);
-        self.retry_waiting(now, out);
+        self.retry_due(time, out);
         match self.template_if_due(now) {
             Ok(Some((template, changes))) => {
                 report(changes, out);

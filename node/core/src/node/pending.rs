@@ -5,6 +5,7 @@ use pithead_consensus::check::CheckedTransaction;
 use pithead_consensus::{Decode as _, SignedTransaction, Txid};
 
 use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict, report};
+use crate::credits::check_openings;
 use crate::mempool::{Admission, Admitted, IncomingTransaction, Pending, PendingChange};
 use crate::store::schema;
 use crate::store::{PendingRecord, StoreError};
@@ -56,6 +57,10 @@ impl Node {
             .is_known(&txid)
             .map_err(RejectedTransaction::Internal)?
         {
+            #[cfg(feature = "fault-injection")]
+            if let Ok(copy) = &checked {
+                crate::fault_injection::note_copy(copy.leaf_hash());
+            }
             return Ok((TransactionVerdict::Duplicate, txid));
         }
         let checked = checked.map_err(|failed| RejectedTransaction::Rule(failed.error.into()))?;
@@ -91,6 +96,9 @@ impl Node {
         let snapshot = self.chain.store().snapshot()?;
         let sender = &checked.transaction().body.sender;
         let account = schema::account(snapshot.as_ref(), sender)?;
+        if let Err(error) = check_openings(snapshot.as_ref(), self.chain.params(), &checked)? {
+            return Ok(Err(error.into()));
+        }
         let leaf = checked.leaf_hash();
         let incoming = IncomingTransaction {
             is_verified: self.chain.verified().contains(&leaf),

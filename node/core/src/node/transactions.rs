@@ -249,7 +249,9 @@ fn fitness(reason: &RejectReason) -> Fitness {
             | TransactionError::KeyNotSenders { .. }
             | TransactionError::BadSignature,
         ) => Fitness::Invalid,
-        RejectReason::SequenceUsed { .. }
+        // The recipient's account may be open at a peer that is a block ahead.
+        RejectReason::Rule(TransactionError::OpeningTooSmall { .. })
+        | RejectReason::SequenceUsed { .. }
         | RejectReason::FeeTooLow { .. }
         | RejectReason::ReplacementFeeTooLow { .. }
         | RejectReason::TooManyPending

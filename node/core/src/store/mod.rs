@@ -6,13 +6,23 @@
 //! in. A [`Batch`] is committed wholly or not at all. Readers work on snapshots and never block the
 //! writer. Start reading at [`Store`].
 
+mod backup;
+mod block_file;
 mod bodies;
+mod checksum;
+mod folder;
 mod memory;
 mod overlay;
 mod pending_log;
+mod reader;
 mod redb;
+mod rehearsal;
 pub mod schema;
+mod scratch;
 pub mod staged;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +33,9 @@ use thiserror::Error;
 
 pub use memory::MemoryStore;
 pub use overlay::Overlay;
+pub use reader::StoreReader;
 pub use redb::RedbStore;
+pub use scratch::ScratchStore;
 
 /// The tables, each ordered by its key's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,8 +111,34 @@ pub enum StoreError {
     #[error("database: {0}")]
     Database(String),
     /// Stored bytes are not in the form that this program writes.
-    #[error("damaged data: {0}; start with --verify to find out more, or restore a backup")]
+    #[error(
+        "damaged data: {0}; restore a backup, or start afresh in another --data-dir and download the chain again; --verify shows whether a data directory is sound"
+    )]
     Damaged(String),
+    /// One part of the data is there and another is not.
+    #[error(
+        "{missing} is missing, and the rest of the chain's data is there: put it back, restore a backup, or start afresh in another --data-dir; nothing was changed"
+    )]
+    MissingHalf {
+        /// The file that is missing.
+        missing: PathBuf,
+    },
+    /// There is no chain in the data directory.
+    #[error(
+        "there is no chain in data directory {path} to verify: look at --data-dir and --network"
+    )]
+    NoData {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The folder was left by a backup that did not end.
+    #[error(
+        "{path} was left by a backup that did not end, and is not a data directory: restore a finished backup, and delete this one"
+    )]
+    UnfinishedBackup {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process has the data directory.
     #[error(
         "data directory {path} is in use by another pithead-node; stop that one first, or choose another --data-dir"
@@ -256,8 +294,8 @@ pub trait Store: Send + Sync {
     /// [`StoreError`] if storage fails; the old log is kept then.
     fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError>;
 
-    /// Writes a consistent copy to a new folder. Returns its size in bytes and the snapshot that
-    /// was copied.
+    /// Writes a consistent copy to a new folder, which appears whole or not at all. Returns its size
+    /// in bytes and the snapshot that was copied.
     ///
     /// # Errors
     /// [`StoreError`] if the folder exists or storage fails.

@@ -13,7 +13,7 @@ use pithead_consensus::{
 use super::{Batch, Overlay, Snapshot, StoreError, Table};
 
 /// Version of this layout. A store with another version is refused at the start.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Key in [`Table::Meta`] of the schema version.
 pub const META_SCHEMA: &[u8] = b"schema";
@@ -81,8 +81,9 @@ pub struct BlockOutcome {
     /// Amount that the block newly issued.
     pub subsidy: Amount,
     pub fees: Amount,
-    /// Sum of all balances after the block.
-    pub supply: Amount,
+    /// Sum of all balances after the block, grains. It may exceed [`Amount::MAX_MONEY`], which
+    /// limits each balance only.
+    pub supply: u128,
     /// Number of transactions on the chain up to this block.
     pub transactions_total: u64,
     /// Root of the state after the block.
@@ -127,9 +128,10 @@ impl Encode for ChainEntry {
         out.extend_from_slice(&self.transaction_count.to_le_bytes());
         out.extend_from_slice(&self.size.to_le_bytes());
         let outcome = &self.outcome;
-        for amount in [outcome.subsidy, outcome.fees, outcome.supply] {
+        for amount in [outcome.subsidy, outcome.fees] {
             out.extend_from_slice(&amount.grains().to_le_bytes());
         }
+        out.extend_from_slice(&outcome.supply.to_le_bytes());
         out.extend_from_slice(&outcome.transactions_total.to_le_bytes());
         out.extend_from_slice(&outcome.state_root.0);
         out.extend_from_slice(&outcome.tree_version.to_le_bytes());
@@ -161,7 +163,7 @@ impl Decode for ChainEntry {
             outcome: BlockOutcome {
                 subsidy: reader.amount("subsidy")?,
                 fees: reader.amount("fees")?,
-                supply: reader.amount("supply")?,
+                supply: u128::from_le_bytes(reader.array("supply")?),
                 transactions_total: reader.u64("transactions total")?,
                 state_root: Hash256(reader.array("state root")?),
                 tree_version: reader.u64("tree version")?,

@@ -2,7 +2,7 @@
 //! 3). It looks at headers only and does not know which peer has a branch, nor how much work is in
 //! it. `chain/ancestry` answers the same for stored chains.
 
-use pithead_consensus::fork_choice::{APPROVAL_REORG_MAX, ChainFinality, FinalityRank};
+use pithead_consensus::fork_choice::{APPROVAL_REORG_MAX, ChainFinality, Ground};
 use pithead_consensus::{BlockHash, BlockHeader, Checkpoint, Height};
 
 use super::headers::{HeaderTree, KnownBlock};
@@ -10,6 +10,28 @@ use super::node_view::NodeView;
 use crate::finality::FinalityStatus;
 use crate::store::StoreError;
 use crate::store::schema;
+
+/// How a branch compares with others before work counts. The greater may be better and is worth
+/// fetching. The chain decides once it has the blocks: only the heaviest of all chains is asked how
+/// far it is above a fork, and headers do not tell whether a heavier branch is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct BranchRank {
+    /// Height of the highest final block on the branch.
+    pub(super) final_height: Height,
+    pub(super) votable: bool,
+    /// Whether the branch contains the highest approved checkpoint or is far above the fork.
+    pub(super) may_keep_ground: bool,
+}
+
+impl BranchRank {
+    pub(super) fn of(view: &NodeView<'_>, branch: &ChainFinality) -> Self {
+        Self {
+            final_height: branch.final_height,
+            votable: view.finality.votable(branch),
+            may_keep_ground: view.finality.ground(branch) > Ground::Near,
+        }
+    }
+}
 
 /// All that the facts about a branch depend on: its end, the certificates, and whether the chain of
 /// the preferred checkpoint is known.
@@ -58,11 +80,11 @@ impl HeaderTree {
         &self,
         view: &NodeView<'_>,
         hash: &BlockHash,
-    ) -> Result<FinalityRank, StoreError> {
+    ) -> Result<BranchRank, StoreError> {
         if view.checkpoint.is_none() {
-            return Ok(FinalityRank::default());
+            return Ok(BranchRank::default());
         }
-        Ok(view.finality.rank(&self.chain_finality(view, hash)?))
+        Ok(BranchRank::of(view, &self.chain_finality(view, hash)?))
     }
 
     /// What rules 1 to 3 depend on, for the branch that ends with a block.

@@ -1,10 +1,10 @@
 //! Which branch to follow: the best one that some peer has the blocks of, first by the
 //! certificates and votes, then by work (protocol §8).
 
-use pithead_consensus::fork_choice::FinalityRank;
 use pithead_consensus::{BlockHash, Work};
 
 use super::SyncState;
+use super::branch_finality::BranchRank;
 use super::headers::HeaderNode;
 use super::node_view::NodeView;
 use super::peer_events::PeerKey;
@@ -51,6 +51,11 @@ impl SyncState {
             .iter()
             .filter_map(|(peer, state)| {
                 let hash = state.chain.best_known()?;
+                // A peer that did not give the end of its branch must not keep the node from one
+                // with as much work.
+                if state.blocks.has_failed(&hash) {
+                    return None;
+                }
                 Some((*peer, hash, *self.headers.get(&hash)?))
             })
             .collect();
@@ -78,7 +83,7 @@ impl SyncState {
         &self,
         view: &NodeView<'_>,
         mut best: Option<BlockHash>,
-        mut most: (FinalityRank, Work),
+        mut most: (BranchRank, Work),
     ) -> Result<Option<BlockHash>, StoreError> {
         for hash in self.searches.hashes() {
             let Some(node) = self.headers.get(&hash).copied() else {
@@ -96,11 +101,11 @@ impl SyncState {
     /// Notices when our best chain lacks a final block, is not votable or loses to the chain of the
     /// approved checkpoint. The right chain may then be one that had too little work to be of
     /// interest, so all peers are asked for headers.
-    fn note_certified_chain(&mut self, view: &NodeView<'_>, present: FinalityRank) {
-        let full = FinalityRank {
+    fn note_certified_chain(&mut self, view: &NodeView<'_>, present: BranchRank) {
+        let full = BranchRank {
             final_height: view.finality.status().last_final.height,
             votable: true,
-            holds_ground: true,
+            may_keep_ground: true,
         };
         let is_off = view.checkpoint.is_some() && present != full;
         let was_off = std::mem::replace(&mut self.off_certified_chain, is_off);
@@ -116,19 +121,19 @@ impl SyncState {
         view: &NodeView<'_>,
         peer: PeerKey,
         hash: &BlockHash,
-    ) -> Result<FinalityRank, StoreError> {
+    ) -> Result<BranchRank, StoreError> {
         if view.checkpoint.is_none() {
-            return Ok(FinalityRank::default());
+            return Ok(BranchRank::default());
         }
         let basis = self.headers.finality_basis(view, hash)?;
         let state = self.peers.get(&peer);
         if let Some(found) = state.and_then(|state| state.branch_finality.get(&basis)) {
-            return Ok(view.finality.rank(&found));
+            return Ok(BranchRank::of(view, &found));
         }
         let found = self.headers.chain_finality(view, hash)?;
         if let Some(state) = self.peers.get_mut(&peer) {
             state.branch_finality.put(basis, found);
         }
-        Ok(view.finality.rank(&found))
+        Ok(BranchRank::of(view, &found))
     }
 }

@@ -197,6 +197,10 @@ fn blocks(
 ) -> Result<Vec<Block>, StoreError> {
     let mut found: Vec<Block> = Vec::new();
     let mut left = CONTENT_BYTES_MAX;
+    #[cfg(feature = "fault-injection")]
+    {
+        left = crate::fault_injection::content_bytes(left);
+    }
     for hash in hashes.iter().take(IDS_MAX) {
         let (block, bytes) = if let Some(block) = recent.get(hash) {
             (block.block().clone(), block.size())

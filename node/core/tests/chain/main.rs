@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod damage;
+mod floods;
 mod long_reorganisation;
+mod money;
 mod reorganisation;
 mod replay;
 mod serve;

@@ -626,3 +626,40 @@ fn transaction_that_may_become_good_is_not_blamed() {
     assert_eq!(world.verdicts_on(NODE, odd), [Verdict::Ignore; 3]);
     assert!(world.blamed().is_empty());
 }
+
+/// A fork costs whoever shows it two blocks at an easy target. What a peer never completes must not
+/// stay on disk.
+#[test]
+fn forks_that_peers_never_complete_are_not_stored() {
+    let mut world = World::new();
+    let blocks = branch(&world.file, &[], &key(0).address, &empty(5));
+    world.add(&blocks);
+    let stored = |world: &World| {
+        let store = world.node(NODE).chain().store();
+        nodes::table(store, pithead_core::store::Table::Entries).len()
+    };
+    let before = stored(&world);
+    for liar in 1..=5 {
+        // From two blocks below the tip, the third is the first with more work.
+        let fork = branch(&world.file, &blocks[..3], &key(liar).address, &empty(3));
+        let last = fork[2].clone();
+        let all = [blocks[..3].to_vec(), fork].concat();
+        let odd = world.add_odd(&all, move |request, honest| match (request, honest) {
+            (Request::Blocks(_), Response::Blocks(mut given)) => {
+                given.retain(|block| *block != last);
+                Reply::Answer(Response::Blocks(given))
+            }
+            (_, honest) => Reply::Answer(honest),
+        });
+        world.connect(odd, NODE);
+        world.run_for(60_000);
+        assert_eq!(stored(&world), before, "liar {liar}");
+    }
+    assert_eq!(world.tip(NODE), blocks[4].header.hash());
+    // An honest peer with a fork of that kind is followed.
+    let fork = branch(&world.file, &blocks[..3], &key(6).address, &empty(3));
+    let tip = fork[2].header.hash();
+    let honest = world.add(&[blocks[..3].to_vec(), fork].concat());
+    world.connect(honest, NODE);
+    world.run_until(60_000, |world| world.tip(NODE) == tip);
+}

@@ -44,7 +44,7 @@ pub(super) fn build(
     };
     let fee = match request.fee {
         Some(fee) => fee,
-        None => estimate_rate(api, 1).saturating_mul(body.signed_size() as u64),
+        None => estimate_rate(api, 1).saturating_mul(body.weight() as u64),
     };
     body.fee = convert::amount("fee", fee).map_err(bad_field)?;
     if body.total().is_none() {
@@ -113,7 +113,7 @@ fn estimate_rate(api: &Api, target_blocks: u32) -> u64 {
     }
     let mut bytes = 0;
     let first_left_out = mempool.iter_by_rate().find(|pending| {
-        bytes += pending.size();
+        bytes += pending.body().weight();
         bytes > room
     });
     let rate = first_left_out.map_or(FeeRate(0), |pending| pending.fee_rate());

@@ -196,6 +196,11 @@ fn consensus_rejection(api: &Api, error: &TransactionError) -> (Rule, String, St
             format!("the key of {}", api.chain.address_text(key_address)),
             format!("the key of {}", api.chain.address_text(sender)),
         ),
+        TransactionError::OpeningTooSmall { index, found, min } => (
+            Rule::OpeningTooSmall,
+            format!("{found} PIT to a new account in outputs[{index}]"),
+            format!("at least {min} PIT"),
+        ),
         TransactionError::WrongSequence { found, expected } => {
             (Rule::BadSequence, found.to_string(), expected.to_string())
         }
