@@ -92,7 +92,7 @@ fn full_block() -> &'static (SmallChain, CheckedBlock) {
                     &genesis,
                     sequence,
                     400,
-                    &[(recipient, 1_000)],
+                    &[(recipient, 10_000)],
                 )
             })
             .collect();

@@ -77,6 +77,12 @@ impl Amount {
         Self::from_grains(sum).ok()
     }
 
+    /// The sum, or [`Amount::MAX_MONEY`] if the sum exceeds that.
+    #[must_use]
+    pub fn saturating_add(self, other: Self) -> Self {
+        self.checked_add(other).unwrap_or(Self::MAX_MONEY)
+    }
+
     /// The difference, unless it is negative.
     #[must_use]
     pub fn checked_sub(self, other: Self) -> Option<Self> {

@@ -17,7 +17,7 @@ use crate::hash::Hash256;
 use crate::key::PublicKey;
 use crate::state::{Account, AccountChange, Accounts, StateChange};
 use crate::subsidy::subsidy;
-use crate::transaction::SignedTransaction;
+use crate::transaction::{Output, SignedTransaction};
 
 /// The subsidy and the fees of a block, which its miner earns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,12 +46,14 @@ pub struct ConnectedBlock {
     pub change: StateChange,
     /// Money that the block issues.
     pub subsidy: Amount,
-    /// Sum of the transactions' fees.
+    /// Sum of the transactions' fees, at most [`Amount::MAX_MONEY`].
     pub fees: Amount,
     /// The miner's reward, which a block `reward_maturity` blocks later pays out.
     pub reward: Reward,
     /// The reward that this block pays out: an earlier block's, or its own.
     pub paid: Option<Reward>,
+    /// The part of that reward that its account has no room for (protocol §5).
+    pub burnt: Amount,
 }
 
 /// The addresses whose accounts a caller must load before connecting.
@@ -91,6 +93,7 @@ pub fn connect_block(
 
     let mut ledger = Ledger {
         accounts,
+        min_opening_amount: context.params.min_opening_amount,
         changed: BTreeMap::new(),
     };
     let mut signers = Vec::with_capacity(block.block().transactions.len());
@@ -104,15 +107,15 @@ pub fn connect_block(
     }
     check_signatures(context.params, block, &signers, verified)?;
 
-    let out_of_range = || BlockError::BalanceOutOfRange {
-        address: commitment.reward_address,
-    };
-    let fees = Amount::sum(block.block().transactions.iter().map(|tx| tx.body.fee))
-        .map_err(|_| out_of_range())?;
+    let transactions = block.block().transactions.iter();
+    let fees = transactions.fold(Amount::ZERO, |sum, transaction| {
+        sum.saturating_add(transaction.body.fee)
+    });
     let subsidy = subsidy(context.parent_time);
+    // # Consensus: §5 "A reward is at most MAX_MONEY".
     let reward = Reward {
         address: commitment.reward_address,
-        amount: subsidy.checked_add(fees).ok_or_else(out_of_range)?,
+        amount: subsidy.saturating_add(fees),
     };
     // # Consensus: §5 "Pay out the reward (subsidy + fees) of the block
     // reward_maturity blocks back to that block's reward address".
@@ -121,17 +124,14 @@ pub fn connect_block(
     } else {
         context.matured_reward
     };
-    if let Some(paid) = paid {
-        ledger
-            .credit(paid.address, paid.amount)
-            .map_err(|address| BlockError::BalanceOutOfRange { address })?;
-    }
+    let burnt = paid.map_or(Amount::ZERO, |paid| ledger.pay_out(paid));
     Ok(ConnectedBlock {
         change: ledger.into_change(),
         subsidy,
         fees,
         reward,
         paid,
+        burnt,
     })
 }
 
@@ -210,6 +210,7 @@ fn check_signatures(
 /// The accounts while a block is being applied.
 struct Ledger<'a> {
     accounts: &'a Accounts,
+    min_opening_amount: Amount,
     changed: BTreeMap<Address, AccountChange>,
 }
 
@@ -256,17 +257,44 @@ impl Ledger<'_> {
             sender.key = Some(key.clone());
         }
         let key = sender.key.clone();
-        for output in &body.outputs {
-            self.credit(output.recipient, output.amount)
-                .map_err(LedgerError::BalanceOutOfRange)?;
+        for (index, output) in body.outputs.iter().enumerate() {
+            self.credit(index, output)?;
         }
         Ok(key)
     }
 
-    fn credit(&mut self, address: Address, amount: Amount) -> Result<(), Address> {
-        let account = self.account(address);
-        account.balance = account.balance.checked_add(amount).ok_or(address)?;
+    fn credit(&mut self, index: usize, output: &Output) -> Result<(), LedgerError> {
+        let min = self.min_opening_amount;
+        let account = self.account(output.recipient);
+        // # Consensus: §3 "an output to an unused account carries at least min_opening_amount".
+        if account.is_unused() && output.amount < min {
+            return Err(LedgerError::Transaction(
+                TransactionError::OpeningTooSmall {
+                    index,
+                    found: output.amount,
+                    min,
+                },
+            ));
+        }
+        // # Consensus: §5 "A block with an output that would raise a balance above MAX_MONEY is
+        // invalid".
+        account.balance = account
+            .balance
+            .checked_add(output.amount)
+            .ok_or(LedgerError::BalanceOutOfRange(output.recipient))?;
         Ok(())
+    }
+
+    /// Pays out a reward, and returns the part of it that is burnt.
+    fn pay_out(&mut self, reward: Reward) -> Amount {
+        let account = self.account(reward.address);
+        let room = Amount::MAX_MONEY
+            .checked_sub(account.balance)
+            .unwrap_or(Amount::ZERO);
+        // # Consensus: §5 "The part of a reward that would raise a balance above MAX_MONEY is
+        // burnt".
+        account.balance = account.balance.saturating_add(reward.amount);
+        reward.amount.checked_sub(room).unwrap_or(Amount::ZERO)
     }
 
     fn into_change(self) -> StateChange {

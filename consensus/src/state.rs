@@ -110,6 +110,20 @@ impl StateChange {
         }
     }
 
+    /// The sum of all balances after the block, from that before it; grains. `None` if the
+    /// accounts that it changes held more than there was, which only damaged storage can say.
+    #[must_use]
+    pub fn supply_after(&self, before: u128) -> Option<u128> {
+        let sum = |balance: fn(&AccountChange) -> Amount| {
+            self.0.values().fold(0_u128, |sum, change| {
+                sum.saturating_add(u128::from(balance(change).grains()))
+            })
+        };
+        before
+            .checked_sub(sum(|change| change.before.balance))?
+            .checked_add(sum(|change| change.after.balance))
+    }
+
     /// Applies the change to the accounts as they were before the block.
     pub fn apply(&self, accounts: &mut Accounts) {
         for (address, change) in &self.0 {

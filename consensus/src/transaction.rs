@@ -23,6 +23,10 @@ pub const MIN_TRANSACTION_BYTES: usize = 1 + 1 + 32 + 8 + 8 + 2 + 2 + 1 + SIGNAT
 /// Bytes of an encoded output.
 pub const OUTPUT_BYTES: usize = 32 + 8;
 
+/// Weight of an account change, bytes (docs/node-policy.md): of 2,000,000 bytes of a block of the
+/// built-in networks, each of its 12,000 account changes has so many, rounded down.
+pub const WEIGHT_PER_ACCOUNT_CHANGE: usize = 2_000_000 / 12_000;
+
 /// One payment within a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Output {
@@ -73,6 +77,23 @@ impl TransactionBody {
     pub fn total(&self) -> Option<Amount> {
         let amounts = self.outputs.iter().map(|output| output.amount);
         Amount::sum(amounts.chain([self.fee])).ok()
+    }
+
+    /// How many accounts the transaction counts as changing (protocol §4): its sender and one for
+    /// each output, even if two of them are the same account.
+    #[must_use]
+    pub fn account_changes(&self) -> usize {
+        self.outputs.len().saturating_add(1)
+    }
+
+    /// What the signed transaction takes of a block, in bytes: its size, or the share of a block's
+    /// account changes that it takes, whichever is more. Fees are paid for the weight
+    /// (docs/node-policy.md). It is no rule of consensus.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.account_changes()
+            .saturating_mul(WEIGHT_PER_ACCOUNT_CHANGE)
+            .max(self.signed_size())
     }
 
     /// Bytes that the signed transaction will take.

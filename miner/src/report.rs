@@ -187,7 +187,7 @@ impl Reporter {
 
     fn live_line(&self, rate: f64) -> String {
         let mut line = si(rate, "H/s");
-        match self.board.current() {
+        match self.board.newest() {
             Some(work) => {
                 let difficulty = si(work.difficulty(), "");
                 let _ = write!(line, " | height {} | difficulty {difficulty}", work.height);
@@ -213,7 +213,7 @@ impl Reporter {
     }
 
     fn log(&self, rate: f64) {
-        let work = self.board.current();
+        let work = self.board.newest();
         let node = self.node.borrow().clone();
         tracing::info!(
             hash_rate = si(rate, "H/s"),

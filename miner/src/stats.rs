@@ -35,6 +35,7 @@ pub struct Stats {
     outcomes: [AtomicU64; OUTCOMES.len()],
     failed: AtomicU64,
     lost: AtomicU64,
+    spare: AtomicU64,
     work_items: AtomicU64,
     connections: AtomicU64,
     /// Microseconds from the arrival of work to the first hash on it.
@@ -84,6 +85,8 @@ pub struct Summary {
     /// Solutions that never got an answer, because the queue was full or the node that
     /// knew their work was gone.
     pub lost: u64,
+    /// Blocks that were not handed in, because another was found on the same tip.
+    pub spare: u64,
     /// Pieces of work that nodes sent.
     pub work_items: u64,
     /// How many times a node gave work after connecting.
@@ -105,6 +108,7 @@ impl Stats {
             outcomes: Default::default(),
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            spare: AtomicU64::new(0),
             work_items: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             first_hash_us: Mutex::default(),
@@ -143,6 +147,11 @@ impl Stats {
     /// Counts a solution that gets no answer.
     pub fn count_lost(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a block that is not handed in, because its tip has one.
+    pub fn count_spare(&self) {
+        self.spare.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a connection that gave work.
@@ -224,6 +233,7 @@ impl Stats {
                 .collect(),
             failed: self.failed.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
+            spare: self.spare.load(Ordering::Relaxed),
             work_items: self.work_items.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
             first_hash_ms: self.first_hash_ms(),

@@ -132,7 +132,7 @@ fn payments(network: &Network, sequences: std::ops::Range<u64>) -> Vec<SignedTra
         .flat_map(|sequence| (0..SENDERS).map(move |sender| (sequence, sender)))
         .collect();
     all.par_iter()
-        .map(|(sequence, sender)| network.pay(*sender, *sequence, sender + SENDERS, 1, FEE))
+        .map(|(sequence, sender)| network.pay(*sender, *sequence, sender + SENDERS, 10_000, FEE))
         .collect()
 }
 

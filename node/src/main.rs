@@ -44,7 +44,7 @@ fn run() -> Result<ExitCode> {
     }
     let log = logging::init(config.log_format, &config.log_filter)?;
     if cli.verify {
-        commands::verify::verify(&config)
+        commands::verify::verify(&config, cli.scratch.as_deref())
     } else {
         commands::start::start(&config, &cli, log)
     }

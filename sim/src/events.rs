@@ -7,7 +7,7 @@
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use pithead_consensus::BlockHash;
+use pithead_consensus::{BlockHash, BlockHeader};
 use pithead_core::sync::{PeerEvent, PeerKey, Request, RequestId};
 
 use crate::nodes::gossip::GossipMessage;
@@ -37,6 +37,8 @@ pub(crate) enum SimEvent {
     Pay,
     /// A lying node sends its peers something false.
     Lie(usize),
+    /// A lying node announces a block that it has forged.
+    Announce(usize, Box<BlockHeader>),
     /// A node crashes, unless the number of the crash is outdated.
     Crash(usize, u64),
     /// A crashed node starts again.
@@ -55,6 +57,16 @@ pub(crate) enum SimEvent {
     },
     /// The silent validators stop voting, or start again.
     ToggleSilence,
+    /// The adversary takes a step.
+    Adversary,
+    /// A node's clock jumps.
+    JumpClock(usize),
+    /// A node's clock is right again.
+    MendClock(usize),
+    /// A node stands still for a while.
+    Pause(usize),
+    /// A node goes away for good.
+    Leave(usize),
 }
 
 /// A request on its way to the node that is to answer it.

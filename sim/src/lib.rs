@@ -8,7 +8,7 @@
 //!
 //! Where to start reading: `world` holds the state of a run, `setup` makes it and `run`
 //! drives it. `shell` stands between a node's core and the rest. `weather` is what happens
-//! to the nodes, `liars` is how some of them lie, `checks` is what must hold nevertheless,
+//! to the nodes, `liars` is how some of them lie, `adversaries` is who attacks with a plan, `checks` is what must hold nevertheless,
 //! and `model` is what the simulation compares the nodes with.
 
 mod rng;
@@ -23,6 +23,7 @@ mod genesis;
 mod nodes;
 mod world;
 
+mod adversaries;
 mod checks;
 mod liars;
 mod shell;
@@ -34,11 +35,12 @@ mod setup;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use checks::depth::LATE_VOTES_UNDO_MAX;
 pub use model::monitor::TimelinePoint;
 pub use report::plot::svg;
 pub use report::summary::{Percentiles, Report, TrafficReport};
 pub use scenario::Scenario;
-pub use settings::{Deceit, InjectedFault, SimSettings};
+pub use settings::{AdversaryKind, Deceit, InjectedFault, SimSettings};
 pub use violation::{RunError, Violation};
 
 use world::Simulation;

@@ -9,7 +9,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use pithead_sim::{Deceit, InjectedFault, Report, RunError, Scenario, SimSettings, run, svg};
+use pithead_sim::{
+    AdversaryKind, Deceit, InjectedFault, Report, RunError, Scenario, SimSettings, run, svg,
+};
 
 /// Runs hundreds of Pithead nodes under a virtual clock and on a seeded network, checks
 /// what must hold, and prints the results.
@@ -56,6 +58,16 @@ struct SimArguments {
     /// Way in which the lying validators lie; by default drawn for each of them.
     #[arg(long, value_enum)]
     deceit: Option<Deceit>,
+    /// Who attacks the network with a plan. Without --validators, the network is one of 8 nodes with 7
+    /// validators, of which 5 make a certificate, for 900 virtual seconds or --secs.
+    #[arg(long, value_enum)]
+    adversary: Option<AdversaryKind>,
+    /// Number of validators whose votes the adversary holds, the first ones.
+    #[arg(long, default_value_t = 0)]
+    late: usize,
+    /// Number of approvals that make a certificate; by default four fifths of the validators.
+    #[arg(long)]
+    quorum: Option<usize>,
     /// Takes the number of lying validators from the seed, at most --equivocators.
     #[arg(long)]
     draw_equivocators: bool,
@@ -91,6 +103,14 @@ struct SimArguments {
 
 impl SimArguments {
     fn settings(&self, seed: u64) -> SimSettings {
+        if let (Some(adversary), 0) = (self.adversary, self.validators) {
+            let attacked = SimSettings::attacked(seed, adversary);
+            return SimSettings {
+                secs: self.secs.unwrap_or(attacked.secs),
+                fault: self.plant,
+                ..attacked
+            };
+        }
         let secs = self.secs.unwrap_or((self.hours * 3_600.0) as u64);
         let equivocators = if self.draw_equivocators {
             usize::try_from(seed).unwrap_or_default() % (self.equivocators + 1)
@@ -107,6 +127,9 @@ impl SimArguments {
             validators: self.validators,
             equivocators,
             deceit: self.deceit,
+            adversary: self.adversary,
+            late: self.late,
+            approvals_needed: self.quorum,
             silent: self.silent,
             silence_secs: (
                 self.silent_from,
@@ -169,6 +192,8 @@ fn run_many(arguments: &SimArguments, first: u64) -> Result<ExitCode> {
     let started = Instant::now();
     let (mut blocks, mut final_blocks, mut conflicts) = (0, 0, 0);
     let (mut lies, mut pairs, mut crashes) = (0, 0, 0);
+    // The deepest reorganisation, and the seed that it came with.
+    let mut deepest = (0, first);
     for seed in first..first.saturating_add(arguments.seeds) {
         let Some(report) = run_and_print_violation(arguments.settings(seed))? else {
             return Ok(ExitCode::FAILURE);
@@ -179,7 +204,14 @@ fn run_many(arguments: &SimArguments, first: u64) -> Result<ExitCode> {
         pairs += report.contradictions;
         crashes += report.crashes;
         final_blocks += report.final_height;
+        if report.deepest_reorganisation > deepest.0 {
+            deepest = (report.deepest_reorganisation, seed);
+        }
     }
+    println!(
+        "deepest reorganisation: {} blocks (seed {})",
+        deepest.0, deepest.1
+    );
     println!(
         "{} runs, {blocks} blocks, {final_blocks} final, {crashes} crashes, {lies} votes by liars, {pairs} pairs of them that break a rule: \
          every check held; {conflicts} runs with conflicting certificates; {:.0} s",

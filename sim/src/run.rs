@@ -60,6 +60,10 @@ impl Simulation {
     }
 
     fn handle_event(&mut self, event: SimEvent) -> Result<(), Violation> {
+        if let Some(until_us) = self.waits_until(&event) {
+            self.at(until_us, event);
+            return Ok(());
+        }
         match event {
             SimEvent::Tick(index) => {
                 self.handle(index, Event::Tick)?;
@@ -74,6 +78,7 @@ impl Simulation {
             SimEvent::Solve(index, number) => self.solve(index, number)?,
             SimEvent::Pay => self.pay()?,
             SimEvent::Lie(index) => self.lie(index)?,
+            SimEvent::Announce(index, header) => self.announce(index, *header),
             SimEvent::Crash(index, number) => self.crash(index, number)?,
             SimEvent::Restart(index) => self.restart(index)?,
             SimEvent::Split => self.split(),
@@ -85,6 +90,11 @@ impl Simulation {
                 hash,
             } => self.equivocate(finder, height, hash),
             SimEvent::ToggleSilence => self.toggle_silence()?,
+            SimEvent::Adversary => self.adversary_acts()?,
+            SimEvent::JumpClock(index) => self.jump_clock(index),
+            SimEvent::MendClock(index) => self.mend_clock(index),
+            SimEvent::Pause(index) => self.pause(index),
+            SimEvent::Leave(index) => self.leave(index)?,
         }
         Ok(())
     }
@@ -115,6 +125,7 @@ impl Simulation {
         self.weather.late_approvals = 0.0;
         self.weather.gossip_loss = 0.0;
         self.weather.request_loss = 0.0;
+        self.end_clock_trouble();
         if self.whole_since_us.is_none() {
             self.heal();
         }

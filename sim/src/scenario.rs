@@ -18,6 +18,8 @@ pub enum Scenario {
     Partition,
     /// The trouble of `rough` and the splits of `partition` together.
     Storm,
+    /// Calm, but clocks jump by up to hours, nodes pause, and one goes away for good.
+    Clocks,
 }
 
 impl Scenario {
@@ -29,6 +31,7 @@ impl Scenario {
             Self::Rough => "rough",
             Self::Partition => "partition",
             Self::Storm => "storm",
+            Self::Clocks => "clocks",
         }
     }
 
@@ -45,6 +48,9 @@ impl Scenario {
             liar_part: 0.0,
             late_approvals: 0.0,
             partitions: 0,
+            clock_jump_secs: f64::INFINITY,
+            pause_secs: f64::INFINITY,
+            leaving: 0,
         };
         let rough = Weather {
             gossip_loss: 0.02,
@@ -56,7 +62,7 @@ impl Scenario {
             slow_part: 0.05,
             liar_part: 0.05,
             late_approvals: 0.02,
-            partitions: 0,
+            ..calm
         };
         match self {
             Self::Calm => calm,
@@ -68,6 +74,12 @@ impl Scenario {
             Self::Storm => Weather {
                 partitions: 2,
                 ..rough
+            },
+            Self::Clocks => Weather {
+                clock_jump_secs: 900.0,
+                pause_secs: 600.0,
+                leaving: 1,
+                ..calm
             },
         }
     }
@@ -95,4 +107,10 @@ pub(crate) struct Weather {
     pub(crate) late_approvals: f64,
     /// How often the network splits.
     pub(crate) partitions: u32,
+    /// Mean seconds between two jumps of one node's clock; infinite if clocks never jump.
+    pub(crate) clock_jump_secs: f64,
+    /// Mean seconds between two pauses of one node; infinite if nodes never pause.
+    pub(crate) pause_secs: f64,
+    /// How many nodes go away for good: the last ones.
+    pub(crate) leaving: usize,
 }

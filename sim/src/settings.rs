@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use crate::scenario::Scenario;
 
+/// The end of a silence that never ends, virtual seconds from the start: longer than any run.
+const AWAY_SECS: u64 = 1_000_000_000;
+
 /// Everything that decides a run. The same settings give the same run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SimSettings {
@@ -38,6 +41,13 @@ pub struct SimSettings {
     pub equivocators: usize,
     /// How the lying validators lie; `None` draws it for each of them from the seed.
     pub deceit: Option<Deceit>,
+    /// Who attacks the network with a plan; `None` if nobody does.
+    pub adversary: Option<AdversaryKind>,
+    /// How many validators vote only when the adversary lets them: the first ones. It never lets
+    /// them contradict themselves.
+    pub late: usize,
+    /// How many approvals make a certificate; `None` for four fifths of the validators.
+    pub approvals_needed: Option<usize>,
     /// How many validators do not vote for a while: the last ones.
     pub silent: usize,
     /// The span in which those do not vote, virtual seconds from the start.
@@ -71,6 +81,9 @@ impl SimSettings {
             validators: 0,
             equivocators: 0,
             deceit: None,
+            adversary: None,
+            late: 0,
+            approvals_needed: None,
             silent: 0,
             silence_secs: (0, secs / 2),
             long_splits: false,
@@ -116,6 +129,16 @@ impl SimSettings {
         if let Some(deceit) = self.deceit {
             command += &format!(" --deceit {}", argument_name(&deceit));
         }
+        if let Some(adversary) = self.adversary {
+            command += &format!(
+                " --adversary {} --late {}",
+                argument_name(&adversary),
+                self.late
+            );
+        }
+        if let Some(quorum) = self.approvals_needed {
+            command += &format!(" --quorum {quorum}");
+        }
         if self.long_splits {
             command += " --long-splits";
         }
@@ -125,11 +148,44 @@ impl SimSettings {
         command
     }
 
-    /// How many approvals make a certificate: four fifths of the validators, rounded
-    /// up, which is 20 of 25.
+    /// The network that an adversary attacks: 7 validators of which 5 make a certificate, with a
+    /// checkpoint at every second block.
+    ///
+    /// Late votes need two validators that are late and one that is away for good. The wanderer
+    /// holds one key, so that finality must go on once it rests.
+    #[must_use]
+    pub fn attacked(seed: u64, adversary: AdversaryKind) -> Self {
+        let (late, silent) = match adversary {
+            AdversaryKind::LateVotes => (2, 1),
+            AdversaryKind::Wanderer => (1, 0),
+        };
+        Self {
+            validators: 7,
+            approvals_needed: Some(5),
+            adversary: Some(adversary),
+            late,
+            silent,
+            silence_secs: (0, AWAY_SECS),
+            checkpoint_interval: 2,
+            payments_per_hour: 10.0,
+            miners: 4,
+            ..Self::new(seed, 8, 900, Scenario::Calm)
+        }
+    }
+
+    /// How many approvals make a certificate. By default that is four fifths of the validators,
+    /// rounded up: 20 of 25.
     #[must_use]
     pub fn quorum(&self) -> usize {
-        (self.validators * 4).div_ceil(5)
+        let usual = (self.validators * 4).div_ceil(5);
+        self.approvals_needed.unwrap_or(usual)
+    }
+
+    /// How many of the first validators cast no votes by their nodes: they lie, or an adversary has
+    /// their keys.
+    #[must_use]
+    pub(crate) fn without_own_votes(&self) -> usize {
+        self.equivocators.max(self.late)
     }
 
     /// How many validators any two quorums have in common: with 25 validators, 15.
@@ -144,6 +200,16 @@ impl SimSettings {
 fn argument_name(value: &impl clap::ValueEnum) -> String {
     let possible = value.to_possible_value();
     possible.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Who attacks the network with a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdversaryKind {
+    /// It makes one fork, and then releases each vote when that moves the whole network.
+    LateVotes,
+    /// It releases votes and blocks at random.
+    Wanderer,
 }
 
 /// How a validator lies.
@@ -184,6 +250,15 @@ pub enum InjectedFault {
     /// A validator may cast a vote that surrounds an earlier one, against rule 2 of §9.
     /// It needs a build with the feature `fault-injection`.
     AllowSurround,
+    /// The node takes a copy of a known payment for verified, although a txid does not cover
+    /// the signature. It needs a build with the feature `fault-injection`.
+    TrustCopies,
+    /// The node follows the highest approved checkpoint however deep it has to go back, against
+    /// §8. It needs a build with the feature `fault-injection`.
+    FollowAnyApproval,
+    /// The node tries every waiting block again at each tick. It needs a build with the feature
+    /// `fault-injection`.
+    RetryAllWaiting,
 }
 
 impl InjectedFault {
@@ -191,6 +266,13 @@ impl InjectedFault {
     /// feature `fault-injection`.
     #[must_use]
     pub fn is_in_node(self) -> bool {
-        matches!(self, Self::SkipStateRoot | Self::AllowSurround)
+        matches!(
+            self,
+            Self::SkipStateRoot
+                | Self::AllowSurround
+                | Self::TrustCopies
+                | Self::FollowAnyApproval
+                | Self::RetryAllWaiting
+        )
     }
 }

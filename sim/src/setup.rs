@@ -5,12 +5,14 @@
 
 use pithead_consensus::Address;
 
+use crate::adversaries;
 use crate::events::{EventQueue, SECOND_US, SimEvent};
 use crate::genesis::genesis_file;
 use crate::model::chain::ChainModel;
 use crate::model::counters::RunCounters;
 use crate::model::digest::RunDigest;
 use crate::model::monitor::{FinalityMonitor, ProgressMonitor};
+use crate::model::oracle::Oracle;
 use crate::nodes::crash_store::CrashStore;
 use crate::nodes::geography::NodeLocation;
 use crate::nodes::keys::{VALIDATORS_MAX, wallet_keys};
@@ -48,7 +50,16 @@ fn check_settings(settings: &SimSettings) -> Result<(), RunError> {
             "it can have at most {VALIDATORS_MAX} validators, each on a node of its own"
         ));
     }
-    if settings.equivocators + settings.silent > settings.validators {
+    if settings.adversary.is_some() && settings.late == 0 {
+        return wrong("an adversary needs the key of a validator at least".to_owned());
+    }
+    if settings
+        .approvals_needed
+        .is_some_and(|quorum| quorum > settings.validators)
+    {
+        return wrong("more approvals are needed than there are validators".to_owned());
+    }
+    if settings.equivocators.max(settings.late) + settings.silent > settings.validators {
         return wrong(
             "the validators that lie and those that are silent are more than all validators"
                 .to_owned(),
@@ -74,8 +85,12 @@ fn inject_node_faults(settings: &SimSettings) {
     use crate::settings::InjectedFault;
     use pithead_core::fault_injection;
 
-    fault_injection::skip_state_root(settings.fault == Some(InjectedFault::SkipStateRoot));
-    fault_injection::allow_surround(settings.fault == Some(InjectedFault::AllowSurround));
+    let is = |fault| settings.fault == Some(fault);
+    fault_injection::skip_state_root(is(InjectedFault::SkipStateRoot));
+    fault_injection::allow_surround(is(InjectedFault::AllowSurround));
+    fault_injection::trust_copies(is(InjectedFault::TrustCopies));
+    fault_injection::follow_any_approval(is(InjectedFault::FollowAnyApproval));
+    fault_injection::retry_all_waiting(is(InjectedFault::RetryAllWaiting));
 }
 
 impl Simulation {
@@ -93,6 +108,8 @@ impl Simulation {
         let mut world = Self {
             weather: settings.scenario.weather(genesis.params.max_future_secs),
             model: ChainModel::new(&genesis),
+            oracle: Oracle::new(&genesis),
+            adversary: adversaries::of_settings(&settings),
             genesis,
             nodes: Vec::new(),
             progress: ProgressMonitor::default(),
@@ -186,6 +203,7 @@ impl Simulation {
             self.after(rng.between(0.0, 5e6) as u64, SimEvent::Dial(index));
             self.schedule_crash(index);
             self.schedule_drop(index);
+            self.schedule_clock(index);
             if self.nodes[index].kind == NodeKind::Liar {
                 self.schedule_lie(index);
             }
@@ -199,6 +217,8 @@ impl Simulation {
             }
         }
         self.schedule_splits();
+        self.schedule_adversary();
+        self.schedule_leaving();
     }
 
     /// Schedules when the network splits and heals, if the scenario has splits.

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
-use pithead_consensus::BlockHash;
+use pithead_consensus::{Block, BlockHash};
 use pithead_core::node::{Answer, Effect, Event};
 use pithead_core::store::Store as _;
 use pithead_core::store::schema::ChainEntry;
 use pithead_core::sync::{Gossip, GossipId, PeerEffect, PeerEvent, PeerKey, Verdict};
 
+use crate::checks::costs::EventSize;
 use crate::checks::limits::check_sync_usage;
 use crate::checks::votes::ChainView;
 use crate::events::SECOND_US;
@@ -88,9 +89,12 @@ impl Simulation {
     ) -> Result<Option<Answer>, Violation> {
         let node = &mut self.nodes[index];
         let now = node.now(self.now_us);
+        let block = own_block(&event).filter(|_| node.is_honest());
         let Some(core) = node.core.as_mut() else {
             return Ok(None);
         };
+        let (size, height) = (EventSize::of(&event), core.chain().tip().height.0);
+        let reads = node.store.reads();
         self.digest.event(self.now_us, index, &event);
         let before = node.journal.as_ref().map(|_| ChainView::of(core));
         let mut collector = EffectCollector::new(node.journal.clone(), Arc::clone(&node.store));
@@ -103,7 +107,12 @@ impl Simulation {
         {
             return Err(self.violation(Some(index), what));
         }
+        let reads = node.store.reads() - reads;
+        self.check_cost(index, size, reads, (height, &collector.effects))?;
         let survived = self.conclude(index, before.as_ref(), collector)?;
+        if let Some(block) = block {
+            self.check_answer(index, &block, &answer)?;
+        }
         Ok(survived.then_some(answer))
     }
 
@@ -175,7 +184,12 @@ impl Simulation {
                     self.check_final(index, &status)?;
                 }
             }
-            Effect::ApprovalsChanged | Effect::NewTemplate(_) | Effect::Pending(_) => {}
+            Effect::NewTemplate(template) => {
+                if self.nodes[index].is_honest() {
+                    self.check_template(index, &template)?;
+                }
+            }
+            Effect::ApprovalsChanged | Effect::Pending(_) => {}
         }
         Ok(())
     }
@@ -192,6 +206,8 @@ impl Simulation {
             let checked = self.model.check_tip(tip);
             checked.map_err(|what| self.violation(Some(index), what))?;
             self.check_accounts(index, &tip.hash())?;
+            self.check_connected(index, &tip.hash())?;
+            self.check_depth(index, disconnected)?;
         }
         self.schedule_solution(index);
         Ok(())
@@ -330,5 +346,13 @@ impl Simulation {
         if let Some(arrival) = found.arrivals_ms.get_mut(index) {
             *arrival = (*arrival).min(ms);
         }
+    }
+}
+
+/// The block that a node's own user hands in by this event.
+fn own_block(event: &Event) -> Option<Block> {
+    match event {
+        Event::Block(block) => Some(block.as_ref().clone()),
+        _ => None,
     }
 }

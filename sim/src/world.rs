@@ -8,12 +8,14 @@
 use pithead_consensus::Genesis;
 use pithead_core::store::StoreError;
 
+use crate::adversaries::Adversary;
 use crate::events::{EventQueue, SECOND_US, SimEvent};
 use crate::genesis::HASHES_PER_BLOCK;
 use crate::model::chain::ChainModel;
 use crate::model::counters::RunCounters;
 use crate::model::digest::RunDigest;
 use crate::model::monitor::{FinalityMonitor, ProgressMonitor};
+use crate::model::oracle::Oracle;
 use crate::nodes::keys::SimKey;
 use crate::nodes::sim_node::SimNode;
 use crate::rng::RngStreams;
@@ -28,6 +30,8 @@ pub(crate) struct Simulation {
     pub(crate) genesis: Genesis,
     pub(crate) nodes: Vec<SimNode>,
     pub(crate) model: ChainModel,
+    pub(crate) oracle: Oracle,
+    pub(crate) adversary: Option<Box<dyn Adversary>>,
     pub(crate) progress: ProgressMonitor,
     pub(crate) finality: FinalityMonitor,
     pub(crate) counters: RunCounters,

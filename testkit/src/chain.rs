@@ -243,6 +243,12 @@ impl SmallChain {
         allocated.chain(subsidies).map(grains_of).sum()
     }
 
+    /// Sum of the parts of rewards that no account had room for, grains.
+    pub fn burnt(&self) -> u128 {
+        let burnt = self.blocks.iter().map(|each| each.block.burnt);
+        burnt.map(grains_of).sum()
+    }
+
     /// Sum of the rewards that no block has paid out yet, grains.
     pub fn unmatured(&self) -> u128 {
         let earned: u128 = self

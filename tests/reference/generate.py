@@ -13,6 +13,7 @@ import pathlib
 import random
 import sys
 
+import fork_choice
 import pithead_reference as ref
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -237,7 +238,7 @@ def chain(rng):
             sequence = sequences[key.address]
             sequences[key.address] += 1
             # Now and then a sender pays itself.
-            outputs = [(rng.choice(KEYS).address, rng.randrange(1, 10 * ref.PIT))
+            outputs = [(rng.choice(KEYS).address, rng.randrange(10_000, 10 * ref.PIT))
                        for _ in range(rng.randrange(1, 4))]
             txs.append(signed(key, sequence, rng.randrange(10**6), outputs,
                               random_bytes(rng, n), genesis_hash, ("chain", height, n)))
@@ -259,9 +260,9 @@ def chain(rng):
             h["nonce"] += 1
         fees = sum(tx["fee"] for tx in txs)
         issued = ref.subsidy(parent["time"])
-        rewards.append((reward_address, issued + fees))
+        rewards.append((reward_address, ref.reward(issued, txs)))
         paid = rewards[height - 2] if height > 2 else None
-        accounts = ref.transition(accounts, txs, paid)
+        accounts = ref.transition(network, accounts, txs, paid)
         chain_headers.append(h)
         blocks.append({
             "block": ref.block(h, c, txs), "hash": ref.sha256d(ref.header(h)),
@@ -273,6 +274,66 @@ def chain(rng):
     return {"toml": ref.genesis_toml(network), "genesis_hash": genesis_hash, "blocks": blocks}
 
 
+def ledger():
+    """Chains at the limits of §4 and §5, whose rewards are paid at once. The last block
+    decides; all before it are valid. Senders are given by the number of their key."""
+    new, other, most = bytes([7]) * 32, bytes([8]) * 32, ref.MAX_MONEY
+    first, second = KEYS[0].address, KEYS[1].address
+    rich = {first: 1000 * ref.PIT, second: 1}
+    least, late = 10_000, 4_197_000_000  # 2102, with a subsidy below the least amount
+    many = [(bytes([1, i]) * 16, least) for i in range(255)]
+    # name, allocations, blocks of (reward address, [(key, sequence, fee, outputs)])
+    cases = [
+        ("an opening at the least amount", rich, [(other, [(0, 0, 1, [(new, least)])])]),
+        ("an opening below it", rich, [(other, [(0, 0, 1, [(new, least - 1)])])]),
+        ("little to an open account", rich, [(other, [(0, 0, 1, [(second, 1)])])]),
+        ("little after an opening", rich, [(other, [(0, 0, 1, [(new, least), (new, 1)])])]),
+        ("little before an opening", rich, [(other, [(0, 0, 1, [(new, 1), (new, least)])])]),
+        ("little to an account that the block emptied", rich, [
+            (other, [(1, 0, 0, [(first, 1)]), (0, 0, 1, [(second, 1)])])]),
+        ("little to an account that an earlier block emptied", rich, [
+            (other, [(1, 0, 0, [(first, 1)])]), (other, [(0, 0, 1, [(second, 1)])])]),
+        ("all to itself", rich, [(other, [(1, 0, 0, [(second, 1)])])]),
+        ("a late reward opens an account with less", rich, [(other, [])]),
+        ("as many account changes as allowed", rich, [(other, [(0, 0, 1, many)])]),
+        ("more account changes", rich, [
+            (other, [(0, 0, 1, many), (1, 0, 0, [(second, 1)])])]),
+        ("a payment up to the limit", {first: ref.PIT, second: most - ref.PIT}, [
+            (other, [(0, 0, 0, [(second, ref.PIT)])])]),
+        ("a payment above the limit", {first: ref.PIT, second: most - ref.PIT}, [
+            (first, []), (other, [(0, 0, 0, [(second, ref.PIT + 1)])])]),
+        ("a reward is burnt in part", {first: most - ref.PIT}, [(first, [])]),
+        ("a reward is burnt in whole", {first: most}, [(first, [])]),
+        ("a reward has room for the fee that its account paid", {first: most}, [
+            (first, [(0, 0, 60 * ref.PIT, [(first, 1)])])]),
+        ("the supply exceeds the limit", {first: most}, [(other, []), (new, [])]),
+    ]
+    out = []
+    for name, allocations, blocks in cases:
+        network = ref.NETWORKS["dev"] | {
+            "name": "ledger", "bits": 0x207FFFFF, "max_account_changes": 256,
+            "time": late if "late" in name else ref.NETWORKS["dev"]["time"],
+            "allocations": allocations,
+        }
+        case = {"name": name, "toml": ref.genesis_toml(network), "blocks": blocks, "broken": None}
+        accounts = {a: (grains, 0) for a, grains in allocations.items()}
+        for number, (address, payments) in enumerate(blocks):
+            txs = [{"sender": KEYS[k].address, "sequence": s, "fee": f, "outputs": outputs}
+                   for k, s, f, outputs in payments]
+            # Blocks come two seconds apart.
+            issued = ref.subsidy(network["time"] + 2 * number)
+            try:
+                accounts = ref.transition(
+                    network, accounts, txs, (address, ref.reward(issued, txs)))
+            except ref.Invalid as error:
+                assert number == len(blocks) - 1
+                case["broken"] = str(error)
+        case["accounts_after"] = [(a, b, s) for a, (b, s) in sorted(accounts.items())]
+        case["supply"] = str(sum(b for b, _ in accounts.values()))
+        out.append(case)
+    return out
+
+
 def vectors():
     rng = random.Random(2023)
     return hexed({
@@ -280,6 +341,8 @@ def vectors():
         "headers": headers(rng), "merkle": merkle(rng), "states": states(rng),
         "difficulty": difficulty(rng), "targets": targets(rng), "subsidies": subsidies(),
         "amounts": amounts(rng), "approvals": approvals(rng), "chain": chain(rng),
+        "ledger": ledger(),
+        "fork_choice": [fork_choice.random_case(rng) for _ in range(60)],
     })
 
 

@@ -204,24 +204,42 @@ def _subtree(leaves, bit):
     return sha256(b"JMT::IntrnalNode" + left + right)
 
 
-def transition(accounts, transactions, paid):
+class Invalid(Exception):
+    """A block breaks a rule; the text names the rule."""
+
+
+def account_changes(transactions):
+    """How many accounts a block's transactions change, as §4 counts them."""
+    return sum(1 + len(tx["outputs"]) for tx in transactions)
+
+
+def reward(issued, transactions):
+    """What the miner of a block earns."""
+    return min(issued + sum(tx["fee"] for tx in transactions), MAX_MONEY)
+
+
+def transition(network, accounts, transactions, paid):
     """The state after a block; `paid` is (address, amount) or None."""
+    if account_changes(transactions) > network["max_account_changes"]:
+        raise Invalid("too many account changes")
     after = dict(accounts)
-
-    def credit(address, amount):
-        balance, sequence = after.get(address, (0, 0))
-        assert balance + amount <= MAX_MONEY
-        after[address] = (balance + amount, sequence)
-
     for tx in transactions:
         balance, sequence = after[tx["sender"]]
         total = tx["fee"] + sum(amount for _, amount in tx["outputs"])
         assert tx["sequence"] == sequence and balance >= total
         after[tx["sender"]] = (balance - total, sequence + 1)
         for recipient, amount in tx["outputs"]:
-            credit(recipient, amount)
+            balance, sequence = after.get(recipient, (0, 0))
+            unused = balance == 0 and sequence == 0
+            if unused and amount < network["min_opening_amount"]:
+                raise Invalid("opening too small")
+            if balance + amount > MAX_MONEY:
+                raise Invalid("balance out of range")
+            after[recipient] = (balance + amount, sequence)
     if paid:
-        credit(*paid)
+        address, amount = paid
+        balance, sequence = after.get(address, (0, 0))
+        after[address] = (min(balance + amount, MAX_MONEY), sequence)
     return after
 
 
@@ -285,8 +303,8 @@ def approval_message(a, genesis_hash):
 
 NUMBERS = [
     "time", "bits", "pow_limit_bits", "block_interval_secs", "half_life_secs",
-    "max_future_secs", "max_block_bytes", "reward_maturity", "checkpoint_interval",
-    "approval_quorum",
+    "max_future_secs", "max_block_bytes", "max_account_changes", "min_opening_amount",
+    "reward_maturity", "checkpoint_interval", "approval_quorum",
 ]
 
 
@@ -343,8 +361,9 @@ def genesis_toml(g):
 _MAIN = {
     "name": "main", "address_prefix": "pit", "time": 1793491200, "bits": 0x1D00FFFF,
     "pow_limit_bits": 0x1E00FFFF, "block_interval_secs": 10, "half_life_secs": 3600,
-    "max_future_secs": 120, "max_block_bytes": 2_000_000, "reward_maturity": 100,
-    "checkpoint_interval": 10, "approval_quorum": 0, "allocations": {}, "validators": [],
+    "max_future_secs": 120, "max_block_bytes": 2_000_000, "max_account_changes": 12_000,
+    "min_opening_amount": 10_000, "reward_maturity": 100, "checkpoint_interval": 10,
+    "approval_quorum": 0, "allocations": {}, "validators": [],
 }
 NETWORKS = {
     "main": _MAIN,

@@ -119,7 +119,7 @@ impl Transfer {
         if size > MAX_TRANSACTION_BYTES {
             return Err(TransferError::TooLarge { found: size });
         }
-        body.fee = self.choose_fee(client, size).await?;
+        body.fee = self.choose_fee(client, body.weight()).await?;
         if body.total().is_none() {
             return Err(TransferError::TooMuchMoney);
         }
@@ -136,20 +136,20 @@ impl Transfer {
         })
     }
 
-    async fn choose_fee(&self, client: &Client, size: usize) -> Result<Amount, TransferError> {
+    async fn choose_fee(&self, client: &Client, weight: usize) -> Result<Amount, TransferError> {
         match self.fee {
             FeeChoice::Exactly(fee) => Ok(fee),
-            FeeChoice::RatePerByte(rate) => u64::try_from(size)
+            FeeChoice::RatePerByte(rate) => u64::try_from(weight)
                 .ok()
-                .and_then(|size| rate.checked_mul(size))
+                .and_then(|weight| rate.checked_mul(weight))
                 .and_then(|grains| Amount::from_grains(grains).ok())
                 .ok_or(TransferError::TooMuchMoney),
             FeeChoice::Estimate => {
-                let size_bytes = u32::try_from(size).unwrap_or(u32::MAX);
-                let estimate = client.estimate_fee(size_bytes).await?;
+                let weight = u32::try_from(weight).unwrap_or(u32::MAX);
+                let estimate = client.estimate_fee(weight).await?;
                 // The rate is computed from the fee, since the fee is what is paid. The
                 // rate that the node tells beside it may differ.
-                let rate = estimate.fee.div_ceil(u64::from(size_bytes).max(1));
+                let rate = estimate.fee.div_ceil(u64::from(weight).max(1));
                 if rate > ESTIMATED_FEE_RATE_MAX {
                     return Err(TransferError::EstimateTooHigh { found: rate });
                 }

@@ -12,6 +12,7 @@ pub mod certificate;
 pub mod evidence;
 pub mod finality;
 pub mod vote;
+pub mod vote_sources;
 
 use std::collections::BTreeMap;
 

@@ -67,18 +67,18 @@ pub enum VoteError {
         /// The last final block.
         last_final: Checkpoint,
     },
-    /// Rule 3: the source is the highest approved checkpoint that the validator knows.
+    /// Rule 3: the source is the highest approved checkpoint of the best chain.
     #[error(
-        "source {} at height {}, but {} at height {} is the highest approved checkpoint",
+        "source {} at height {}, but {} at height {} is the highest approved checkpoint of the best chain",
         found.hash, found.height, expected.hash, expected.height
     )]
     WrongSource {
         /// The source of the vote.
         found: Checkpoint,
-        /// The highest approved checkpoint that the validator knows.
+        /// The highest approved checkpoint of the best chain.
         expected: Checkpoint,
     },
-    /// Rule 3: the source lies on the best chain, too.
+    /// Rule 3: the source is a checkpoint that the best chain contains.
     #[error("source {} at height {} is not an ancestor of the target", source_checkpoint.hash, source_checkpoint.height)]
     SourceNotAncestor {
         /// The source of the vote.
@@ -93,7 +93,7 @@ pub struct VoteContext {
     pub checkpoint_interval: u32,
     /// The last final block.
     pub last_final: Checkpoint,
-    /// The highest approved checkpoint that the validator knows.
+    /// The highest approved checkpoint that the validator's best chain contains.
     pub highest_approved: Checkpoint,
 }
 
@@ -353,7 +353,7 @@ pub fn check_vote(
             last_final: context.last_final,
         });
     }
-    // # Consensus: §9 "with the highest approved checkpoint that it knows as
+    // # Consensus: §9 "with the highest approved checkpoint that this chain contains as
     // the source".
     if link.source != context.highest_approved {
         return Err(VoteError::WrongSource {
@@ -361,9 +361,7 @@ pub fn check_vote(
             expected: context.highest_approved,
         });
     }
-    // # Consensus: §9 "The source lies on that chain, too". Fork choice keeps the
-    // best chain on the highest approved checkpoint, unless the last final block
-    // forbids it.
+    // The caller names the source; a wrong one must not be signed.
     if !on_best_chain(&link.source) {
         return Err(VoteError::SourceNotAncestor {
             source_checkpoint: link.source,

@@ -96,6 +96,17 @@ pub enum TransactionError {
         needed: Amount,
         balance: Amount,
     },
+    /// §3: an output to an unused account carries at least `min_opening_amount`.
+    #[error(
+        "output {index} would open an account with {found} PIT: a new account starts with at least {min} PIT"
+    )]
+    OpeningTooSmall {
+        /// The output's position, from 0.
+        index: usize,
+        found: Amount,
+        /// The least amount that opens an account.
+        min: Amount,
+    },
     /// §3: the signature verifies under the key given or on record.
     #[error(
         "the signature does not verify: wrong key, altered content, or signed for another chain"
@@ -131,6 +142,13 @@ pub enum BlockError {
         /// The limit, bytes.
         max: u32,
     },
+    /// §4: the transactions change at most `max_account_changes` accounts.
+    #[error("its transactions change {found} accounts, at most {max} allowed")]
+    TooManyAccountChanges {
+        /// One for each sender and one for each output.
+        found: usize,
+        max: u32,
+    },
     /// A transaction breaks a rule.
     #[error("transaction {index}: {error}")]
     Transaction {
@@ -145,8 +163,8 @@ pub enum BlockError {
         /// Root of the state after the parent.
         expected: Hash256,
     },
-    /// §1: no balance exceeds MAX_MONEY.
-    #[error("a balance would exceed all the money there can be")]
+    /// §5: no output raises a balance above MAX_MONEY.
+    #[error("a payment would raise a balance above all the money there can be")]
     BalanceOutOfRange { address: Address },
 }
 

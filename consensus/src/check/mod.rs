@@ -176,6 +176,7 @@ pub fn check_block(params: &ConsensusParams, block: Block) -> Result<CheckedBloc
         .collect();
     check_transactions_root(&block, &leaf_hashes)?;
     let size = check_size(params, &block)?;
+    check_account_changes(params, &block)?;
     for (index, transaction) in block.transactions.iter().enumerate() {
         check_transaction(transaction).map_err(|error| BlockError::Transaction { index, error })?;
     }
@@ -220,6 +221,7 @@ pub fn check_assembled(
         .collect();
     check_transactions_root(&block, &leaf_hashes)?;
     let size = check_size(params, &block)?;
+    check_account_changes(params, &block)?;
     Ok(CheckedBlock {
         hash: block.header.hash(),
         txids: transactions.iter().map(|checked| checked.txid()).collect(),
@@ -265,4 +267,18 @@ fn check_size(params: &ConsensusParams, block: &Block) -> Result<usize, BlockErr
         });
     }
     Ok(size)
+}
+
+fn check_account_changes(params: &ConsensusParams, block: &Block) -> Result<(), BlockError> {
+    // # Consensus: §4 "Its transactions change at most max_account_changes accounts".
+    let found = block.transactions.iter().fold(0_usize, |sum, transaction| {
+        sum.saturating_add(transaction.body.account_changes())
+    });
+    if found > usize::try_from(params.max_account_changes).unwrap_or(usize::MAX) {
+        return Err(BlockError::TooManyAccountChanges {
+            found,
+            max: params.max_account_changes,
+        });
+    }
+    Ok(())
 }

@@ -20,6 +20,14 @@ const NAME_BYTES_MAX: usize = 32;
 const BLOCK_BYTES_MIN: u32 = 32_768;
 /// Largest block limit that a genesis may set: a block fits one API message.
 const BLOCK_BYTES_MAX: u32 = 3_500_000;
+/// Least limit of account changes that a genesis may set: a largest transaction fits, with its
+/// sender and 255 outputs.
+const ACCOUNT_CHANGES_MIN: u32 = 256;
+/// Largest limit of account changes that a genesis may set: more outputs than fit into the largest
+/// block.
+const ACCOUNT_CHANGES_MAX: u32 = 100_000;
+/// Largest amount that a genesis may ask of an output that opens an account, grains: 1 PIT.
+const OPENING_AMOUNT_MAX: u32 = 100_000_000;
 /// Longest wait for a reward that a genesis may set, blocks.
 const REWARD_MATURITY_MAX: u32 = 1_000;
 /// Most validators.
@@ -49,6 +57,10 @@ pub struct GenesisFile {
     pub max_future_secs: u32,
     /// See [`ConsensusParams::max_block_bytes`].
     pub max_block_bytes: u32,
+    /// See [`ConsensusParams::max_account_changes`].
+    pub max_account_changes: u32,
+    /// See [`ConsensusParams::min_opening_amount`]; grains.
+    pub min_opening_amount: u32,
     /// See [`ConsensusParams::reward_maturity`].
     pub reward_maturity: u32,
     /// See [`ConsensusParams::checkpoint_interval`].
@@ -135,6 +147,8 @@ impl GenesisFile {
             half_life_secs: self.half_life_secs,
             max_future_secs: self.max_future_secs,
             max_block_bytes: self.max_block_bytes,
+            max_account_changes: self.max_account_changes,
+            min_opening_amount: self.opening_amount()?,
             reward_maturity: self.reward_maturity,
             checkpoint_interval: self.checkpoint_interval,
             approval_quorum: self.approval_quorum,
@@ -146,6 +160,16 @@ impl GenesisFile {
             params,
             allocations,
             validators,
+        })
+    }
+
+    fn opening_amount(&self) -> Result<Amount, GenesisError> {
+        let grains = u64::from(self.min_opening_amount);
+        Amount::from_grains(grains).map_err(|_| GenesisError::OutOfRange {
+            field: "min_opening_amount",
+            found: grains,
+            min: 1,
+            max: u64::from(OPENING_AMOUNT_MAX),
         })
     }
 
@@ -172,6 +196,18 @@ impl GenesisFile {
                 self.max_block_bytes,
                 BLOCK_BYTES_MIN,
                 BLOCK_BYTES_MAX,
+            ),
+            (
+                "max_account_changes",
+                self.max_account_changes,
+                ACCOUNT_CHANGES_MIN,
+                ACCOUNT_CHANGES_MAX,
+            ),
+            (
+                "min_opening_amount",
+                self.min_opening_amount,
+                1,
+                OPENING_AMOUNT_MAX,
             ),
             (
                 "reward_maturity",
@@ -328,6 +364,8 @@ impl GenesisFile {
             self.half_life_secs,
             self.max_future_secs,
             self.max_block_bytes,
+            self.max_account_changes,
+            self.min_opening_amount,
             self.reward_maturity,
             self.checkpoint_interval,
             self.approval_quorum,

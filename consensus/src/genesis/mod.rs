@@ -34,6 +34,11 @@ pub struct ConsensusParams {
     pub max_future_secs: u32,
     /// Largest encoded block, bytes.
     pub max_block_bytes: u32,
+    /// Most accounts that a block's transactions may change: one for each sender and one for
+    /// each output.
+    pub max_account_changes: u32,
+    /// Least amount of an output that opens an account.
+    pub min_opening_amount: Amount,
     /// Blocks until a reward is paid out. With 0 a block pays out its own reward.
     pub reward_maturity: u32,
     /// A checkpoint is a block whose height is a multiple of this.

@@ -40,6 +40,9 @@ impl Network {
             half_life_secs: 3_600,
             max_future_secs: 120,
             max_block_bytes: 2_000_000,
+            // A block full of ordinary payments, of 351 bytes each, changes 11,394.
+            max_account_changes: 12_000,
+            min_opening_amount: 10_000,
             reward_maturity: 100,
             checkpoint_interval: 10,
             approval_quorum: 0,

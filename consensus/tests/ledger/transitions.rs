@@ -22,7 +22,9 @@ const SPENDERS: usize = 4;
 type Draw = (usize, u64, Vec<(usize, u64)>);
 
 fn payments() -> impl Strategy<Value = Vec<Draw>> {
-    let outputs = vec((0..KEYS, 1..3 * PIT), 1..4);
+    // Amounts on both sides of what opens an account.
+    let amount = prop_oneof![1..20_000u64, 10_000..3 * PIT];
+    let outputs = vec((0..KEYS, amount), 1..4);
     vec((0..SPENDERS, 0..PIT, outputs), 0..5)
 }
 
@@ -75,12 +77,14 @@ proptest! {
                     prop_assert!(changed.iter().all(|address| touched.contains(address)));
                     before.push(state);
                 }
-                // Only a low balance can be the reason, and then nothing has changed.
+                // Only a low balance or a small opening can be the reason, and then nothing
+                // has changed.
                 Err(error) => {
                     let poor = matches!(
                         error,
                         BlockError::Transaction {
-                            error: TransactionError::InsufficientBalance { .. },
+                            error: TransactionError::InsufficientBalance { .. }
+                                | TransactionError::OpeningTooSmall { .. },
                             ..
                         }
                     );
@@ -89,7 +93,10 @@ proptest! {
                 }
             }
             // §5: the difference is exactly the rewards that have not matured yet.
-            prop_assert_eq!(chain.balances() + chain.unmatured(), chain.issued());
+            prop_assert_eq!(
+                chain.balances() + chain.unmatured() + chain.burnt(),
+                chain.issued()
+            );
             if maturity == 0 {
                 prop_assert_eq!(chain.unmatured(), 0);
             }

@@ -17,15 +17,20 @@ fn the_networks_are_as_protocol_10_lists_them() {
             Network::Main,
             "pit",
             32,
-            [10, 3_600, 120, 2_000_000, 100, 10],
+            [10, 3_600, 120, 2_000_000, 12_000, 10_000, 100, 10],
         ),
         (
             Network::Test,
             "tpit",
             28,
-            [10, 1_800, 120, 2_000_000, 10, 10],
+            [10, 1_800, 120, 2_000_000, 12_000, 10_000, 10, 10],
         ),
-        (Network::Dev, "dpit", 20, [2, 60, 10, 2_000_000, 0, 1]),
+        (
+            Network::Dev,
+            "dpit",
+            20,
+            [2, 60, 10, 2_000_000, 12_000, 10_000, 0, 1],
+        ),
     ] {
         let genesis = network.genesis().unwrap();
         assert_eq!(genesis.name, network.name());
@@ -36,6 +41,8 @@ fn the_networks_are_as_protocol_10_lists_them() {
             params.half_life_secs,
             params.max_future_secs,
             params.max_block_bytes,
+            params.max_account_changes,
+            u32::try_from(params.min_opening_amount.grains()).unwrap(),
             params.reward_maturity,
             params.checkpoint_interval,
         ];
@@ -98,7 +105,7 @@ fn rename_prefix(file: &mut GenesisFile) {
 /// The name of a change to a genesis file, and the change.
 type Change = (&'static str, fn(&mut GenesisFile));
 
-const CHANGES: [Change; 18] = [
+const CHANGES: [Change; 20] = [
     ("name", |file| file.name.push('x')),
     ("address_prefix", rename_prefix),
     ("time", |file| file.time += 1),
@@ -108,6 +115,8 @@ const CHANGES: [Change; 18] = [
     ("half_life_secs", |file| file.half_life_secs += 1),
     ("max_future_secs", |file| file.max_future_secs += 1),
     ("max_block_bytes", |file| file.max_block_bytes += 1),
+    ("max_account_changes", |file| file.max_account_changes += 1),
+    ("min_opening_amount", |file| file.min_opening_amount += 1),
     ("reward_maturity", |file| file.reward_maturity += 1),
     ("checkpoint_interval", |file| file.checkpoint_interval += 1),
     ("approval_quorum", |file| file.approval_quorum = 5),

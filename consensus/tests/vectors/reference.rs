@@ -1,6 +1,7 @@
 //! The vectors of the reference implementation in Python (`tests/reference/`).
 
 use pithead_consensus::approval::{Approval, Checkpoint, Link, SignedApproval};
+use pithead_consensus::check::{BlockError, TransactionError};
 use pithead_consensus::difficulty::{Ancestors, expected_bits};
 use pithead_consensus::genesis::{GenesisFile, Network};
 use pithead_consensus::hash::tagged;
@@ -322,4 +323,67 @@ fn a_whole_chain() {
     }
     assert!(chain.height() >= 8);
     assert_eq!(subsidies.len(), 2, "the chain crosses a halving");
+}
+
+/// The word of the reference for the rule that a block breaks.
+fn broken_rule(error: &BlockError) -> &'static str {
+    match error {
+        BlockError::TooManyAccountChanges { .. } => "too many account changes",
+        BlockError::BalanceOutOfRange { .. } => "balance out of range",
+        BlockError::Transaction {
+            error: TransactionError::OpeningTooSmall { .. },
+            ..
+        } => "opening too small",
+        other => panic!("{other}"),
+    }
+}
+
+/// A payment of the section `ledger`: the key's number, sequence, fee and outputs.
+fn payment(value: &Value, genesis: &BlockHash) -> SignedTransaction {
+    let outputs: Vec<_> = list(&value[3])
+        .iter()
+        .map(|output| (Address(array(&output[0])), number(&output[1])))
+        .collect();
+    let signer = key(usize::try_from(number(&value[0])).unwrap());
+    signer.pay(genesis, number(&value[1]), number(&value[2]), &outputs)
+}
+
+#[test]
+fn ledger() {
+    let mut broken = std::collections::BTreeSet::new();
+    for case in section("ledger") {
+        let name = &case["name"];
+        let file = GenesisFile::from_toml(case["toml"].as_str().unwrap()).unwrap();
+        let mut chain = SmallChain::new(&file);
+        let genesis = chain.genesis.params.genesis_hash;
+        let mut supply = chain.balances();
+        let mut rule = Value::Null;
+        for block in list(&case["blocks"]) {
+            assert!(rule.is_null(), "{name}: only the last block may be invalid");
+            let payments = list(&block[1]);
+            let payments = payments.iter().map(|value| payment(value, &genesis));
+            let reward = Address(array(&block[0]));
+            let block = chain.assemble(payments.collect(), reward, 2);
+            match chain.connect(block) {
+                Ok(connected) => supply = connected.change.supply_after(supply).unwrap(),
+                Err(error) => rule = broken_rule(&error).into(),
+            }
+        }
+        assert_eq!(rule, case["broken"], "{name}");
+        broken.extend(rule.as_str().map(str::to_owned));
+        let after = list(&case["accounts_after"]).iter();
+        let python =
+            after.map(|each| (Address(array(&each[0])), number(&each[1]), number(&each[2])));
+        let accounts = chain.accounts.0.iter();
+        let accounts = accounts
+            .map(|(address, account)| (*address, account.balance.grains(), account.sequence));
+        assert_eq!(
+            accounts.collect::<Vec<_>>(),
+            python.collect::<Vec<_>>(),
+            "{name}"
+        );
+        assert_eq!(supply.to_string(), case["supply"], "{name}");
+        assert_eq!(supply, chain.balances(), "{name}");
+    }
+    assert_eq!(broken.len(), 3, "{broken:?}");
 }

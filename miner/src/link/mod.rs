@@ -109,7 +109,7 @@ impl NodeLink {
         let board = Arc::clone(&self.context.parts.board);
         let withdraw_work = async {
             tokio::time::sleep(WORK_OUTLIVES_CONNECTION).await;
-            if board.current().is_some() {
+            if board.newest().is_some() {
                 tracing::info!("no node for {WORK_OUTLIVES_CONNECTION:?}: hashing pauses");
                 board.publish(None);
             }

@@ -53,7 +53,8 @@ impl SessionContext {
         self.submissions.remember_node(&connection);
         if let Some(work) = connection.first_work.take() {
             self.parts.stats.count_connection();
-            self.publish(work);
+            let work = self.new_work(work);
+            self.parts.board.start_over(work);
         }
         let mut calls = Calls::default();
         for solution in self.submissions.take_carried() {
@@ -85,7 +86,7 @@ impl SessionContext {
                 biased;
                 () = stopped(&mut self.stop) => return SessionEnd::Finished,
                 work = connection.next_work(&self.config) => match work {
-                    Ok(work) => self.publish(work),
+                    Ok(work) => self.parts.board.publish(Some(self.new_work(work))),
                     Err(reason) => return SessionEnd::Lost(reason),
                 },
                 Some(answer) = calls.next() => {
@@ -178,9 +179,9 @@ impl SessionContext {
         });
     }
 
-    /// Puts new work on the board and stores the latencies of the previous work.
-    fn publish(&self, work: MiningWork) {
-        let previous = self.parts.board.current();
+    /// Stores the latencies of the previous work, before new work is put on the board.
+    fn new_work(&self, work: MiningWork) -> Arc<MiningWork> {
+        let previous = self.parts.board.newest();
         let workers = self.parts.stats.workers();
         let first_us = previous.as_deref().and_then(MiningWork::first_hash_us);
         let last_us = previous.and_then(|work| work.last_worker_us(workers));
@@ -194,7 +195,7 @@ impl SessionContext {
             previous_last_worker_us = last_us,
             "new work"
         );
-        self.parts.board.publish(Some(Arc::new(work)));
+        Arc::new(work)
     }
 
     /// Counts all solutions without an answer as lost, at the end of the run.

@@ -136,7 +136,7 @@ impl Submissions {
         if work.arrived.elapsed() > SHARE_AGE_MAX {
             return Err("its work is too old");
         }
-        let current = self.board.current();
+        let current = self.board.newest();
         if current.is_some_and(|current| current.header.prev != work.header.prev) {
             return Err("a newer tip has made its work stale while the node was away");
         }
@@ -161,6 +161,12 @@ impl Submissions {
                 }
                 self.stats.count_outcome(outcome);
                 self.record(&solution, outcome::name(outcome));
+                // After any other answer, the node has work on another tip.
+                if outcome::kind(outcome) == AnswerKind::Rejected
+                    || outcome == SubmitOutcome::UnknownWork
+                {
+                    self.mine_on(&solution);
+                }
                 log_answer(&solution, outcome, &response);
                 AfterAnswer::Continue
             }
@@ -172,6 +178,7 @@ impl Submissions {
             Err(error) => {
                 self.stats.count_failed();
                 self.record(&solution, "failed");
+                self.mine_on(&solution);
                 tracing::warn!(
                     height = solution.work.height,
                     hash = %solution.hash,
@@ -199,8 +206,16 @@ impl Submissions {
             .is_some_and(|max| self.stats.outcome(SubmitOutcome::AcceptedBlock) >= max)
     }
 
+    /// Lets the workers go on after a block that no node has accepted.
+    fn mine_on(&self, solution: &Solution) {
+        if solution.is_block() {
+            self.board.give_tip_back(&solution.work.header.prev);
+        }
+    }
+
     /// Counts a solution that will never get an answer.
     pub(super) fn count_lost(&self, solution: &Solution, why: &str) {
+        self.mine_on(solution);
         self.stats.count_lost();
         self.record(solution, why);
     }

@@ -7,8 +7,8 @@
 //!
 //! *Invariant:* a worker never waits for the node. It looks at the board between two
 //! batches of about half a millisecond, and it puts solutions into queues. It waits in
-//! one case only: when thousands of blocks fill their queue, because any further block
-//! could not be handed in either.
+//! one case only: when the board has no work, such as after a block, because any further
+//! block on the same tip would be worth nothing.
 //!
 //! Start reading at `pool`, which starts and ends the threads; `worker` is the search
 //! itself.

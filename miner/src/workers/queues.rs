@@ -7,9 +7,9 @@ use crate::solution::Solution;
 
 /// How many blocks can wait for the node.
 ///
-/// This is more than fast workers find on the easiest sensible work while the miner
-/// reconnects. When the queue is full, the workers pause, so no block is dropped.
-const BLOCK_QUEUE: usize = 4_096;
+/// Each is on another tip ([`WorkBoard`](crate::board::WorkBoard)), so a few are enough. When
+/// the queue is full, the workers pause, so no block is dropped.
+const BLOCK_QUEUE: usize = 64;
 /// How many shares can wait for the node. Further shares are dropped.
 const SHARE_QUEUE: usize = 256;
 

@@ -205,9 +205,17 @@ impl MiningWorker<'_> {
         Next::Continue
     }
 
-    /// Puts a solution into its queue. A share is dropped if the queue is full.
+    /// Puts a solution into its queue. A share is dropped if the queue is full, a block if
+    /// another block was found on the same tip.
     fn queue(&self, solution: Solution) {
         let lost = if solution.is_block() {
+            if !self.board.claim_tip(&solution.work) {
+                self.stats.count_spare();
+                if let Some(trace) = self.trace {
+                    trace.answer(&solution.hash, "spare");
+                }
+                return;
+            }
             // The call waits while the queue is full. It fails when the link has closed
             // its end.
             let closed = self.solutions.blocks.blocking_send(solution);

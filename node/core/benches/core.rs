@@ -11,7 +11,7 @@ use divan::{Bencher, black_box};
 use pithead_consensus::check::CheckedTransaction;
 use pithead_consensus::genesis::GenesisFile;
 use pithead_consensus::{Account, Amount, Block, SignedTransaction};
-use pithead_core::mempool::{IncomingTransaction, Mempool, MempoolLimits};
+use pithead_core::mempool::{IncomingTransaction, Mempool, MempoolLimits, VerifiedTransaction};
 use pithead_core::node::Node;
 use pithead_core::store::{MemoryStore, RedbStore, Store};
 use pithead_testkit::chain::SmallChain;
@@ -44,7 +44,7 @@ fn payments(file: &GenesisFile, count: usize) -> Vec<SignedTransaction> {
     (0..count)
         .map(|index| {
             let sequence = (index / 4) as u64;
-            key(index % 4).pay(&genesis, sequence, FEE, &[(key(5).address, 1)])
+            key(index % 4).pay(&genesis, sequence, FEE, &[(key(5).address, 10_000)])
         })
         .collect()
 }
@@ -69,12 +69,16 @@ fn transactions_admitted(bencher: Bencher<'_, '_>) {
         .with_inputs(|| (Mempool::new(limits), all.clone()))
         .bench_local_values(|(mut mempool, all)| {
             for transaction in all {
+                let checked = CheckedTransaction::new(&params, transaction).unwrap();
+                mempool.judge(&checked, &account).unwrap();
+                let key = mempool.signing_key(&checked, &account).cloned();
                 let incoming = IncomingTransaction {
-                    checked: CheckedTransaction::new(&params, transaction).unwrap(),
-                    is_verified: false,
+                    transaction: VerifiedTransaction::check(&params, checked, key.as_ref())
+                        .unwrap(),
                     received: NOW,
+                    expires_ms: u64::MAX,
                 };
-                let admitted = mempool.accept(&params, incoming, &account);
+                let admitted = mempool.accept(incoming, &account);
                 black_box(admitted).unwrap();
             }
             mempool

@@ -5,13 +5,16 @@
 //! or tokio. A caller passes the time with each event, hence every run can be replayed.
 //!
 //! Start reading at [`node::Node::handle`]. Each module uses only those named after it: `node`,
-//! `sync`, `template`, `chain`, then `finality` and `mempool`, then `store`.
+//! `sync`, `template`, `chain`, then `credits`, then `finality` and `mempool`, then `store`.
 
 pub mod store;
 
 pub mod chain;
 pub mod finality;
 pub mod mempool;
+
+mod credits;
+
 pub mod template;
 
 pub mod sync;

@@ -4,22 +4,27 @@
 //! in full, by the code that connects blocks, before a miner receives it. Knows nothing of miners,
 //! nor of when a template is due. Start reading at [`assemble_template`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use pithead_consensus::block::{BASE_VERSION, EMPTY_BLOCK_BYTES};
-use pithead_consensus::check::{BlockError, CheckedTransaction, check_assembled};
-use pithead_consensus::connect::{ConnectContext, connect_block};
+use pithead_consensus::check::{BlockError, check_assembled};
+use pithead_consensus::connect::{ConnectContext, Reward, connect_block, touched_addresses};
 use pithead_consensus::subsidy::subsidy;
 use pithead_consensus::{
-    Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader, CompactTarget, Hash256,
-    Height, SignedTransaction, Target, merkle,
+    Account, Accounts, Address, Amount, Block, BlockCommitment, BlockHash, BlockHeader,
+    CompactTarget, ConsensusParams, Hash256, Height, SignedTransaction, Target, merkle,
 };
 use thiserror::Error;
 
-use crate::chain::{Chain, load_accounts, next_bits};
-use crate::mempool::Mempool;
+use crate::chain::{Chain, next_bits};
+use crate::credits::drop_uncreditable;
+use crate::mempool::{BlockRoom, Selection};
 use crate::store::StoreError;
 use crate::store::schema;
+
+/// Once a tip's templates have needed so many accounts, they are read anew.
+const BASIS_ACCOUNTS_MAX: usize = 200_000;
 
 /// A block for a miner to complete.
 #[derive(Debug, Clone)]
@@ -100,32 +105,112 @@ pub enum TemplateError {
     Invalid(#[from] BlockError),
 }
 
-/// Assembles and validates a template on the tip; `now` is Unix seconds.
+/// What templates on one tip are made from: facts of the tip, and accounts as they are there. All of
+/// it depends on the tip's hash alone, so that the next template on the same tip reads from the store
+/// only what no earlier one needed.
+#[derive(Debug, Default)]
+pub struct TemplateBasis {
+    tip: Option<TipFacts>,
+    accounts: Accounts,
+}
+
+/// What follows from a tip for the block after it.
+#[derive(Debug, Clone, Copy)]
+struct TipFacts {
+    hash: BlockHash,
+    bits: CompactTarget,
+    matured: Option<Reward>,
+}
+
+impl TemplateBasis {
+    /// The facts of the chain's tip. Those of another tip are forgotten, with the accounts.
+    fn facts(&mut self, chain: &Chain) -> Result<TipFacts, StoreError> {
+        let parent = chain.tip();
+        if let Some(facts) = self.tip
+            && facts.hash == parent.hash()
+        {
+            return Ok(facts);
+        }
+        let snapshot = chain.store().snapshot()?;
+        let facts = TipFacts {
+            hash: parent.hash(),
+            bits: next_bits(chain.params(), snapshot.as_ref(), parent)?,
+            matured: chain.matured_reward(snapshot.as_ref(), parent.height.next())?,
+        };
+        *self = Self {
+            tip: Some(facts),
+            accounts: Accounts::default(),
+        };
+        Ok(facts)
+    }
+
+    /// An account as it is after the tip.
+    fn account(&mut self, chain: &Chain, address: &Address) -> Result<Account, StoreError> {
+        if let Some(account) = self.accounts.0.get(address) {
+            return Ok(account.clone());
+        }
+        let account = schema::account(chain.store().snapshot()?.as_ref(), address)?;
+        self.accounts.0.insert(*address, account.clone());
+        Ok(account)
+    }
+
+    /// The accounts that a block on the tip touches, and perhaps others.
+    fn accounts(
+        &mut self,
+        chain: &Chain,
+        block: &Block,
+        matured: Option<&Reward>,
+    ) -> Result<&Accounts, StoreError> {
+        if self.accounts.0.len() > BASIS_ACCOUNTS_MAX {
+            self.accounts = Accounts::default();
+        }
+        let mut snapshot = None;
+        for address in touched_addresses(block, matured) {
+            if self.accounts.0.contains_key(&address) {
+                continue;
+            }
+            let from = match &snapshot {
+                Some(snapshot) => snapshot,
+                None => snapshot.insert(chain.store().snapshot()?),
+            };
+            let account = schema::account(from.as_ref(), &address)?;
+            self.accounts.0.insert(address, account);
+        }
+        Ok(&self.accounts)
+    }
+}
+
+/// Drops from a selection what the accounts after the tip may be unable to take.
 ///
 /// # Errors
-/// [`TemplateError::Invalid`] names the transaction that must leave the
-/// mempool; [`TemplateError::Store`] if storage fails.
+/// [`StoreError`] if storage fails.
+pub(crate) fn keep_creditable(
+    chain: &Chain,
+    basis: &mut TemplateBasis,
+    mut selection: Selection,
+) -> Result<Selection, StoreError> {
+    basis.facts(chain)?;
+    let supply = chain.tip().outcome.supply;
+    let mut account = |address: &Address| basis.account(chain, address);
+    drop_uncreditable(&mut selection, &mut account, chain.params(), supply)?;
+    Ok(selection)
+}
+
+/// Assembles a template of the selected transactions on the tip, and validates it; `now` is Unix
+/// seconds.
+///
+/// # Errors
+/// [`TemplateError::Invalid`] names the rule that the template breaks; [`TemplateError::Store`] if
+/// storage fails.
 pub fn assemble_template(
     chain: &Chain,
-    mempool: &Mempool,
+    basis: &mut TemplateBasis,
+    selection: &Selection,
     id: u64,
     now: u64,
 ) -> Result<BlockTemplate, TemplateError> {
-    let snapshot = chain.store().snapshot()?;
     let parent = chain.tip();
-    let params = chain.params();
-    let bits = next_bits(params, snapshot.as_ref(), parent)?;
-    let max_block_bytes = usize::try_from(params.max_block_bytes).unwrap_or(usize::MAX);
-    let mut failure = None;
-    let selection = mempool.select(max_block_bytes - EMPTY_BLOCK_BYTES, |address| {
-        schema::account(snapshot.as_ref(), address).unwrap_or_else(|error| {
-            failure.get_or_insert(error);
-            pithead_consensus::Account::default()
-        })
-    });
-    if let Some(error) = failure {
-        return Err(error.into());
-    }
+    let facts = basis.facts(chain)?;
     let leaves: Vec<Hash256> = selection
         .transactions
         .iter()
@@ -144,41 +229,59 @@ pub fn assemble_template(
         parent: parent.hash(),
         time_min: parent.header.time,
         time: clock.max(parent.header.time),
-        bits,
-        target: bits.to_target().unwrap_or(params.pow_limit),
+        bits: facts.bits,
+        target: facts.bits.to_target().unwrap_or(chain.params().pow_limit),
         state_root: parent.outcome.state_root,
         transactions_root: merkle::root(&leaves),
         transactions: Arc::new(transactions),
         subsidy: subsidy(parent.header.time),
         fees: selection.fees,
     };
-    let checked: Vec<_> = selection
-        .transactions
-        .iter()
-        .map(|pending| pending.checked())
-        .collect();
-    validate(chain, &template, &checked)?;
+    validate(chain, basis, &template, selection, &leaves)?;
     Ok(template)
+}
+
+/// What the rules leave to the transactions of a block.
+pub(crate) fn block_room(params: &ConsensusParams) -> BlockRoom {
+    let size = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+    BlockRoom {
+        bytes: size(params.max_block_bytes).saturating_sub(EMPTY_BLOCK_BYTES),
+        account_changes: size(params.max_account_changes),
+    }
 }
 
 /// Checks the block as if a miner had found it, except for its proof of work.
 fn validate(
     chain: &Chain,
+    basis: &mut TemplateBasis,
     template: &BlockTemplate,
-    transactions: &[&CheckedTransaction],
+    selection: &Selection,
+    leaves: &[Hash256],
 ) -> Result<(), TemplateError> {
-    let snapshot = chain.store().snapshot()?;
     let commitment = template.commitment(Address([0; 32]), [0; 8]);
     let header = template.header(&commitment);
-    let matured = chain.matured_reward(snapshot.as_ref(), template.height)?;
-    let checked = check_assembled(chain.params(), header, commitment, transactions)?;
-    let accounts = load_accounts(snapshot.as_ref(), checked.block(), matured.as_ref())?;
+    let matured_reward = basis.facts(chain)?.matured;
+    let transactions: Vec<_> = selection
+        .transactions
+        .iter()
+        .map(|pending| pending.checked())
+        .collect();
+    let checked = check_assembled(chain.params(), header, commitment, &transactions)?;
+    let accounts = basis.accounts(chain, checked.block(), matured_reward.as_ref())?;
     let context = ConnectContext {
         params: chain.params(),
         parent_time: chain.tip().header.time,
         state_root: template.state_root,
-        matured_reward: matured,
+        matured_reward,
     };
-    connect_block(&context, &checked, &accounts, chain.verified())?;
+    // Each of them is pending, hence verified in these very bytes.
+    let verified: HashSet<Hash256> = leaves.iter().copied().collect();
+    let verdict = connect_block(&context, &checked, accounts, &verified);
+    #[cfg(debug_assertions)]
+    {
+        let snapshot = chain.store().snapshot()?;
+        crate::chain::oracle::confirm_template(chain, snapshot.as_ref(), &checked, &verdict);
+    }
+    verdict?;
     Ok(())
 }

@@ -11,7 +11,8 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pithead_consensus::{Block, Genesis, SignedTransaction};
+use pithead_consensus::check::check_proof_of_work;
+use pithead_consensus::{Block, BlockHeader, Genesis, SignedTransaction};
 use pithead_core::chain::AcceptError;
 use pithead_core::finality::{FinalityState, FinalityStatus};
 use pithead_core::mempool::{Mempool, PendingChange};
@@ -23,7 +24,7 @@ use pithead_core::sync::{PeerEffect, SyncStatus};
 use pithead_core::template::BlockTemplate;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use queue::{CoreCommand, core_queue};
+use queue::{CommandSender, CoreCommand, core_queue};
 use thread::{CoreThread, EffectOutlets, Watched};
 
 pub use queue::{PeerEvents, Stopped};
@@ -54,7 +55,7 @@ pub struct NetworkSide {
 /// A handle on the running core. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    commands: mpsc::Sender<CoreCommand>,
+    commands: CommandSender,
     shared: SharedState,
     watched: Watched,
     clock: Clock,
@@ -128,7 +129,7 @@ impl Engine {
         }
     }
 
-    /// Hands a block to the core.
+    /// Hands a block to the core. A block on the present tip goes ahead of the core's queue.
     ///
     /// # Errors
     /// [`Stopped`] if the node is stopping. The inner result is the verdict on the block.
@@ -136,7 +137,14 @@ impl Engine {
         &self,
         block: Block,
     ) -> Result<Result<BlockVerdict, AcceptError>, Stopped> {
-        match self.ask(Event::Block(Box::new(block))).await? {
+        let goes_ahead = self.is_work_on_tip(&block.header);
+        let (command, answer) = question(Event::Block(Box::new(block)));
+        if goes_ahead {
+            self.commands.send_tip_block(command).await?;
+        } else {
+            self.commands.send(command).await?;
+        }
+        match answer.await.map_err(|_| Stopped)? {
             Answer::Block(verdict) => Ok(verdict),
             _ => Err(Stopped),
         }
@@ -249,14 +257,28 @@ impl Engine {
         let _ = self.commands.send(CoreCommand::Stop).await;
     }
 
-    async fn ask(&self, event: Event) -> Result<Answer, Stopped> {
-        let (sender, receiver) = oneshot::channel();
-        let command = CoreCommand::Handle {
-            event,
-            answer: Some(sender),
-            place: None,
-        };
-        self.commands.send(command).await.map_err(|_| Stopped)?;
-        receiver.await.map_err(|_| Stopped)
+    /// Whether a header has the parent and the work of a new tip.
+    fn is_work_on_tip(&self, header: &BlockHeader) -> bool {
+        let template = Arc::clone(&self.watched.template.borrow());
+        header.prev == template.parent
+            && header.bits == template.bits
+            && check_proof_of_work(&self.shared.genesis.params, header).is_ok()
     }
+
+    async fn ask(&self, event: Event) -> Result<Answer, Stopped> {
+        let (command, answer) = question(event);
+        self.commands.send(command).await?;
+        answer.await.map_err(|_| Stopped)
+    }
+}
+
+/// A command to handle an event, and where its answer comes.
+fn question(event: Event) -> (CoreCommand, oneshot::Receiver<Answer>) {
+    let (sender, receiver) = oneshot::channel();
+    let command = CoreCommand::Handle {
+        event,
+        answer: Some(sender),
+        place: None,
+    };
+    (command, receiver)
 }

@@ -9,14 +9,14 @@ use std::time::Instant;
 use pithead_consensus::{BlockHash, Height};
 use pithead_core::finality::FinalityStatus;
 use pithead_core::mempool::PendingChange;
-use pithead_core::node::{Effect, Event, Node, Now};
+use pithead_core::node::{Effect, Node, Now};
 use pithead_core::store::schema::ChainEntry;
 use pithead_core::sync::{PeerEffect, SyncStatus};
 use pithead_core::template::BlockTemplate;
 use tokio::sync::{broadcast, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
-use crate::queue::CoreCommand;
+use crate::queue::{CoreCommand, CoreQueue};
 
 /// Effects that the network may be behind. Effects beyond that are lost, as on a bad line; the
 /// core's time-outs make up for them.
@@ -64,9 +64,9 @@ pub(crate) struct CoreThread {
 
 impl CoreThread {
     /// Handles commands until one says stop, all senders are gone, or an effect is fatal.
-    pub(crate) fn run(mut self, mut queue: mpsc::Receiver<CoreCommand>) {
+    pub(crate) fn run(mut self, mut queue: CoreQueue) {
         let started = Instant::now();
-        while let Some(command) = self.next_command(&mut queue) {
+        while let Some(command) = queue.next(self.node.chain().tip().hash(), self.node.has_more()) {
             let CoreCommand::Handle {
                 event,
                 answer: asker,
@@ -92,18 +92,6 @@ impl CoreThread {
             if stop {
                 return;
             }
-        }
-    }
-
-    /// The next command. While the queue is empty, the core goes on with work that it put off.
-    fn next_command(&self, queue: &mut mpsc::Receiver<CoreCommand>) -> Option<CoreCommand> {
-        if !self.node.has_more() {
-            return queue.blocking_recv();
-        }
-        match queue.try_recv() {
-            Ok(command) => Some(command),
-            Err(mpsc::error::TryRecvError::Empty) => Some(CoreCommand::unanswered(Event::Continue)),
-            Err(mpsc::error::TryRecvError::Disconnected) => None,
         }
     }
 }

@@ -55,6 +55,7 @@ impl NetworkService for NetworkHandler {
             peer_count: u32::try_from(local.peer_count).unwrap_or(u32::MAX),
             height: self.0.engine.tip().borrow().height.0,
             syncing: self.0.engine.sync().borrow().syncing,
+            clock_behind_secs: self.0.engine.sync().borrow().clock_behind_secs,
             protocol_version: PROTOCOL_VERSION,
             worker_count: u32::try_from(worker_count).unwrap_or(u32::MAX),
             data_bytes: self.0.engine.store().size_bytes(),

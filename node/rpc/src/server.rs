@@ -28,7 +28,7 @@ use crate::auth::AuthLayer;
 use crate::chain::ChainHandler;
 use crate::limits::{self, RateLimitLayer};
 use crate::listener::{self, ConnectionLimits};
-use crate::mining::MiningHandler;
+use crate::mining::{MiningHandler, has_work};
 use crate::network::NetworkHandler;
 use crate::transactions::TransactionHandler;
 use crate::workers::{WorkBook, WorkSettings};
@@ -222,22 +222,22 @@ fn add_reflection(routes: &mut RoutesBuilder) {
     }
 }
 
-/// Keeps MiningService's health: not serving while the node is far behind its peers, because a
-/// block that a miner then finds would extend an old chain. Miners look for another node.
+/// Keeps MiningService's health: not serving while there is no work ([`has_work`]). Miners look
+/// for another node.
 async fn follow_sync(health: HealthReporter, mut sync: watch::Receiver<SyncStatus>) {
     loop {
-        let syncing = sync.borrow_and_update().syncing;
-        if syncing {
-            health
-                .set_not_serving::<MiningServiceServer<MiningHandler>>()
-                .await;
-        } else {
+        let serves = has_work(&sync.borrow_and_update());
+        if serves {
             health
                 .set_serving::<MiningServiceServer<MiningHandler>>()
                 .await;
+        } else {
+            health
+                .set_not_serving::<MiningServiceServer<MiningHandler>>()
+                .await;
         }
-        // The status changes with every header; only `syncing` matters here.
-        let changed = sync.wait_for(|status| status.syncing != syncing);
+        // The status changes with every header; only this part of it matters here.
+        let changed = sync.wait_for(|status| has_work(status) != serves);
         if changed.await.is_err() {
             return;
         }

@@ -61,6 +61,21 @@ pub fn syncing(height: u64, best_header_height: u64) -> Status {
     )
 }
 
+/// UNAVAILABLE: the node's clock is behind those of its peers. The details say how far.
+#[must_use]
+pub fn clock_behind(seconds: u64) -> Status {
+    let details = HashMap::from([("seconds".to_owned(), seconds.to_string())]);
+    let details = ErrorDetails::with_error_info("CLOCK_BEHIND", DOMAIN, details);
+    Status::with_error_details(
+        Code::Unavailable,
+        format!(
+            "the node's clock is some {seconds} s behind its peers, so it refuses their blocks; \
+             set the clock of its machine, and mine for another node until then"
+        ),
+        details,
+    )
+}
+
 /// UNIMPLEMENTED: this version does not serve the method.
 #[must_use]
 pub fn unimplemented(message: impl Into<String>) -> Status {

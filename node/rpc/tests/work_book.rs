@@ -121,6 +121,7 @@ fn a_block_counts_as_what_the_core_says() {
     for (credit, counts, blocks) in [
         (BlockCredit::Tip, (1, 0, 0), (1, 0)),
         (BlockCredit::Side, (0, 1, 0), (0, 1)),
+        (BlockCredit::Spare, (0, 1, 0), (0, 0)),
         (BlockCredit::Rejected, (0, 0, 1), (0, 0)),
     ] {
         let mut desk = Desk::new(None);
@@ -154,12 +155,49 @@ fn a_block_is_recognised_after_any_number_of_shares() {
         let (solution, header) = share_of(&work, nonce);
         nonce = header.nonce + 1;
         let judged = desk.book.judge(&solution, &moment);
-        assert!(
-            matches!(judged, SolutionVerdict::Block { .. }),
-            "{judged:?}"
-        );
+        let SolutionVerdict::Block { finder, .. } = judged else {
+            panic!("{judged:?}");
+        };
+        // The core refuses it, so it is not one of the few that each parent takes.
+        desk.book.record_block(&finder, BlockCredit::Rejected, NOW);
     }
     assert!(desk.book.needs_share_target(&subscription, NOW));
+}
+
+#[test]
+fn a_worker_gives_the_core_four_blocks_of_one_parent_whatever_the_work() {
+    let mut desk = Desk::new(None);
+    let template = desk.node().template(NOW).unwrap();
+    let subscription = desk.subscribe(NOW);
+    let moment = desk.moment(template.parent);
+    let (mut nonce, mut given) = (0, Vec::new());
+    for round in 0..3 {
+        // Further work on the same parent, as after new transactions.
+        let work = desk.book.assign(&subscription, template.clone(), NOW);
+        for _ in 0..300 {
+            let (solution, header) = share_of(&work, nonce);
+            nonce = header.nonce + 1;
+            match desk.book.judge(&solution, &moment) {
+                SolutionVerdict::Block { finder, .. } => given.push(finder),
+                SolutionVerdict::EnoughBlocks(hash) => assert_eq!(hash, header.hash()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(given.len(), 4, "round {round}");
+    }
+    assert_eq!(desk.counts(), (0, 896, 0));
+    desk.book.record_block(&given[0], BlockCredit::Tip, NOW);
+    for finder in &given[1..] {
+        desk.book.record_block(finder, BlockCredit::Side, NOW);
+    }
+    assert_eq!(desk.counts(), (1, 899, 0));
+    // Another worker has its own four.
+    desk.worker.name = "two".to_owned();
+    let subscription = desk.subscribe(NOW);
+    let work = desk.book.assign(&subscription, template, NOW);
+    let (solution, _) = share_of(&work, 0);
+    let judged = desk.book.judge(&solution, &moment);
+    assert!(matches!(judged, SolutionVerdict::Block { .. }));
 }
 
 #[test]

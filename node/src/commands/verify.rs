@@ -1,41 +1,22 @@
-//! `pithead-node --verify`: replays the whole chain and compares it with what is stored.
+//! `pithead-node --verify`: replays the whole chain and compares it with what is stored. The data
+//! is only read.
 
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use pithead_core::chain;
-use pithead_core::store::{RedbStore, Store, schema};
+use anyhow::{Context as _, Result};
+use pithead_core::chain::{self, VerifyError, VerifyReport};
+use pithead_core::store::{ScratchStore, StoreError, StoreReader};
 use pithead_node::config::Config;
 use tracing::info;
 
 /// Blocks between two lines of progress in the log.
 const PROGRESS_BLOCKS: u64 = 1_000;
 
-pub(crate) fn verify(config: &Config) -> Result<ExitCode> {
-    let genesis = config.load_genesis()?;
-    if !RedbStore::is_in(&config.data_dir) {
-        // To open the store would make a new one, and find nothing wrong with it.
-        bail!(
-            "there is no chain in data directory {} to verify: look at --data-dir and --network",
-            config.data_dir.display()
-        );
-    }
-    let store: Arc<dyn Store> =
-        Arc::new(RedbStore::open(&config.data_dir, config.store_cache_bytes)?);
-    let snapshot = store.snapshot()?;
-    if schema::tip_hash(snapshot.as_ref())?.is_none() {
-        println!("nothing to verify: the data directory holds no chain yet");
-        return Ok(ExitCode::SUCCESS);
-    }
-    // Refuses the data of another chain, whose blocks would only look damaged.
-    chain::Chain::open(Arc::clone(&store), genesis.clone(), &config.data_dir)?;
-    let report = chain::verify(store.as_ref(), &genesis, |height, tip| {
-        if height.0 % PROGRESS_BLOCKS == 0 {
-            info!("verified {height} of {tip} blocks");
-        }
-    });
-    match report {
+/// Verifies the data directory. What the replay keeps goes to a folder in `scratch`, which is the
+/// data directory itself if none is given.
+pub(crate) fn verify(config: &Config, scratch: Option<&Path>) -> Result<ExitCode> {
+    match replay(config, scratch.unwrap_or(&config.data_dir)) {
         Ok(report) => {
             println!(
                 "verified {} blocks, {} transactions and {} accounts: everything agrees; tip {}",
@@ -43,10 +24,48 @@ pub(crate) fn verify(config: &Config) -> Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => {
-            eprintln!("error: {error}");
-            eprintln!("hint: restore a backup, or start afresh in another --data-dir");
-            Ok(ExitCode::FAILURE)
-        }
+        Err(error) => match error.downcast::<VerifyError>() {
+            // The message of a store says itself what to do.
+            Ok(VerifyError::Store(error)) => Err(error.into()),
+            Ok(error) => {
+                eprintln!("error: {error}");
+                eprintln!(
+                    "hint: restore a backup, or start afresh in another --data-dir and download the chain again"
+                );
+                Ok(ExitCode::FAILURE)
+            }
+            Err(error) => Err(error),
+        },
     }
+}
+
+fn replay(config: &Config, scratch: &Path) -> Result<VerifyReport> {
+    let genesis = config.load_genesis()?;
+    // The data and the replay share the cache.
+    let cache_bytes = config.store_cache_bytes / 2;
+    info!("reading every block of the database");
+    let reader = StoreReader::open(&config.data_dir, cache_bytes)?;
+    let stored = reader.snapshot()?;
+    // The data of another chain would only look damaged.
+    let genesis_hash = genesis.params.genesis_hash;
+    chain::check_identity(stored.as_ref(), &genesis_hash, &config.data_dir)?;
+    let scratch = make_scratch(scratch, cache_bytes)?;
+    let progress = |height: pithead_consensus::Height, tip| {
+        if height.0.is_multiple_of(PROGRESS_BLOCKS) {
+            info!("verified {height} of {tip} blocks");
+        }
+    };
+    let report = chain::verify_stored(stored.as_ref(), &genesis, scratch.store(), progress)?;
+    Ok(report)
+}
+
+fn make_scratch(parent: &Path, cache_bytes: usize) -> Result<ScratchStore, anyhow::Error> {
+    ScratchStore::make(parent, cache_bytes)
+        .map_err(|error: StoreError| anyhow::Error::new(error))
+        .with_context(|| {
+            format!(
+                "making a folder for the replay in {}; choose another with --scratch",
+                parent.display()
+            )
+        })
 }

@@ -20,9 +20,14 @@ pub struct NodeCli {
     /// TOML file with settings; keys are the long flags with _ for -.
     #[arg(long, global = true, value_name = "FILE", env = CONFIG_VARIABLE)]
     pub config: Option<PathBuf>,
-    /// Replay the whole chain, compare it with what is stored, and exit.
+    /// Replay the whole chain, compare it with what is stored, and exit. The stored data is only
+    /// read.
     #[arg(long)]
     pub verify: bool,
+    /// Folder in which --verify keeps the accounts of its replay until it ends
+    /// [default: the data directory].
+    #[arg(long, value_name = "DIR", requires = "verify")]
+    pub scratch: Option<PathBuf>,
     /// Make an empty vote record, for a validator's key that never voted
     /// anywhere. A key that has voted must not start without its record: it could
     /// vote against itself, which everyone can prove.

@@ -164,6 +164,67 @@ async fn assert_refused_solutions(
     assert_eq!(violated_field(&status), "extra_nonce");
 }
 
+/// A block of a piece of work, with an extra nonce of its own.
+fn nth_solution(
+    work: &v1::SubscribeWorkResponse,
+    number: u32,
+) -> (v1::SubmitSolutionRequest, Block) {
+    let extra = number.to_le_bytes();
+    let (mut header, commitment) = header_of(work, extra);
+    mine(&mut header);
+    let solution = v1::SubmitSolutionRequest {
+        work_id: work.work_id.clone(),
+        extra_nonce: extra.to_vec().into(),
+        time: header.time,
+        nonce: header.nonce,
+        version: header.version,
+        first_hash_ms: None,
+    };
+    let block = Block {
+        header,
+        commitment,
+        transactions: Vec::new(),
+    };
+    (solution, block)
+}
+
+/// At an easy target a miner finds blocks on one tip by the hundred. One becomes the tip, a few
+/// are stored, and the next tip comes at once.
+#[tokio::test]
+async fn of_a_thousand_solutions_on_one_tip_a_few_are_stored() {
+    let network = Network::easy();
+    let (node, _dir) = start(&network);
+    let mut stream = subscribe(&node, &network, "one").await;
+    let work = next(&mut stream).await;
+    let mut counts = std::collections::BTreeMap::new();
+    for number in 0..1_000 {
+        let found = answer(&node, &nth_solution(&work, number).0).await;
+        *counts.entry(found.outcome().as_str_name()).or_insert(0) += 1;
+    }
+    let expected = [
+        (Outcome::AcceptedBlock.as_str_name(), 1),
+        (Outcome::AcceptedSide.as_str_name(), 3),
+        (Outcome::StaleWork.as_str_name(), 996),
+    ];
+    assert_eq!(counts, std::collections::BTreeMap::from(expected));
+    // Whole blocks come past the worker's limit. The node has its own.
+    let mut outcomes = Vec::new();
+    for number in 1_000..1_020 {
+        let block = nth_solution(&work, number).1;
+        outcomes.push(node.submit_block(&block).await.outcome());
+    }
+    assert_eq!(outcomes[..5], [Outcome::AcceptedSide; 5]);
+    assert_eq!(outcomes[5..], [Outcome::StaleWork; 15]);
+    let worker = only_worker(&node).await;
+    assert_eq!((worker.accepted_blocks, worker.side_blocks), (1, 3));
+    assert_eq!((worker.stale, worker.rejected), (999, 0));
+
+    let work = next(&mut stream).await;
+    let found = answer(&node, &nth_solution(&work, 0).0).await;
+    assert_eq!(found.outcome(), Outcome::AcceptedBlock, "{}", found.detail);
+    assert_eq!(node.height().await, 2);
+}
+
 /// The only worker of a node.
 async fn only_worker(node: &TestNode) -> v1::Worker {
     let workers = node.mining().list_workers(v1::ListWorkersRequest {}).await;

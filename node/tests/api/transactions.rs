@@ -370,7 +370,7 @@ async fn a_full_mempool_keeps_what_pays_most() {
     let (node, dir) = start(&network, &["--mempool-bytes-max", "100000"]);
     // About 12 kB each: 255 outputs and some data. Eight fit, nine do not.
     let big = |from: usize, sequence: u64, fee: u64| {
-        let outputs = vec![(key(5).address, 1); 255];
+        let outputs = vec![(key(5).address, 10_000); 255];
         let mut signed = key(from).pay(&network.hash(), sequence, fee, &outputs);
         signed.body.data = vec![0; 1_024];
         key(from).sign_body(signed.body, &network.hash())
@@ -391,7 +391,7 @@ async fn a_full_mempool_keeps_what_pays_most() {
     };
 
     // The fee rate is too low to displace any other.
-    let low = node.submit(&big(3, 2, 20_000)).await;
+    let low = node.submit(&big(3, 2, 50_000)).await;
     assert_eq!(low.rejection.unwrap().rule(), Rule::MempoolFull);
     // A transaction that can't be mined next displaces no other, whatever it pays.
     let gap = node.submit(&big(3, 5, 9_000_000)).await;

@@ -21,7 +21,7 @@ async fn large_blocks(network: &Network, node: &TestNode) -> Vec<Block> {
     let mut blocks = Vec::new();
     for number in 0..BLOCKS as u64 {
         let payments = (0..4).flat_map(|owner| {
-            let outputs = vec![(key(5).address, 1); 255];
+            let outputs = vec![(key(5).address, 10_000); 255];
             (0..PAYMENTS).map(move |index| {
                 let sequence = number * PAYMENTS + index;
                 key(owner).pay(&network.hash(), sequence, 20_000, &outputs)
@@ -39,7 +39,7 @@ async fn large_blocks(network: &Network, node: &TestNode) -> Vec<Block> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_do_not_read_do_not_keep_others_from_being_served() {
-    let network = Network::easy();
+    let network = Network::with(|file| file.max_account_changes = 100_000);
     let dirs = [data_dir(), data_dir()];
     let listen = ["--listen", "/ip4/127.0.0.1/tcp/0"];
     let node = TestNode::start_with(&network, dirs[0].path(), &listen);

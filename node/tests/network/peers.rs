@@ -276,10 +276,27 @@ async fn worker(node: &TestNode) -> Option<v1::Worker> {
     list.unwrap().into_inner().workers.pop()
 }
 
+/// Blocks take two hashes at first, and every batch of a miner finds hundreds. The node gets about
+/// as many blocks as the chain grows by.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_miner_at_the_easiest_target_gives_the_node_one_block_a_tip() {
+    let network = Network::easy();
+    let dir = data_dir();
+    let node = TestNode::start_with(&network, dir.path(), &["--mine-without-token"]);
+    let miner = Miner::start(node.address(), &network.address(7));
+    node.until_height(300).await;
+    drop(miner);
+    let worker = worker(&node).await.unwrap();
+    assert!(worker.accepted_blocks >= 300, "{worker:?}");
+    assert_eq!((worker.side_blocks, worker.rejected), (0, 0), "{worker:?}");
+    // The miner may have gone before the answer to its last block.
+    assert!(node.height().await.abs_diff(worker.accepted_blocks) <= 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_miner_mines_for_the_node_that_is_in_step() {
     // Blocks take 2^20 hashes: some tens of milliseconds on a fast processor, a second on a slow
-    // one. With fewer, the miner would bury the node under blocks for tips of the past.
+    // one.
     let network = Network::with(|file| {
         file.bits = 0x1e0f_ffff;
         file.pow_limit_bits = 0x1e0f_ffff;

@@ -209,6 +209,52 @@ impl RawPeer {
         reads: bool,
         policy: RawAnswerPolicy,
     ) -> Self {
+        let info = node.node_info().await;
+        let address: Multiaddr = info.listen_addresses[0].parse().unwrap();
+        let mut peer = Self::new(network, info.peer_id.parse().unwrap(), reads, policy);
+        peer.swarm.dial(address).unwrap();
+        peer.until_admitted(node).await;
+        peer
+    }
+
+    /// Lets a node dial a new peer, which answers by a policy of its own, and waits until the node
+    /// has taken note of it: an outbound peer of the node.
+    pub(crate) async fn be_dialled(
+        network: &Network,
+        node: &TestNode,
+        policy: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static,
+    ) -> Self {
+        let info = node.node_info().await;
+        let id = info.peer_id.parse().unwrap();
+        let mut peer = Self::new(network, id, true, Box::new(policy));
+        let any = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        peer.swarm.listen_on(any).unwrap();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = peer.swarm.select_next_some().await {
+                break address;
+            }
+        };
+        let request = v1::AddPeerRequest {
+            address: format!("{address}/p2p/{}", peer.id()),
+        };
+        // The call waits for the connection, which needs the peer to run.
+        let mut admin = node.admin();
+        let call = tokio::spawn(async move { admin.add_peer(request).await });
+        peer.until_admitted(node).await;
+        call.await.unwrap().unwrap();
+        peer
+    }
+
+    async fn until_admitted(&mut self, node: &TestNode) {
+        let own = self.id();
+        let deadline = Instant::now() + PATIENCE;
+        while !peer_ids(node).await.contains(&own) {
+            assert!(Instant::now() < deadline, "not admitted: {}", node.log());
+            self.run_for(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn new(network: &Network, node: PeerId, reads: bool, policy: RawAnswerPolicy) -> Self {
         let genesis = network.hash();
         let name = |rest: &str| format!("/pithead/{genesis}/{rest}");
         let sync = StreamProtocol::try_from_owned(name("sync/1")).unwrap();
@@ -221,25 +267,15 @@ impl RawPeer {
         let gossip = &mut swarm.behaviour_mut().gossip;
         gossip.subscribe(&blocks).unwrap();
         gossip.subscribe(&transactions).unwrap();
-        let info = node.node_info().await;
-        let address: Multiaddr = info.listen_addresses[0].parse().unwrap();
-        swarm.dial(address).unwrap();
-        let mut peer = Self {
+        Self {
             swarm,
-            node: info.peer_id.parse().unwrap(),
+            node,
             blocks,
             transactions,
             policy,
             asked: Vec::new(),
             lookups: 0,
-        };
-        let own = peer.id();
-        let deadline = Instant::now() + PATIENCE;
-        while !peer_ids(node).await.contains(&own) {
-            assert!(Instant::now() < deadline, "not admitted: {}", node.log());
-            peer.run_for(Duration::from_millis(20)).await;
         }
-        peer
     }
 
     pub(crate) fn id(&self) -> String {

@@ -166,9 +166,10 @@ const VALUES: [(&str, &str); 33] = [
 
 /// Flags that are about the run, not about the node; and genesis, which excludes network
 /// and has a test of its own.
-const OTHER_FLAGS: [&str; 7] = [
+const OTHER_FLAGS: [&str; 8] = [
     "config",
     "verify",
+    "scratch",
     "init_vote_record",
     "stop_on_stdin_close",
     "genesis",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod config;
+mod files;
 mod process;
 mod validators;
 mod vote_record;

@@ -3,9 +3,10 @@
 //! They repeat the node's own limits on purpose: a node that forgets one of them is found
 //! here. Start reading at [`check_sync_usage`].
 
+use pithead_consensus::{Decode as _, Encode as _};
 use pithead_core::finality::{CONFLICTS_MAX, PROOFS_OF_ONE_MAX};
 use pithead_core::node::Node;
-use pithead_core::sync::{HEADERS_KEPT_MAX, SyncUsage};
+use pithead_core::sync::{HEADERS_KEPT_MAX, Request, Response, SyncUsage, response_bytes_max};
 
 use crate::nodes::sim_node::{MEMPOOL_BYTES_MAX, finality_of, mempool_of};
 use crate::violation::Violation;
@@ -106,6 +107,27 @@ fn check_pools(core: &Node, validators: usize) -> Result<(), String> {
 }
 
 impl Simulation {
+    /// An answer to a peer is no larger than its kind may be (protocol §13), and decodes.
+    pub(crate) fn check_answer_size(
+        &self,
+        index: usize,
+        request: &Request,
+        answer: &Response,
+    ) -> Result<(), Violation> {
+        let max = response_bytes_max(self.genesis.params.max_block_bytes);
+        let max = request.response_bytes_max(max);
+        let encoded = answer.encode();
+        if encoded.len() > max || Response::decode(&encoded).is_err() {
+            let what = format!(
+                "its answer of kind {} has {} bytes of at most {max}, or does not decode",
+                request.kind(),
+                encoded.len()
+            );
+            return Err(self.violation(Some(index), what));
+        }
+        Ok(())
+    }
+
     /// Compares what all running nodes hold in memory with their limits.
     pub(crate) fn check_memory(&self) -> Result<(), Violation> {
         for (index, node) in self.nodes.iter().enumerate() {

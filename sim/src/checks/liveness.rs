@@ -18,7 +18,7 @@ impl Simulation {
     pub(crate) fn must_finalise(&self) -> bool {
         let settings = &self.settings;
         settings.validators > 0
-            && settings.validators - settings.equivocators >= settings.quorum()
+            && settings.validators - settings.without_own_votes() >= settings.quorum()
             && (settings.silent == 0 || settings.silence_secs.1 <= settings.secs)
     }
 

@@ -36,6 +36,7 @@ impl Simulation {
     pub(crate) fn check_end(&mut self) -> Result<(), Violation> {
         self.check_memory()?;
         self.check_finality_at_end()?;
+        self.check_condemned()?;
         let honest: Vec<usize> = (0..self.nodes.len())
             .filter(|index| self.nodes[*index].is_honest())
             .collect();

@@ -57,7 +57,7 @@ impl Simulation {
         for cast in journal.votes_cast() {
             let known = cast.effects_before.min(effects.len());
             let view = before.after(&effects[..known]);
-            if let Some(wrong) = self.against_rule_3(&cast.vote, &view) {
+            if let Some(wrong) = self.against_rule_3(index, &cast.vote, &view) {
                 let vote = vote_rules::describe_vote(&cast.vote);
                 let what = format!("vote {vote} breaks rule 3: {wrong}");
                 return Err(self.violation(Some(index), what));
@@ -66,8 +66,11 @@ impl Simulation {
         Ok(())
     }
 
-    /// How a vote breaks rule 3; `None` if it keeps it.
-    fn against_rule_3(&self, vote: &Link, view: &ChainView) -> Option<&'static str> {
+    /// How a vote of a node breaks rule 3; `None` if it keeps it.
+    ///
+    /// The view names the highest approved checkpoint only. If the best chain does not contain it,
+    /// the source must be a lower one that the node knows to be approved.
+    fn against_rule_3(&self, index: usize, vote: &Link, view: &ChainView) -> Option<&'static str> {
         let is_on_chain = |at: &Checkpoint, tip: &BlockHash| {
             self.model.ancestor(tip, at.height.0) == Some(at.hash)
         };
@@ -78,13 +81,25 @@ impl Simulation {
             || !is_on_chain(last_final, &vote.target.hash)
         {
             Some("its target does not descend from its last final block")
-        } else if vote.source != view.status.approved {
-            Some("its source is not the highest approved checkpoint that it knows")
+        } else if vote.source != view.status.approved
+            && is_on_chain(&view.status.approved, &vote.target.hash)
+        {
+            Some("its source is not the highest approved checkpoint of its best chain")
+        } else if !self.knows_approved(index, &vote.source) {
+            Some("its source is not approved")
         } else if !is_on_chain(&vote.source, &vote.target.hash) {
             Some("its source is not below its target")
         } else {
             None
         }
+    }
+
+    /// Whether a node knows that a checkpoint is approved.
+    fn knows_approved(&self, index: usize, checkpoint: &Checkpoint) -> bool {
+        self.nodes[index].core.as_ref().is_some_and(|core| {
+            let state = core.finality().read();
+            state.is_ok_and(|state| state.view().is_approved(checkpoint))
+        })
     }
 
     /// Rule 4, when a node sends a vote by gossip or in a response: if the vote is its
@@ -96,7 +111,7 @@ impl Simulation {
     ) -> Result<(), Violation> {
         let own = validator_keys().get(index).map(|key| key.address);
         // Votes of other validators are only passed on, and liars keep no record.
-        if own != Some(signed.approval.validator) || index < self.settings.equivocators {
+        if own != Some(signed.approval.validator) || index < self.settings.without_own_votes() {
             return Ok(());
         }
         let Some(journal) = &self.nodes[index].journal else {

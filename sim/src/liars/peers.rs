@@ -10,6 +10,7 @@ use pithead_core::node::Event;
 use pithead_core::sync::{Gossip, PeerEvent, PeerKey, Request, RequestId, Response};
 
 use crate::events::SimEvent;
+use crate::liars::alterations::alter_body;
 use crate::liars::finality_claims;
 use crate::nodes::gossip::GossipMessage;
 use crate::violation::Violation;
@@ -22,8 +23,8 @@ const LIE_SECS: f64 = 60.0;
 const FORGED_MAX: usize = 16;
 /// How many kinds of lies on its own [`Simulation::lie`] knows: without validators, and
 /// with the two more that concern votes.
-const KINDS: usize = 6;
-const KINDS_WITH_VOTES: usize = 8;
+const KINDS: usize = 12;
+const KINDS_WITH_VOTES: usize = 14;
 /// The easiest target as a compact target, which is never due in a run.
 const EASIEST_BITS: u32 = 0x207f_ffff;
 /// How far ahead of its node's clock a block with a false time is, seconds.
@@ -54,7 +55,7 @@ impl Simulation {
             (1, _) => node.last_response.clone(),
             (2, Response::Blocks(mut blocks)) => {
                 for block in &mut blocks {
-                    block.commitment.extra_nonce[0] ^= 1;
+                    alter_body(&mut self.rng.liars, block);
                 }
                 Some(Response::Blocks(blocks))
             }
@@ -112,11 +113,17 @@ impl Simulation {
                 self.send_unrequested_response(index);
                 Ok(())
             }
-            6 | 7 => {
+            4 | 5 => self.forge_block(index),
+            6 | 7 => self.forge_transactions(index),
+            8 => {
+                self.spread_altered_payments(index);
+                Ok(())
+            }
+            9..KINDS => self.flood(index),
+            _ => {
                 self.flood_with_votes(index);
                 Ok(())
             }
-            _ => self.forge_block(index),
         }
     }
 
@@ -133,7 +140,8 @@ impl Simulation {
         Ok(())
     }
 
-    fn announce(&mut self, index: usize, header: BlockHeader) {
+    /// Announces a header, whatever is behind it.
+    pub(crate) fn announce(&mut self, index: usize, header: BlockHeader) {
         let message = Arc::new(GossipMessage::new(Gossip::Block(header)));
         self.forward(index, &message, None);
     }
@@ -164,15 +172,20 @@ impl Simulation {
         if !find_nonce(&mut block.header) {
             return Ok(());
         }
-        self.record_block(&block, false);
+        self.record_block(&block);
         let header = block.header;
+        self.keep_forged(index, block);
+        self.announce(index, header);
+        self.handle(index, Event::Tick).map(drop)
+    }
+
+    /// Keeps a block that a lying node has forged, to serve it to its peers.
+    pub(crate) fn keep_forged(&mut self, index: usize, block: Block) {
         let forged = &mut self.nodes[index].forged;
         if forged.len() >= FORGED_MAX {
             forged.pop_first();
         }
-        forged.insert(header.hash(), block);
-        self.announce(index, header);
-        self.handle(index, Event::Tick).map(drop)
+        forged.insert(block.header.hash(), block);
     }
 }
 

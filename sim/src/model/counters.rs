@@ -38,8 +38,19 @@ pub(crate) struct RunCounters {
     pub(crate) connections: u64,
     pub(crate) crashes: u64,
     pub(crate) splits: u64,
+    /// How often a node's clock has jumped.
+    pub(crate) clock_jumps: u64,
+    /// How often a node has paused.
+    pub(crate) pauses: u64,
+    /// How many nodes went away for good.
+    pub(crate) left: u64,
     /// Lies of nodes that no peer had asked for.
     pub(crate) lies: u64,
+    /// The most reads of one event that moved no block: a tick, another one without an answer of a
+    /// peer, and one with an answer.
+    pub(crate) reads_max: [u64; 3],
+    /// Votes that an adversary has released.
+    pub(crate) late_votes: u64,
     pub(crate) bans: u64,
     /// How often an honest node disconnected another without a ban.
     pub(crate) dismissals: u64,

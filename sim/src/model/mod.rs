@@ -5,6 +5,7 @@
 //! are compared.
 
 pub(crate) mod chain;
+pub(crate) mod oracle;
 pub(crate) mod vote_rules;
 
 pub(crate) mod counters;

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pithead_consensus::BlockHash;
@@ -31,6 +32,8 @@ pub(crate) struct CrashStore {
     /// Whether the run has crashes. Without them the store logs nothing.
     crashes: bool,
     fault: Option<InjectedFault>,
+    /// Questions that snapshots were asked.
+    reads: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -63,7 +66,13 @@ impl CrashStore {
             state: Mutex::default(),
             crashes,
             fault,
+            reads: Arc::default(),
         }
+    }
+
+    /// How many questions the store was asked so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     // A panic leaves the state consistent: each change under the lock is complete.
@@ -208,11 +217,11 @@ impl CrashStore {
 impl Store for CrashStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         let snapshot = self.inner.snapshot()?;
-        let hidden = Arc::clone(&self.state().hidden);
-        if hidden.is_empty() {
-            return Ok(snapshot);
-        }
-        Ok(Box::new(CrashedSnapshot { snapshot, hidden }))
+        Ok(Box::new(CountedSnapshot {
+            snapshot,
+            hidden: Arc::clone(&self.state().hidden),
+            reads: Arc::clone(&self.reads),
+        }))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
@@ -254,14 +263,22 @@ impl Store for CrashStore {
     }
 }
 
-/// A snapshot that hides the bodies that a crash has taken.
-struct CrashedSnapshot {
+/// A snapshot that counts questions, and hides the bodies that a crash has taken.
+struct CountedSnapshot {
     snapshot: Box<dyn Snapshot>,
     hidden: Arc<HashSet<BlockHash>>,
+    reads: Arc<AtomicU64>,
 }
 
-impl Snapshot for CrashedSnapshot {
+impl CountedSnapshot {
+    fn count(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Snapshot for CountedSnapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.count();
         self.snapshot.get(table, key)
     }
 
@@ -273,10 +290,12 @@ impl Snapshot for CrashedSnapshot {
         limit: usize,
         descending: bool,
     ) -> Result<Vec<KeyValue>, StoreError> {
+        self.count();
         self.snapshot.range(table, from, to, limit, descending)
     }
 
     fn body(&self, hash: &BlockHash) -> Result<Option<Vec<u8>>, StoreError> {
+        self.count();
         if self.hidden.contains(hash) {
             return Ok(None);
         }

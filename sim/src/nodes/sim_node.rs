@@ -3,11 +3,12 @@
 //! The core never sees this file's fields; it only gets events and a clock. What the
 //! core produces is carried out in `shell`. Start reading at [`SimNode`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use pithead_consensus::{Address, Block, BlockHash, Checkpoint, Genesis, Link};
+use pithead_core::chain::{Budget, ReorganisationLimits};
 use pithead_core::finality::{FinalityState, FinalityStatus, Voter};
 use pithead_core::mempool::{Mempool, MempoolLimits};
 use pithead_core::node::{Node, NodeSettings, Now, TemplatePolicy};
@@ -23,6 +24,18 @@ use crate::nodes::vote_journal::SimVoteJournal;
 pub(crate) const GENESIS_TIME: u32 = 1_793_491_200;
 /// The limit of each node's mempool, bytes.
 pub(crate) const MEMPOOL_BYTES_MAX: usize = 4 << 20;
+/// Beyond a fork of one block against two, a reorganisation is worked out in pieces. Each piece is a
+/// write at which the process may die, so that crashes meet reorganisations under way.
+const REORGANISATION_LIMITS: ReorganisationLimits = ReorganisationLimits {
+    at_once: Budget {
+        blocks: 3,
+        bytes: usize::MAX,
+    },
+    piece: Budget {
+        blocks: 2,
+        bytes: 16 << 10,
+    },
+};
 
 /// How a node behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub(crate) enum NodeKind {
     Slow,
     /// The node sends its peers false messages and responses.
     Liar,
+    /// The node went away for good.
+    Gone,
 }
 
 /// One end of a connection, as the node at this end holds it.
@@ -71,6 +86,10 @@ pub(crate) struct SimNode {
     pub(crate) processing_us: u64,
     /// How far the node's clock is ahead of the virtual clock, seconds.
     pub(crate) skew_secs: i64,
+    /// How far the clock has jumped ahead besides, seconds; 0 while it is right.
+    pub(crate) jumped_secs: i64,
+    /// Until when the node stands still, microseconds.
+    pub(crate) paused_until_us: u64,
     pub(crate) kind: NodeKind,
     /// The node's part of the network's hash rate, between 0 and 1.
     pub(crate) hash_share: f64,
@@ -85,6 +104,8 @@ pub(crate) struct SimNode {
     pub(crate) crash_number: u64,
     /// The tip and the last final block that were checked last.
     pub(crate) checked: Option<(BlockHash, Checkpoint)>,
+    /// The blocks that the oracle has confirmed at this node.
+    pub(crate) confirmed: HashSet<BlockHash>,
     /// The votes of lying validators that the core accepted, by validator number.
     pub(crate) accepted_lies: BTreeMap<usize, Vec<Link>>,
     /// Invalid blocks that this node has forged and serves to its peers.
@@ -126,6 +147,8 @@ impl SimNode {
             line_free_us: 0,
             processing_us: traits.processing_us,
             skew_secs: traits.skew_secs,
+            jumped_secs: 0,
+            paused_until_us: 0,
             kind: traits.kind,
             hash_share: 0.0,
             solve_number: 0,
@@ -134,6 +157,7 @@ impl SimNode {
             reward_address: traits.reward_address,
             crash_number: 0,
             checked: None,
+            confirmed: HashSet::new(),
             accepted_lies: BTreeMap::new(),
             forged: BTreeMap::new(),
             last_response: None,
@@ -142,16 +166,16 @@ impl SimNode {
         }
     }
 
-    /// Whether the node keeps the protocol; slow nodes do.
+    /// Whether the node is there and keeps the protocol; slow nodes do.
     pub(crate) fn is_honest(&self) -> bool {
-        self.kind != NodeKind::Liar
+        !matches!(self.kind, NodeKind::Liar | NodeKind::Gone)
     }
 
     /// The node's clocks at a moment of the virtual clock.
     pub(crate) fn now(&self, now_us: u64) -> Now {
         let secs = u64::from(GENESIS_TIME) + now_us / 1_000_000;
         Now {
-            unix_secs: secs.saturating_add_signed(self.skew_secs),
+            unix_secs: secs.saturating_add_signed(self.skew_secs + self.jumped_secs),
             monotonic_ms: now_us / 1_000,
         }
     }
@@ -184,6 +208,7 @@ impl SimNode {
             settings,
             now.unix_secs,
         )?
+        .with_reorganisations(REORGANISATION_LIMITS)
         .with_sync(SyncSettings {
             seed: sync_seed,
             ..SyncSettings::default()

@@ -87,12 +87,25 @@ pub struct Report {
     /// Number of reorganisations of honest nodes, by the number of blocks that they undid.
     /// For example, index 1 counts reorganisations that undid one block.
     pub reorganisations: Vec<u64>,
+    /// The most blocks that a reorganisation of an honest node undid; 0 without one.
+    pub deepest_reorganisation: usize,
+    /// Votes that the adversary has released.
+    pub late_votes: u64,
+    /// The most reads of the store in one event that moved no block: a tick, another one without an
+    /// answer of a peer, and one with an answer.
+    pub reads_max: [u64; 3],
     /// Traffic per block of the best chain, by kind of message.
     pub traffic: Vec<TrafficReport>,
     /// How often a node has crashed.
     pub crashes: u64,
     /// How often the network has split.
     pub splits: u64,
+    /// How often a node's clock has jumped.
+    pub clock_jumps: u64,
+    /// How often a node has paused.
+    pub pauses: u64,
+    /// How many nodes went away for good.
+    pub left: u64,
     /// How many connections were made.
     pub connections: u64,
     /// How many nodes are honest, slow ones included.
@@ -172,9 +185,15 @@ impl Report {
             half_of_nodes: Percentiles::of(&arrivals.half),
             nearly_all_nodes: Percentiles::of(&arrivals.nearly_all),
             reorganisations: counters.reorganisations.clone(),
+            deepest_reorganisation: counters.reorganisations.len().saturating_sub(1),
+            late_votes: counters.late_votes,
+            reads_max: counters.reads_max,
             traffic: traffic(counters, blocks_best),
             crashes: counters.crashes,
             splits: counters.splits,
+            clock_jumps: counters.clock_jumps,
+            pauses: counters.pauses,
+            left: counters.left,
             connections: counters.connections,
             honest: honest.count(),
             lies: counters.lies,

@@ -5,6 +5,7 @@
 
 use crate::events::SimEvent;
 use crate::nodes::crash_store::CrashPoint;
+use crate::nodes::sim_node::NodeKind;
 use crate::violation::Violation;
 use crate::world::Simulation;
 
@@ -65,7 +66,7 @@ impl Simulation {
 
     /// Starts a node again on what the crash has left, and checks what it starts on.
     pub(crate) fn restart(&mut self, index: usize) -> Result<(), Violation> {
-        if self.nodes[index].core.is_some() {
+        if self.nodes[index].core.is_some() || self.nodes[index].kind == NodeKind::Gone {
             return Ok(());
         }
         self.start_node(index)?;

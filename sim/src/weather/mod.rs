@@ -4,6 +4,7 @@
 //! How often something happens is decided in `scenario`, and whether a node copes with it
 //! in `checks`. Start reading at [`network`].
 
+pub(crate) mod clocks;
 pub(crate) mod connections;
 pub(crate) mod crashes;
 pub(crate) mod mining;

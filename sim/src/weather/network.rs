@@ -15,7 +15,7 @@ use pithead_core::sync::{
 use crate::events::{RequestInFlight, SECOND_US, SimEvent};
 use crate::nodes::geography;
 use crate::nodes::gossip::{FRAME_BYTES, GossipMessage};
-use crate::nodes::sim_node::{ConnectionEnd, NodeKind, finality_of, mempool_of};
+use crate::nodes::sim_node::{ConnectionEnd, NodeKind};
 use crate::violation::Violation;
 use crate::world::Simulation;
 
@@ -123,12 +123,16 @@ impl Simulation {
         if node.core.is_none() {
             return Ok(());
         }
+        let reads = node.store.reads();
         let honest = self.serve_request(server, &pending.request)?;
+        let reads = self.nodes[server].store.reads() - reads;
+        self.check_served(server, reads)?;
         if let Response::Approvals(approvals) = &honest {
             for signed in approvals {
                 self.check_vote_sent(server, signed)?;
             }
         }
+        self.check_answer_size(server, &pending.request, &honest)?;
         let response = if self.nodes[server].kind == NodeKind::Liar {
             self.distort(server, &pending.request, honest)
         } else {
@@ -148,11 +152,10 @@ impl Simulation {
             return Err(self.violation(Some(server), "a node that is down is to answer"));
         };
         let served = core.chain().store().snapshot().and_then(|snapshot| {
-            let (mempool, finality) = (mempool_of(core), finality_of(core));
             serve(
                 snapshot.as_ref(),
-                &mempool,
-                &finality,
+                core.mempool(),
+                core.finality(),
                 &node.recent,
                 request,
             )

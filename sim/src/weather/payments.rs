@@ -35,7 +35,8 @@ impl Simulation {
         }
         self.schedule_payment();
         let index = self.rng.payments.below(self.nodes.len());
-        let payer = self.rng.payments.below(self.wallets.len());
+        // The last wallet is a stranger's.
+        let payer = self.rng.payments.below(self.wallets.len() - 1);
         let payee = self.rng.payments.below(self.wallets.len());
         let node = &self.nodes[index];
         let Some(core) = node.core.as_ref().filter(|_| node.is_honest()) else {

@@ -14,7 +14,7 @@ impl Simulation {
     /// Whether the validator on this node votes honestly at this moment.
     fn votes_honestly(&self, index: usize) -> bool {
         let settings = &self.settings;
-        let lies = index < settings.equivocators;
+        let lies = index < settings.without_own_votes();
         // The silent validators are the last ones.
         let is_silent = index + settings.silent >= settings.validators;
         let (from, until) = settings.silence_secs;

@@ -40,6 +40,9 @@ impl World {
         let node = self.members[index].node.as_mut().unwrap();
         let now = u64::from(block.header.time).max(nodes::NOW);
         node.handle(Event::Block(Box::new(block.clone())), now);
+        while node.has_more() {
+            node.handle(Event::Continue, now);
+        }
     }
 
     /// Hands a node a transaction of its own user.

@@ -376,18 +376,14 @@ impl World {
             return;
         };
         let snapshot = node.chain().store().snapshot().unwrap();
-        let honest = {
-            let mempool = node.mempool().read().unwrap();
-            let finality = node.finality().read().unwrap();
-            serve(
-                snapshot.as_ref(),
-                &mempool,
-                &finality,
-                &member.recent,
-                request,
-            )
-            .unwrap()
-        };
+        let honest = serve(
+            snapshot.as_ref(),
+            node.mempool(),
+            node.finality(),
+            &member.recent,
+            request,
+        )
+        .unwrap();
         let reply = match &mut member.policy {
             Some(policy) => policy(request, honest),
             None => Reply::Answer(honest),

@@ -20,6 +20,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
             "protocol_version": info.protocol_version,
             "height": info.height,
             "syncing": info.syncing,
+            "clock_behind_secs": info.clock_behind_secs,
             "peer_count": info.peer_count,
             "peer_id": info.peer_id,
             "listen_addresses": info.listen_addresses,
@@ -36,6 +37,13 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
         (false, true) => "none: it only connects to others".to_owned(),
         (false, false) => info.listen_addresses.join(" "),
     };
+    let clock = match info.clock_behind_secs {
+        0 => iso(info.time.as_ref()),
+        behind => format!(
+            "{}, some {behind} s behind its peers",
+            iso(info.time.as_ref())
+        ),
+    };
     Ok(context.out.fields(&[
         ("node", client.url().to_owned()),
         ("agent", info.agent),
@@ -51,7 +59,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
         ("for peers at", addresses),
         ("miners", info.worker_count.to_string()),
         ("up for", duration(uptime)),
-        ("its time", iso(info.time.as_ref())),
+        ("its time", clock),
         ("on disk", bytes(info.data_bytes)),
         ("process id", info.process_id.to_string()),
     ])?)

@@ -226,6 +226,28 @@ async fn an_unsafe_quorum_is_refused_with_the_least_that_is_safe() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn allocations_leave_room_for_the_first_years_subsidies() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let out = at(folder, "net.toml");
+    let address = Address([7; 32]).to_text(&AddressPrefix::new("dpit").unwrap());
+    // 2027-01-15: all blocks of the first year issue 25 PIT.
+    let mut args = vec!["genesis", "new", "--name", "ours", "--out", &out];
+    args.extend(["--time", "1800000000", "--allocation"]);
+    let too_much = format!("{address}=1605800000.00000001");
+    let text = failure(
+        &run(folder, &[args.clone(), vec![&too_much]].concat()).await,
+        1,
+    );
+    let sum = "1605800000.00000001 PIT allocated + 15768000 blocks × 25.00 PIT = 2000000000.00000001 PIT, at most 2000000000 PIT";
+    assert!(text.contains(sum), "{text}");
+    assert!(!Path::new(&out).exists());
+    let most = format!("{address}=1605800000");
+    stdout(&run(folder, &[args, vec![&most]].concat()).await);
+    assert!(Path::new(&out).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_genesis_must_not_say_is_told_in_words() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

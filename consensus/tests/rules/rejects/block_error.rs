@@ -139,13 +139,87 @@ fn rejects_state_root_mismatch() {
 }
 
 #[test]
+fn rejects_too_many_account_changes() {
+    // A largest transaction changes as many accounts as the least limit: its sender's and 255.
+    let mut file = easy_network(&[(key(0).address, 100 * PIT), (key(1).address, PIT)], 0);
+    file.max_account_changes = 256;
+    let mut chain = SmallChain::new(&file);
+    let genesis = chain.genesis.params.genesis_hash;
+    // Outputs to one account count one by one.
+    let largest = key(0).pay(&genesis, 0, 1_000, &[(key(1).address, 1); 255]);
+    let more = key(1).pay(&genesis, 0, 0, &[(key(1).address, 1)]);
+    let block = chain.assemble(vec![largest.clone(), more], key(2).address, 2);
+    let error = BlockError::TooManyAccountChanges {
+        found: 258,
+        max: 256,
+    };
+    assert!(error.condemns_header());
+    assert_eq!(chain.connect(block), Err(error));
+    // The reward's account counts nothing.
+    let block = chain.assemble(vec![largest], key(2).address, 2);
+    assert!(chain.connect(block).is_ok());
+}
+
+/// An account, and another that has all the money there can be but 10 PIT.
+fn nearly_all() -> [(Address, u64); 2] {
+    let most = Amount::MAX_MONEY.grains();
+    [(key(0).address, PIT), (key(3).address, most - 10 * PIT)]
+}
+
+#[test]
 fn rejects_balance_out_of_range() {
-    let address: Address = key(3).address;
-    let mut chain = SmallChain::new(&easy_network(&[(address, Amount::MAX_MONEY.grains())], 0));
-    let block = chain.assemble(Vec::new(), address, 2);
+    let address = key(3).address;
+    let mut chain = SmallChain::new(&easy_network(&nearly_all(), 0));
+    let genesis = chain.genesis.params.genesis_hash;
+    // This reward makes more money than one account can hold.
+    let block = chain.assemble(Vec::new(), key(0).address, 2);
+    chain.connect(block).unwrap();
+    let pay = |amount| key(0).pay(&genesis, 0, 0, &[(address, amount)]);
+    let block = chain.assemble(vec![pay(10 * PIT + 1)], key(2).address, 2);
     let error = BlockError::BalanceOutOfRange { address };
     assert!(error.condemns_header());
     assert_eq!(chain.connect(block), Err(error));
+    let block = chain.assemble(vec![pay(10 * PIT)], key(2).address, 2);
+    assert!(chain.connect(block).is_ok());
+}
+
+#[test]
+fn a_reward_is_never_out_of_range() {
+    let address = key(3).address;
+    for maturity in [0, 1, 3] {
+        let mut chain = SmallChain::new(&easy_network(&nearly_all(), maturity));
+        for _ in 0..6 {
+            let block = chain.assemble(Vec::new(), address, 2);
+            chain.connect(block).unwrap();
+        }
+        assert_eq!(chain.accounts.get(&address).balance, Amount::MAX_MONEY);
+        let paid = 6 - u128::from(maturity);
+        let pit = u128::from(PIT);
+        assert_eq!(chain.burnt(), paid * 50 * pit - 10 * pit);
+        // An account that has given money away has room again.
+        let genesis = chain.genesis.params.genesis_hash;
+        let gift = key(3).pay(&genesis, 0, 0, &[(key(0).address, 60 * PIT)]);
+        let block = chain.assemble(vec![gift], key(2).address, 2);
+        let burnt = chain.connect(block).unwrap().burnt;
+        assert_eq!(burnt, grains(0), "with a maturity of {maturity}");
+    }
+}
+
+#[test]
+fn a_reward_is_at_most_all_the_money_there_can_be() {
+    let most = Amount::MAX_MONEY.grains();
+    let allocations = [(key(0).address, most)];
+    for maturity in [0, 1] {
+        let mut chain = SmallChain::new(&easy_network(&allocations, maturity));
+        let genesis = chain.genesis.params.genesis_hash;
+        // The fee is all but a grain; subsidy and fee together exceed the limit.
+        let all = key(0).pay(&genesis, 0, most - 10_000, &[(key(1).address, 10_000)]);
+        let block = chain.assemble(vec![all], key(2).address, 2);
+        assert_eq!(
+            chain.connect(block).unwrap().reward.amount,
+            Amount::MAX_MONEY
+        );
+    }
 }
 
 #[test]

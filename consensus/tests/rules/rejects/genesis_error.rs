@@ -114,48 +114,64 @@ fn rejects_target_above_limit() {
     assert_eq!(found, error);
 }
 
+type Set = fn(&mut GenesisFile, u32);
+
+/// Fields with a range: how to set one, and the nearest numbers below and above the range, or two
+/// above it.
+const RANGES: [(&str, Set, u32, u32); 8] = [
+    (
+        "block_interval_secs",
+        |file, n| file.block_interval_secs = n,
+        0,
+        86_401,
+    ),
+    (
+        "half_life_secs",
+        |file, n| file.half_life_secs = n,
+        0,
+        31_536_001,
+    ),
+    (
+        "max_future_secs",
+        |file, n| file.max_future_secs = n,
+        0,
+        86_401,
+    ),
+    (
+        "max_block_bytes",
+        |file, n| file.max_block_bytes = n,
+        32_767,
+        3_500_001,
+    ),
+    (
+        "max_account_changes",
+        |file, n| file.max_account_changes = n,
+        255,
+        100_001,
+    ),
+    (
+        "min_opening_amount",
+        |file, n| file.min_opening_amount = n,
+        0,
+        100_000_001,
+    ),
+    (
+        "reward_maturity",
+        |file, n| file.reward_maturity = n,
+        1_001,
+        u32::MAX,
+    ),
+    (
+        "checkpoint_interval",
+        |file, n| file.checkpoint_interval = n,
+        0,
+        100_001,
+    ),
+];
+
 #[test]
 fn rejects_out_of_range() {
-    type Set = fn(&mut GenesisFile, u32);
-    let fields: [(&str, Set, u32, u32); 6] = [
-        (
-            "block_interval_secs",
-            |file, n| file.block_interval_secs = n,
-            0,
-            86_401,
-        ),
-        (
-            "half_life_secs",
-            |file, n| file.half_life_secs = n,
-            0,
-            31_536_001,
-        ),
-        (
-            "max_future_secs",
-            |file, n| file.max_future_secs = n,
-            0,
-            86_401,
-        ),
-        (
-            "max_block_bytes",
-            |file, n| file.max_block_bytes = n,
-            32_767,
-            3_500_001,
-        ),
-        (
-            "reward_maturity",
-            |file, n| file.reward_maturity = n,
-            1_001,
-            u32::MAX,
-        ),
-        (
-            "checkpoint_interval",
-            |file, n| file.checkpoint_interval = n,
-            0,
-            100_001,
-        ),
-    ];
-    for (name, set, low, high) in fields {
+    for (name, set, low, high) in RANGES {
         for number in [low, high] {
             match refused(|file| set(file, number)) {
                 GenesisError::OutOfRange {

@@ -33,7 +33,14 @@ fn account(balance: u64, sequence: u64) -> Account {
     }
 }
 
-/// Connects a block that holds this transaction alone.
+fn account_of(balance: u64) -> Account {
+    Account {
+        balance: grains(balance),
+        ..Account::default()
+    }
+}
+
+/// Connects a block that holds this transaction alone. Key 1's account is open, too.
 fn in_context(transaction: &SignedTransaction, account: &Account) -> Result<(), TransactionError> {
     let genesis = Network::Dev.genesis().unwrap();
     let mut block = genesis.block;
@@ -46,7 +53,10 @@ fn in_context(transaction: &SignedTransaction, account: &Account) -> Result<(), 
         state_root: EMPTY_ROOT,
         matured_reward: None,
     };
-    let accounts = Accounts(BTreeMap::from([(key(0).address, account.clone())]));
+    let accounts = Accounts(BTreeMap::from([
+        (key(0).address, account.clone()),
+        (key(1).address, account_of(1)),
+    ]));
     let checked = CheckedTransaction::new(&genesis.params, transaction.clone());
     let checked = checked.map_err(|failed| failed.error)?;
     let connected = check_assembled(&genesis.params, block.header, block.commitment, &[&checked])
@@ -137,6 +147,37 @@ fn rejects_insufficient_balance() {
         balance: grains(99),
     };
     assert_eq!(in_context(&transaction, &account(99, 0)), Err(error));
+}
+
+#[test]
+fn rejects_opening_too_small() {
+    let min = params().min_opening_amount;
+    let pay = |outputs: &[_]| key(0).pay(&params().genesis_hash, 0, 1, outputs);
+    let (open, new) = (key(1).address, key(2).address);
+    let account = account(100_000, 0);
+    let least = min.grains();
+    let allowed: [&[_]; 4] = [
+        &[(new, least)],
+        &[(open, 1)],
+        &[(new, least), (new, 1)],
+        &[(key(0).address, 1)],
+    ];
+    for outputs in allowed {
+        assert_eq!(in_context(&pay(outputs), &account), Ok(()), "{outputs:?}");
+    }
+    let too_small: [(&[_], usize, u64); 3] = [
+        (&[(new, least - 1)], 0, least - 1),
+        (&[(open, 1), (new, 1)], 1, 1),
+        (&[(new, 1), (new, least)], 0, 1),
+    ];
+    for (outputs, index, found) in too_small {
+        let error = TransactionError::OpeningTooSmall {
+            index,
+            found: grains(found),
+            min,
+        };
+        assert_eq!(in_context(&pay(outputs), &account), Err(error));
+    }
 }
 
 #[test]

@@ -64,6 +64,49 @@ fn stops_after_the_configured_blocks_and_follows_every_new_tip() {
     assert!(ended.log.contains("50 PIT"));
 }
 
+/// At the easiest target every batch finds dozens of blocks. The node gets one for each tip.
+#[test]
+fn hands_in_one_block_a_tip_at_the_easiest_target() {
+    let mut node = FakeMiningNode::start(WorkSpec {
+        bits: pithead_consensus::Target::MAX.to_compact().0,
+        ..WorkSpec::default()
+    });
+    node.advance_after_blocks();
+    let miner = MinerProcess::start(&[&node], &["--blocks", "50"]);
+    let mut works = Vec::new();
+    while works.len() < 50 {
+        let solution = node.wait_submitted("a block", Some);
+        assert_eq!(solution.answer, Some(SubmitOutcome::AcceptedBlock));
+        works.push(solution.request.work_id);
+    }
+    let ended = miner.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(summary["accepted_blocks"], 50);
+    assert_eq!(summary["stale"], 0);
+    assert!(summary["spare"].as_u64().unwrap() > 0);
+    works.dedup();
+    assert_eq!(works.len(), 50, "each piece of work gave one block");
+}
+
+/// A block that its node refuses, or does not judge, is not the end of mining on that tip.
+#[test]
+fn goes_on_with_the_same_tip_after_a_refused_block() {
+    let mut node = FakeMiningNode::start(WorkSpec::easy());
+    node.script([
+        ScriptedAnswer::Outcome(SubmitOutcome::Invalid as i32),
+        ScriptedAnswer::Status(Status::internal("disk full")),
+    ]);
+    let miner = MinerProcess::start(&[&node], &["--blocks", "1"]);
+    let block = node.wait_answer("a third block", SubmitOutcome::AcceptedBlock);
+    assert_eq!(block.work_id, "work-1");
+    let ended = miner.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+    let summary: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(count(&summary, SubmitOutcome::Invalid), 1);
+    assert_eq!(summary["failed"], 1);
+}
+
 #[test]
 fn switches_to_new_work_whether_it_is_clean_or_not() {
     let mut node = FakeMiningNode::start(WorkSpec::default());

@@ -49,38 +49,52 @@ fn a_full_queue_of_shares_stops_no_worker() {
     running.pool.stop().unwrap();
 }
 
-#[test]
-fn no_block_is_dropped_however_many_wait() {
-    let spec = WorkSpec {
-        // Almost every hash is a block.
+/// Work of which almost every hash is a block.
+fn easiest(prev: u8) -> WorkSpec {
+    WorkSpec {
         bits: Target::MAX.to_compact().0,
         version_mask: 0,
+        prev,
         ..WorkSpec::default()
-    };
-    let mut running = start(1, PortableKernel);
-    running.board.publish(work(&spec, Instant::now()));
-    // These are more than the queue holds, so the worker has to wait. It loses none.
-    let mut next = 0;
-    for _ in 0..20_000 {
+    }
+}
+
+#[test]
+fn each_tip_takes_one_block_however_many_are_found() {
+    let mut running = start(2, PortableKernel);
+    for prev in 1..=20 {
+        running.board.publish(work(&easiest(prev), Instant::now()));
         let block = running.queues.blocks.blocking_recv().unwrap();
-        let mut header = block.header();
-        // The nonces in between make no block.
-        while next < block.nonce {
-            header.nonce = next;
-            assert!(!block.work.block_target.is_met_by(&header.hash()), "{next}");
-            next += 1;
-        }
-        assert_eq!(block.nonce, next);
-        next += 1;
+        assert_eq!(block.work.header.prev.0, [prev; 32]);
+        assert!(block.is_block());
+        // Work with other transactions on the same tip is no reason for a second block.
+        running.board.publish(work(&easiest(prev), Instant::now()));
     }
-    // A stopped worker still hands in what it has found, and then closes the queue.
     running.board.stop();
-    while let Some(block) = running.queues.blocks.blocking_recv() {
-        assert!(block.nonce >= next);
-        next = block.nonce + 1;
-    }
+    // Whatever was found besides has been dropped.
+    assert!(running.queues.blocks.blocking_recv().is_none());
     running.pool.stop().unwrap();
-    assert_eq!(running.stats.summary().lost, 0);
+    let summary = running.stats.summary();
+    assert_eq!(summary.lost, 0);
+    assert!(summary.spare > 0, "a batch finds dozens");
+}
+
+#[test]
+fn a_tip_that_was_given_back_takes_another_block() {
+    let mut running = start(1, PortableKernel);
+    running.board.publish(work(&easiest(1), Instant::now()));
+    let first = running.queues.blocks.blocking_recv().unwrap();
+    running.board.publish(work(&easiest(1), Instant::now()));
+    running.board.give_tip_back(&first.work.header.prev);
+    let second = running.queues.blocks.blocking_recv().unwrap();
+    assert_eq!(second.work.header.prev, first.work.header.prev);
+    assert_ne!(second.hash, first.hash);
+    // A new connection opens all tips.
+    let first_work = work(&easiest(1), Instant::now()).unwrap();
+    running.board.start_over(first_work);
+    let third = running.queues.blocks.blocking_recv().unwrap();
+    assert_ne!(third.hash, second.hash);
+    running.pool.stop().unwrap();
 }
 
 /// Waits for the failure of a pool.

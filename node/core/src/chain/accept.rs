@@ -10,7 +10,7 @@ use pithead_consensus::check::{
 use pithead_consensus::{Block, BlockHash, Encode};
 use thiserror::Error;
 
-use super::{Chain, ancestors, path_between};
+use super::{Chain, ancestors};
 use crate::finality::FinalityView;
 use crate::store::schema::{self, BlockStatus, ChainEntry};
 use crate::store::{Overlay, Snapshot, StoreError, Table};
@@ -50,6 +50,13 @@ pub enum AcceptError {
         /// Blocks that can be undone.
         reach: u64,
     },
+    /// The block is not better than the best chain, and enough blocks with its parent are stored
+    /// already. The node refuses it before it is judged ([`crate::node`]).
+    #[error("enough side blocks on {parent} are stored already")]
+    TooManySiblings {
+        /// The block's parent.
+        parent: BlockHash,
+    },
     /// Storage failed.
     #[error(transparent)]
     Internal(#[from] StoreError),
@@ -60,12 +67,13 @@ pub enum AcceptError {
 pub enum Accepted {
     /// The best chain changed.
     NewTip(ChainUpdate),
-    /// The block is stored, off the best chain.
+    /// The block is stored, off the best chain. If its chain is the better one, and switching to it
+    /// takes long, [`Chain::advance`] works on that.
     Side,
 }
 
-/// How the best chain changed. It names blocks instead of holding them, because a long
-/// reorganisation is more than memory holds; [`Chain::block`] reads each back.
+/// How the best chain changed. It names blocks instead of holding them, because the blocks of a
+/// long reorganisation are more than memory holds; [`Chain::block`] reads each back.
 #[derive(Debug, Clone)]
 pub struct ChainUpdate {
     /// Blocks that left the best chain, newest first.
@@ -87,8 +95,8 @@ pub struct AcceptContext<'a> {
 
 impl Chain {
     /// Judges a block and keeps it if it breaks no rule. If its chain is better than the present
-    /// one, switches to it; `validated` is then told of the block before the commit, when it has
-    /// passed every rule.
+    /// one, switches to it, or begins to; `validated` is told of the new tip before the commit, when
+    /// it has passed every rule.
     ///
     /// # Errors
     /// [`AcceptError`]: invalid, not yet, known, too deep, or internal.
@@ -147,99 +155,12 @@ impl Chain {
         let mut overlay = Overlay::new(from);
         let entry = self.add_entry(&mut overlay, &parent, &block)?;
         let order = self.compare_with_tip(&overlay, &entry, context.finality)?;
-        if order != Ordering::Greater {
+        if order != Ordering::Greater || self.defer_to_long_reorganisation() {
             self.remember_leaf(&mut overlay, &entry, &[]);
             self.commit(overlay.into_batch())?;
             return Ok(Accepted::Side);
         }
         self.switch_to(overlay, (&entry, &block), context.finality, validated)
-    }
-
-    /// Makes a stored block the tip: disconnects the blocks down to the fork and connects those up
-    /// to the new tip, in one commit. If a block on the way is invalid, only that verdict is
-    /// committed.
-    pub(super) fn switch_to(
-        &mut self,
-        mut overlay: Overlay<'_>,
-        (entry, block): (&ChainEntry, &Arc<CheckedBlock>),
-        finality: &FinalityView,
-        validated: &mut dyn FnMut(&Arc<CheckedBlock>),
-    ) -> Result<Accepted, AcceptError> {
-        let path = path_between(&overlay, &self.tip, entry)?;
-        let depth = path.down.len() as u64;
-        let reach = self.undo_reach(&overlay)?;
-        if depth > reach {
-            // Kept as a side chain: more undo records may exist elsewhere.
-            self.remember_leaf(&mut overlay, entry, &[]);
-            self.store.commit(&overlay.into_batch())?;
-            return Err(AcceptError::TooDeep { depth, reach });
-        }
-        for down in &path.down {
-            self.disconnect(&mut overlay, down)?;
-        }
-        let mut parent = path.fork;
-        for up in &path.up {
-            let up_hash = up.hash();
-            let up_block = if up_hash == block.hash() {
-                Arc::clone(block)
-            } else {
-                self.load(&overlay, up)?
-            };
-            match self.connect(&mut overlay, &parent, up, &up_block) {
-                Ok(connected) => parent = connected,
-                Err(AcceptError::Invalid(error)) => {
-                    drop(overlay);
-                    return Err(self.condemn(&path.up, &up_hash, block, error)?);
-                }
-                Err(other) => return Err(other),
-            }
-            self.prune(&mut overlay, parent.height, finality)?;
-            for leaf in up_block.leaf_hashes() {
-                self.verified.remove(leaf);
-            }
-        }
-        let hashes = |entries: &[ChainEntry]| entries.iter().map(ChainEntry::hash).collect();
-        let update = ChainUpdate {
-            disconnected: hashes(&path.down),
-            connected: hashes(&path.up),
-            tip: Arc::clone(block),
-        };
-        if !update.disconnected.is_empty() {
-            let left = self.tip.clone();
-            self.remember_leaf(&mut overlay, &left, &update.connected);
-        }
-        overlay.put(Table::Meta, schema::META_TIP, entry.hash().0);
-        validated(block);
-        self.commit(overlay.into_batch())?;
-        self.tip = parent;
-        Ok(Accepted::NewTip(update))
-    }
-
-    /// Marks `bad` and the blocks after it on `branch` invalid. Returns the verdict on the block
-    /// that was being accepted.
-    fn condemn(
-        &self,
-        branch: &[ChainEntry],
-        bad: &BlockHash,
-        accepting: &CheckedBlock,
-        error: BlockError,
-    ) -> Result<AcceptError, StoreError> {
-        let snapshot = self.store.snapshot()?;
-        let mut overlay = Overlay::new(snapshot.as_ref());
-        let from_bad = branch.iter().skip_while(|entry| entry.hash() != *bad);
-        for entry in from_bad {
-            let condemned = ChainEntry {
-                status: BlockStatus::Invalid,
-                ..entry.clone()
-            };
-            overlay.put(Table::Entries, entry.hash().0, condemned.encode());
-        }
-        self.store.commit(&overlay.into_batch())?;
-        Ok(if *bad == accepting.hash() {
-            AcceptError::Invalid(error)
-        } else {
-            AcceptError::InvalidAncestor { ancestor: *bad }
-        })
     }
 
     fn add_entry(

@@ -9,7 +9,7 @@ use pithead_consensus::connect::{
     ConnectContext, ConnectedBlock, Reward, connect_block, touched_addresses,
 };
 use pithead_consensus::state::UndoRecord;
-use pithead_consensus::{Accounts, Address, Amount, Block, Encode, Hash256, Height, state_tree};
+use pithead_consensus::{Accounts, Address, Block, Encode, Hash256, Height, state_tree};
 
 use super::{AcceptError, Chain};
 use crate::store::schema::{self, BlockOutcome, BlockStatus, ChainEntry, Place};
@@ -35,7 +35,13 @@ impl Chain {
         };
         #[cfg(feature = "fault-injection")]
         let context = crate::fault_injection::with_state_root_of(context, block);
-        let connected = connect_block(&context, block, &accounts, &self.verified)?;
+        let verified = self.verified_of(block);
+        #[cfg(feature = "fault-injection")]
+        let verified = crate::fault_injection::with_copies(&verified).unwrap_or(verified);
+        let verdict = connect_block(&context, block, &accounts, &verified);
+        #[cfg(debug_assertions)]
+        super::oracle::confirm_connection(self, overlay, parent, block, &verdict);
+        let connected = verdict?;
         let (state_root, tree_version) = write_state(overlay, parent, &connected)?;
         overlay.put(
             Table::Undo,
@@ -188,14 +194,13 @@ fn drop_tree_version(
     Ok(())
 }
 
-fn supply_after(parent: &ChainEntry, connected: &ConnectedBlock) -> Result<Amount, StoreError> {
-    let paid = connected.paid.map_or(Amount::ZERO, |reward| reward.amount);
-    parent
-        .outcome
-        .supply
-        .checked_sub(connected.fees)
-        .and_then(|left| left.checked_add(paid))
-        .ok_or_else(|| StoreError::Damaged("the supply does not add up".to_owned()))
+fn supply_after(parent: &ChainEntry, connected: &ConnectedBlock) -> Result<u128, StoreError> {
+    let before = parent.outcome.supply;
+    connected.change.supply_after(before).ok_or_else(|| {
+        StoreError::Damaged(format!(
+            "the changed accounts held more than the supply of {before} grains"
+        ))
+    })
 }
 
 fn write_indexes(overlay: &mut Overlay<'_>, height: Height, block: &CheckedBlock) {

@@ -4,45 +4,52 @@
 //! [`Chain::accept_checked`]. Both decide with the consensus crate, work out every change on an
 //! overlay, and commit once. The chain knows no certificates: what is approved and final is passed
 //! to it with each question (ADR 11). It only remembers how it ranked the last blocks by that.
-//! Start reading in `accept`; `connect` holds one step up or down, and `reorg_path` finds the way
+//! Start reading in `accept`. `reorganise` switches chains, and `long_reorganisation` goes on with
+//! what takes long (ADR 13); `connect` holds one step up or down, and `reorg_path` finds the way
 //! from one block to another.
 
 mod accept;
 mod ancestry;
 mod choose;
 mod connect;
+mod long_reorganisation;
 mod open;
+pub mod oracle;
 mod reorg_path;
+mod reorganise;
 mod undo;
 mod verify;
+mod way;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use pithead_consensus::check::{CheckedBlock, check_block};
 use pithead_consensus::difficulty::{Ancestors, expected_bits};
 use pithead_consensus::{BlockHash, CompactTarget, ConsensusParams, Genesis, Hash256, Height};
 
+use crate::mempool::Mempool;
 use crate::store::schema::{self, ChainEntry};
 use crate::store::{Batch, Snapshot, Store, StoreError};
 
 pub use accept::{AcceptContext, AcceptError, Accepted, ChainUpdate};
 use ancestry::Ancestry;
 pub(crate) use connect::load_accounts;
+pub use long_reorganisation::Advance;
+pub use open::check_identity;
 pub use reorg_path::{ChainPath, path_between};
 pub use undo::{UNDO_BLOCKS, undo_reach};
-pub use verify::{VerifyError, VerifyReport, verify};
-
-/// Most transactions whose checked signatures are remembered.
-const VERIFIED_MAX: usize = 400_000;
+pub use verify::{VerifyError, VerifyReport, verify, verify_stored};
+pub use way::{Budget, ReorganisationLimits};
+use way::{LongSwitch, Waiting};
 
 /// The best chain, and where it is kept.
 pub struct Chain {
     genesis: Genesis,
     store: Arc<dyn Store>,
     tip: ChainEntry,
-    /// Leaf hashes of transactions whose signatures were checked here.
-    verified: HashSet<Hash256>,
+    /// The pending transactions, whose signatures were checked when they came.
+    pending: Option<Arc<RwLock<Mempool>>>,
     /// Whether commits may wait for [`Chain::flush`], and whether one does.
     defers_commits: bool,
     has_deferred: bool,
@@ -51,6 +58,13 @@ pub struct Chain {
     ancestry: Ancestry,
     /// Ends of side branches, oldest first.
     leaves: VecDeque<BlockHash>,
+    /// Whether a side block changed which stored chain is the best.
+    reconsider_is_due: bool,
+    /// The long reorganisation that occupies [`Table::Staged`], if there is one.
+    long_switch: Option<LongSwitch>,
+    /// What is to be done about better chains that may be stored.
+    waiting: Waiting,
+    limits: ReorganisationLimits,
 }
 
 impl Chain {
@@ -78,19 +92,19 @@ impl Chain {
         &self.store
     }
 
-    /// Leaf hashes of transactions whose signatures were checked here.
-    #[must_use]
-    pub fn verified(&self) -> &HashSet<Hash256> {
-        &self.verified
+    /// Spares blocks the signatures of transactions that are pending in the very bytes of the block.
+    pub fn spare_pending(&mut self, mempool: Arc<RwLock<Mempool>>) {
+        self.pending = Some(mempool);
     }
 
-    /// Remembers that a transaction's signature was checked under its sender's key. The leaf covers
-    /// the signature, so a forged copy has another leaf.
-    pub fn remember_verified(&mut self, leaf: Hash256) {
-        if self.verified.len() >= VERIFIED_MAX {
-            self.verified.clear();
-        }
-        self.verified.insert(leaf);
+    /// The leaves of a block's transactions whose signatures were verified when they came.
+    fn verified_of(&self, block: &CheckedBlock) -> HashSet<Hash256> {
+        let Some(pending) = &self.pending else {
+            return HashSet::new();
+        };
+        // A panic while the lock was held leaves the mempool sound.
+        let mempool = pending.read().unwrap_or_else(PoisonError::into_inner);
+        mempool.verified_of(block)
     }
 
     /// A block that this chain has accepted, read back from the store.

@@ -1,18 +1,21 @@
 //! The way from one block to another through their last common ancestor. Start reading at
 //! [`path_between`].
 
+use pithead_consensus::BlockHash;
+
 use crate::store::schema::{self, ChainEntry};
 use crate::store::{Snapshot, StoreError};
 
-/// The blocks that a reorganisation disconnects and connects.
+/// The blocks that a reorganisation disconnects and connects. It names them, 32 bytes each,
+/// because the blocks of a long reorganisation are more than memory holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainPath {
     /// Blocks to disconnect, newest first.
-    pub down: Vec<ChainEntry>,
+    pub down: Vec<BlockHash>,
     /// The last common ancestor of both ends.
     pub fork: ChainEntry,
     /// Blocks to connect, oldest first.
-    pub up: Vec<ChainEntry>,
+    pub up: Vec<BlockHash>,
 }
 
 /// The way from the tip `from` to the tip `to`.
@@ -24,21 +27,17 @@ pub fn path_between(
     from: &ChainEntry,
     to: &ChainEntry,
 ) -> Result<ChainPath, StoreError> {
-    let parent = |entry: &ChainEntry| schema::expect_entry(snapshot, &entry.header.prev);
     let (mut low, mut high) = (from.clone(), to.clone());
     let (mut down, mut up) = (Vec::new(), Vec::new());
     while high.height > low.height {
-        let next = parent(&high)?;
-        up.push(std::mem::replace(&mut high, next));
+        up.push(step_down(snapshot, &mut high)?);
     }
     while low.height > high.height {
-        let next = parent(&low)?;
-        down.push(std::mem::replace(&mut low, next));
+        down.push(step_down(snapshot, &mut low)?);
     }
     while low.hash() != high.hash() {
-        let (next_low, next_high) = (parent(&low)?, parent(&high)?);
-        down.push(std::mem::replace(&mut low, next_low));
-        up.push(std::mem::replace(&mut high, next_high));
+        down.push(step_down(snapshot, &mut low)?);
+        up.push(step_down(snapshot, &mut high)?);
     }
     up.reverse();
     Ok(ChainPath {
@@ -46,4 +45,10 @@ pub fn path_between(
         fork: low,
         up,
     })
+}
+
+/// Goes to the parent; returns the hash of the block that it left.
+fn step_down(snapshot: &dyn Snapshot, at: &mut ChainEntry) -> Result<BlockHash, StoreError> {
+    let parent = schema::expect_entry(snapshot, &at.header.prev)?;
+    Ok(std::mem::replace(at, parent).hash())
 }

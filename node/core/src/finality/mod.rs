@@ -9,6 +9,7 @@
 
 mod archive;
 mod certificates;
+mod leading;
 mod participation;
 mod pool;
 mod proof;
@@ -33,11 +34,13 @@ pub use voter::{JournalError, Signer, VoteJournal, Voter};
 
 use crate::store::{Batch, Snapshot, Store, StoreError, Table};
 use archive::{Archive, Staged};
+use leading::LeadingVotes;
 use participation::{Participation, RECENT_CERTIFICATES};
 use pool::Pool;
 
-/// Approvals are taken down to this many checkpoints below the highest approved one: a late one
-/// counts for participation, and may prove an offence.
+/// Approvals are taken down to this many checkpoints below the last final one: a late one counts
+/// for participation, and may prove an offence. Between the last final and the highest approved
+/// checkpoint all are taken, because the best chain need not contain the highest approved one.
 const WINDOW_BELOW: u64 = 16;
 /// Approvals are taken up to this many checkpoints above the tip: other nodes may be ahead.
 const WINDOW_ABOVE: u64 = 16;
@@ -73,6 +76,7 @@ pub struct FinalityState {
     validators: Validators,
     view: FinalityView,
     pool: Pool,
+    leading: LeadingVotes,
     participation: Participation,
     proofs: Vec<KeptProof>,
     own_validator: Option<Address>,
@@ -93,10 +97,12 @@ impl FinalityState {
         let recent = archive::last_links(from, LINKS_IN_MEMORY_MAX)?;
         let last_final = archive::final_at(from, Height(u64::MAX))?.unwrap_or(first);
         let interval = genesis.params.checkpoint_interval;
+        let validators = Validators::of_genesis(genesis);
         let finality = Finality::resume(interval, first, last_final, &recent);
         let mut state = Self {
             view: FinalityView::on(finality, Archive::new(Arc::clone(store))),
-            validators: Validators::of_genesis(genesis),
+            leading: LeadingVotes::new(&validators),
+            validators,
             pool: Pool::default(),
             participation: Participation::default(),
             proofs: Vec::new(),
@@ -107,6 +113,7 @@ impl FinalityState {
             state.note_certificate(certificate, time);
             Ok(())
         })?;
+        state.read_leading_votes(from)?;
         state.proofs = proof::read_all(from)?;
         for kept in &state.proofs {
             if let Proof::Certificates(_, second) = &kept.proof {
@@ -152,7 +159,7 @@ impl FinalityState {
     /// and does not change with later certificates.
     #[must_use]
     pub fn view(&self) -> FinalityView {
-        self.view.clone()
+        self.view.clone().with_sources(self.leading.sources())
     }
 
     /// The status of [`Self::view`].
@@ -203,17 +210,64 @@ impl FinalityState {
     /// The lowest and the highest target that is taken.
     fn window(&self, tip: Height) -> (Height, Height) {
         let interval = u64::from(self.validators.checkpoint_interval());
-        let approved = self.view.status().approved.height.0;
-        let low = approved.saturating_sub(interval.saturating_mul(WINDOW_BELOW));
-        let high = tip.0.max(approved);
+        let status = self.view.status();
+        let last_final = status.last_final.height.0;
+        let low = last_final.saturating_sub(interval.saturating_mul(WINDOW_BELOW));
+        let high = tip.0.max(status.approved.height.0);
         let high = high.saturating_add(interval.saturating_mul(WINDOW_ABOVE));
         (Height(low), Height(high))
     }
 
-    /// Takes in an approval that arrived at `now`, Unix seconds.
-    pub fn insert(&mut self, verified: VerifiedApproval, now: u64) {
-        self.participation.note_approval(verified.signed(), now);
+    /// Takes in an approval that arrived at `now`, Unix seconds. Returns whether it leads now: its
+    /// source is approved and above those of all earlier approvals of its validator.
+    pub fn insert(&mut self, verified: VerifiedApproval, now: u64) -> bool {
+        let signed = verified.signed();
+        self.participation.note_approval(signed, now);
+        let leads =
+            self.view.is_approved(&signed.approval.link.source) && self.leading.note(signed, false);
         self.pool.insert(verified);
+        leads
+    }
+
+    /// The changes that put leading votes on record which are not yet; empty if all are.
+    pub fn take_unrecorded_votes(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        self.leading.put_unrecorded(&mut batch);
+        batch
+    }
+
+    /// Finds the leading votes again: in the certificates above the last final block, and among the
+    /// votes on record. Votes from lower sources strand no validator on a chain that contains the
+    /// last final block.
+    fn read_leading_votes(&mut self, from: &dyn Snapshot) -> Result<(), StoreError> {
+        let mut above = self.view.last_final().height;
+        loop {
+            let found = certificates::certificates_above(from, above, 1, 0)?;
+            let Some(certificate) = found.first() else {
+                break;
+            };
+            above = certificate.link().target.height;
+            self.note_leading(certificate);
+        }
+        for signed in leading::read_all(from, &self.validators)? {
+            if self.view.is_approved(&signed.approval.link.source) {
+                self.leading.note(&signed, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in the votes of an accepted certificate, and those from its target, which is an
+    /// approved source from now on.
+    fn note_leading(&mut self, certificate: &Certificate) {
+        for signed in certificate.approvals() {
+            self.leading.note(&signed, true);
+        }
+        for link in self.pool.links_from(&certificate.link().target) {
+            for verified in self.pool.verified(&link) {
+                self.leading.note(verified.signed(), false);
+            }
+        }
     }
 
     /// The proofs that an approval makes together with others of its validator: with those in the
@@ -309,8 +363,8 @@ impl FinalityState {
         let outcome = self.view.accept(*certificate.link())?;
         if matches!(outcome, Outcome::Approved | Outcome::Final) {
             self.note_certificate(certificate, time);
-            let approved = self.view.status().approved.height;
-            self.pool.forget_below(self.window(approved).0);
+            self.note_leading(certificate);
+            self.pool.forget_below(self.window(Height::GENESIS).0);
         }
         Ok(outcome)
     }
@@ -375,10 +429,20 @@ impl FinalityState {
         self.pool.approvals_of(&target)
     }
 
-    /// Approvals with a target above this height, highest first, at most `max`.
+    /// Approvals with a target above this height, at most `max`: first the validators' votes with
+    /// the highest approved source, then the rest, each group by descending target.
     #[must_use]
     pub fn approvals_above(&self, height: Height, max: usize) -> Vec<SignedApproval> {
-        self.pool.above(height, max)
+        let above = |signed: &&SignedApproval| signed.approval.link.target.height > height;
+        let mut found: Vec<SignedApproval> = self.leading.iter().filter(above).cloned().collect();
+        found.sort_by_key(|signed| std::cmp::Reverse(signed.approval.link.target));
+        found.truncate(max);
+        let rest = self.pool.above(height, max.saturating_add(found.len()));
+        let rest = rest
+            .into_iter()
+            .filter(|signed| !self.leading.contains(signed));
+        found.extend(rest.take(max.saturating_sub(found.len())));
+        found
     }
 
     /// The validator that this node is, if it is one.

@@ -9,6 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use pithead_consensus::approval::finality::{FinalityError, Links, NoLinks, Outcome};
+use pithead_consensus::approval::vote_sources::VoteSources;
+use pithead_consensus::fork_choice::{ChainFinality, Ground};
 use pithead_consensus::{Checkpoint, ConsensusParams, Finality, Height, Link};
 
 use super::archive::Archive;
@@ -53,6 +55,11 @@ pub struct FinalityView {
     finality: Arc<Finality>,
     /// `None` if all links are in memory, as in tests.
     archive: Option<Arc<Archive>>,
+    /// From which approved sources the validators have voted.
+    sources: Arc<VoteSources>,
+    /// How many certificates this view rests on: two views of one node with the same number have
+    /// the same approved checkpoints.
+    certificates: u64,
 }
 
 /// Links that stay in memory: 150 bytes each. A certificate that arrives while a view is alive
@@ -64,16 +71,18 @@ impl FinalityView {
     #[must_use]
     pub fn new(finality: Finality) -> Self {
         Self {
+            certificates: finality.links().count() as u64,
             finality: Arc::new(finality),
             archive: None,
+            sources: Arc::default(),
         }
     }
 
     /// The view of a store that holds every link in this state.
     pub(super) fn on(finality: Finality, archive: Archive) -> Self {
         Self {
-            finality: Arc::new(finality),
             archive: Some(Arc::new(archive)),
+            ..Self::new(finality)
         }
     }
 
@@ -93,6 +102,12 @@ impl FinalityView {
             Some(archive) => archive.as_ref(),
             None => &NoLinks,
         }
+    }
+
+    /// The same view with these sources of votes.
+    #[must_use]
+    pub fn with_sources(self, sources: Arc<VoteSources>) -> Self {
+        Self { sources, ..self }
     }
 
     /// The view without any certificate: only the genesis is approved and final.
@@ -116,6 +131,29 @@ impl FinalityView {
     #[must_use]
     pub fn last_final(&self) -> Checkpoint {
         self.finality.last_final()
+    }
+
+    /// How many certificates this view rests on. What a caller has worked out from the approved
+    /// checkpoints holds while this number stays.
+    #[must_use]
+    pub fn certificates(&self) -> u64 {
+        self.certificates
+    }
+
+    /// Whether a quorum can still vote on a chain (protocol §8, rule 2).
+    #[must_use]
+    pub fn votable(&self, chain: &ChainFinality) -> bool {
+        // # Consensus: §9 "fork choice (§8) looks at final blocks, work and arrival alone".
+        self.conflict().is_some() || chain.votable(&self.sources)
+    }
+
+    /// Where a chain stands against the highest approved checkpoint (protocol §8).
+    #[must_use]
+    pub fn ground(&self, chain: &ChainFinality) -> Ground {
+        if self.conflict().is_some() {
+            return Ground::Contains;
+        }
+        chain.ground(self.status().approved.height)
     }
 
     /// The two links that conflict, the earlier one first, once two certificates do.
@@ -184,20 +222,48 @@ impl FinalityView {
         self.finality.genesis()
     }
 
+    /// The highest approved checkpoint up to height `top` that the best chain contains: the source
+    /// of the next vote. The search ends at the last final block at the latest, which the best
+    /// chain contains as soon as the node has its blocks.
+    ///
+    /// # Errors
+    /// [`StoreError`] if storage fails.
+    pub fn highest_approved_on_best(
+        &self,
+        from: &dyn Snapshot,
+        top: Height,
+    ) -> Result<Checkpoint, StoreError> {
+        for checkpoint in self.approved_below(top) {
+            if schema::is_best(from, &checkpoint.hash, checkpoint.height)? {
+                self.sound()?;
+                return Ok(checkpoint);
+            }
+        }
+        self.sound()?;
+        // Every chain contains the genesis, and `approved_below` ends with it.
+        Ok(self.final_at(Height::GENESIS))
+    }
+
     /// The links behind the view, for the questions that only certificates and votes ask.
     pub(super) fn finality(&self) -> &Finality {
         &self.finality
     }
 
     /// Takes in the link of a checked certificate. Views that were cloned before stay as they are.
-    pub(super) fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
+    pub(crate) fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
         let archive = self.archive.clone();
         let finality = Arc::make_mut(&mut self.finality);
-        let Some(archive) = archive else {
-            return finality.accept(link);
+        let outcome = match archive {
+            None => finality.accept(link)?,
+            Some(archive) => {
+                let outcome = finality.accept_after(archive.as_ref(), link)?;
+                finality.trim(LINKS_IN_MEMORY_MAX);
+                outcome
+            }
         };
-        let outcome = finality.accept_after(archive.as_ref(), link)?;
-        finality.trim(LINKS_IN_MEMORY_MAX);
+        if outcome != Outcome::Known {
+            self.certificates = self.certificates.saturating_add(1);
+        }
         Ok(outcome)
     }
 }

@@ -1,15 +1,18 @@
 //! Which transactions get into the mempool: the consensus rules decide, then policy. Start reading
-//! at [`Mempool::accept`].
+//! at [`Mempool::judge`]. The signature comes last, since it costs most: the caller checks it between
+//! [`Mempool::judge`] and [`Mempool::accept`], without a lock on the mempool.
 
 use std::sync::Arc;
 
 use pithead_consensus::check::{CheckedTransaction, TransactionError};
-use pithead_consensus::connect::check_signature;
-use pithead_consensus::{Account, Amount, ConsensusParams, SignedTransaction, Txid};
+use pithead_consensus::{Account, Amount, PublicKey, Txid};
 use thiserror::Error;
 
+use super::queue::Queue;
+use super::room::Room;
 use super::{
-    Fate, FeeRate, Mempool, Pending, PendingChange, SENDER_TRANSACTIONS_MAX, SEQUENCE_GAP_MAX,
+    Fate, Mempool, Pending, PendingChange, SENDER_TRANSACTIONS_MAX, SEQUENCE_GAP_MAX,
+    VerifiedTransaction, weight_of,
 };
 
 /// Why a transaction is not admitted.
@@ -50,16 +53,18 @@ pub enum RejectReason {
         needed: Amount,
         /// The confirmed balance.
         balance: Amount,
-        /// Sum that the sender's pending transactions with lower sequences spend.
+        /// Sum that the sender's other pending transactions spend.
         reserved: Amount,
     },
     /// The fee is below the minimum.
-    #[error("a fee of {found} PIT is too low for {size} bytes: at least {required} PIT")]
+    #[error(
+        "a fee of {found} PIT is too low for a weight of {weight} bytes: at least {required} PIT"
+    )]
     FeeTooLow {
         found: Amount,
-        /// Encoded size, bytes.
-        size: usize,
-        /// The lowest fee that would do.
+        /// Weight, bytes.
+        weight: usize,
+        /// The lowest fee that would do now.
         required: Amount,
     },
     /// The transaction would replace a pending one, but its fee is too low for that.
@@ -69,29 +74,66 @@ pub enum RejectReason {
     ReplacementFeeTooLow {
         sequence: u64,
         found: Amount,
-        /// The lowest fee that would do: 10 % more for each byte.
+        /// The lowest fee that would do now.
         required: Amount,
     },
     /// The sender has as many pending transactions as are allowed.
     #[error("the sender has {SENDER_TRANSACTIONS_MAX} pending transactions; wait for a block")]
     TooManyPending,
-    /// The mempool is full of transactions that pay more, or that this one must not displace.
-    #[error("the mempool is full: pay more than {required} grains a byte, or try again later")]
+    /// The mempool is full of transactions that pay more.
+    #[error("the mempool is full: pay at least {required} grains a byte, or try again later")]
     Full {
-        /// The fee rate that must be exceeded, grains a byte.
+        /// The lowest fee rate that would do now, grains a byte.
         required: u64,
     },
+    /// The mempool is full, and this transaction displaces nothing, whatever its fee.
+    #[error("the mempool is full, and a higher fee makes no room: {0}")]
+    FullAtAnyFee(Obstacle),
+}
+
+/// Why no fee makes room for a transaction in a full mempool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Obstacle {
+    /// An earlier transaction of the sender is missing, so that this one can't be mined now.
+    #[error("send the transaction with sequence {sequence} first")]
+    MissingSequence {
+        /// The first sequence that is missing.
+        sequence: u64,
+    },
+    /// An earlier pending transaction of the sender pays too little, so that this one would be
+    /// mined too late.
+    #[error(
+        "replace the transaction with sequence {sequence} first by one that pays {required} grains a byte"
+    )]
+    CheapPredecessor {
+        /// The sequence of the earlier transaction.
+        sequence: u64,
+        /// The fee rate that it would need, grains a byte.
+        required: u64,
+    },
+    /// The sender's own transactions fill the mempool.
+    #[error("the sender's own transactions fill it")]
+    OwnTransactions,
 }
 
 /// A transaction that asks to be admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncomingTransaction {
-    pub checked: CheckedTransaction,
-    /// Whether this process has verified the signature of these very bytes before. The mempool
-    /// verifies it otherwise.
-    pub is_verified: bool,
+    pub transaction: VerifiedTransaction,
     /// When the transaction came, Unix seconds.
     pub received: u64,
+    /// When it expires, milliseconds of [`Waited`](super::Waited).
+    pub expires_ms: u64,
+}
+
+/// What the mempool says of a transaction before its signature is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is admitted if its signature is good.
+    Admissible,
+    /// A transaction with this txid is in the mempool already. The one that came was not looked
+    /// at: it may have another signature, or a forged one.
+    Duplicate,
 }
 
 /// The effect of admitting a transaction.
@@ -112,109 +154,131 @@ pub enum Admitted {
 /// How the mempool answers to a transaction, and how it changed.
 pub type Admission = Result<(Admitted, Vec<PendingChange>), RejectReason>;
 
+/// Where a transaction belongs in its sender's queue.
+pub(super) struct Place {
+    /// The first sequence that is not pending, from the account's own upwards.
+    pub(super) next_sequence: u64,
+    /// The pending transaction with the same sequence.
+    pub(super) replaced: Option<Arc<Pending>>,
+}
+
 impl Mempool {
-    /// Admits a transaction whose sender has the confirmed account `account`.
+    /// Judges a transaction by everything but its signature, which costs most: sequence, balance,
+    /// fee and room. `account` is the sender's confirmed account; the mempool knows it already if
+    /// the sender has pending transactions ([`Self::account_of`]).
     ///
     /// # Errors
     /// [`RejectReason`], one variant a rule.
-    pub fn accept(
-        &mut self,
-        params: &ConsensusParams,
-        incoming: IncomingTransaction,
+    pub fn judge(
+        &self,
+        checked: &CheckedTransaction,
         account: &Account,
-    ) -> Admission {
-        let checked = &incoming.checked;
-        let (transaction, txid) = (checked.transaction(), checked.txid());
+    ) -> Result<Judgement, RejectReason> {
+        if self.by_txid.contains_key(&checked.txid()) {
+            return Ok(Judgement::Duplicate);
+        }
+        self.find_room(checked, account)?;
+        Ok(Judgement::Admissible)
+    }
+
+    /// Admits a transaction whose signature was verified, after [`Self::judge`].
+    ///
+    /// # Errors
+    /// As [`Self::judge`].
+    pub fn accept(&mut self, incoming: IncomingTransaction, account: &Account) -> Admission {
+        let checked = incoming.transaction.checked();
+        let txid = checked.txid();
         if self.by_txid.contains_key(&txid) {
             return Ok((Admitted::Duplicate, Vec::new()));
         }
-        self.check_fee(checked)?;
-        let next = self.next_sequence(&transaction.body.sender, account.sequence);
-        check_sequence(transaction, account.sequence, next)?;
-        let replaced = self.check_replacement(checked)?;
-        self.check_balance(checked, account)?;
-        if !incoming.is_verified {
-            self.check_key_and_signature(params, transaction, account)?;
+        let (place, room) = self.find_room(checked, account)?;
+        let mut changes = Vec::new();
+        for victim in &room.victims {
+            let fate = Fate::Dropped {
+                reason: "evicted: the mempool is full and others pay more",
+            };
+            changes.extend(self.remove_as(victim, fate));
+        }
+        let replaced = place.replaced.map(|old| old.txid());
+        if let Some(old) = &replaced {
+            changes.extend(self.remove_as(old, Fate::Replaced { by: txid }));
         }
         let pending = Arc::new(Pending {
+            transaction: incoming.transaction,
             received: incoming.received,
-            checked: incoming.checked,
+            expires_ms: incoming.expires_ms,
         });
-        let mut changes = Vec::new();
-        let freed = replaced.map_or(0, |txid| {
-            self.by_txid.get(&txid).map_or(0, |old| old.size())
-        });
-        let ready = pending.body().sequence <= next;
-        self.make_room(&pending, ready, freed, &mut changes)?;
-        if let Some(old) = replaced {
-            changes.extend(self.remove_as(&old, Fate::Replaced { by: txid }));
-        }
-        self.insert(Arc::clone(&pending));
+        self.insert(Arc::clone(&pending), account);
         changes.push(PendingChange::Added(pending));
         let admitted = replaced.map_or(Admitted::Accepted, |txid| Admitted::Replaced { txid });
         Ok((admitted, changes))
     }
 
-    fn check_fee(&self, checked: &CheckedTransaction) -> Result<(), RejectReason> {
-        let size = checked.size();
-        let least = self.limits.min_fee_rate.saturating_mul(size as u64);
-        let found = checked.transaction().body.fee;
-        if found.grains() < least {
-            return Err(RejectReason::FeeTooLow {
-                found,
-                size,
-                required: Amount::from_grains(least).unwrap_or(Amount::MAX_MONEY),
-            });
-        }
-        Ok(())
+    /// The key that a transaction of this sender is checked under, if it carries none itself.
+    #[must_use]
+    pub fn signing_key<'a>(
+        &'a self,
+        checked: &CheckedTransaction,
+        account: &'a Account,
+    ) -> Option<&'a PublicKey> {
+        let pending = self.key_of(&checked.transaction().body.sender);
+        account.key.as_ref().or(pending)
     }
 
-    /// The txid of the pending transaction that this one replaces, if there is one and the fee rate
-    /// is 10 % higher.
-    fn check_replacement(
+    fn find_room(
         &self,
         checked: &CheckedTransaction,
-    ) -> Result<Option<Txid>, RejectReason> {
-        let (body, size) = (&checked.transaction().body, checked.size());
-        let queue = self.by_sender.get(&body.sender);
-        let Some(old) = queue
-            .and_then(|queue| queue.get(&body.sequence))
-            .and_then(|txid| self.by_txid.get(txid))
-        else {
-            return if queue.map_or(0, |queue| queue.len()) >= SENDER_TRANSACTIONS_MAX {
-                Err(RejectReason::TooManyPending)
-            } else {
-                Ok(None)
-            };
-        };
-        // fee / size >= 1.1 × old fee / old size, in integers.
-        let new_side = u128::from(body.fee.grains()) * old.size() as u128 * 10;
-        let old_side = u128::from(old.body().fee.grains()) * size as u128 * 11;
-        if new_side < old_side || body.fee.grains() == 0 {
-            let divisor = old.size() as u128 * 10;
-            let required = u64::try_from(old_side.div_ceil(divisor)).unwrap_or(u64::MAX);
-            return Err(RejectReason::ReplacementFeeTooLow {
-                sequence: body.sequence,
-                found: body.fee,
-                required: Amount::from_grains(required.max(1)).unwrap_or(Amount::MAX_MONEY),
+        account: &Account,
+    ) -> Result<(Place, Room), RejectReason> {
+        let body = &checked.transaction().body;
+        let account = self.account_of(&body.sender).unwrap_or(account);
+        let place = self.place_of(checked, account)?;
+        self.check_balance(checked, account)?;
+        if checked.transaction().key.is_none() && self.signing_key(checked, account).is_none() {
+            return Err(RejectReason::KeyUnknown {
+                found: body.sequence,
             });
         }
-        Ok(Some(old.txid()))
+        let room = self.room_for(checked, &place)?;
+        self.check_fee(checked, &place, &room)?;
+        Ok((place, room))
     }
 
-    /// The confirmed balance must cover the transaction and the sender's pending ones with lower
-    /// sequences. Pending payments to the account do not count: they may never be mined.
+    fn place_of(
+        &self,
+        checked: &CheckedTransaction,
+        account: &Account,
+    ) -> Result<Place, RejectReason> {
+        let body = &checked.transaction().body;
+        let (found, queue) = (body.sequence, self.by_sender.get(&body.sender));
+        let expected = self.next_sequence(&body.sender, account.sequence);
+        if found < account.sequence {
+            return Err(RejectReason::SequenceUsed { found, expected });
+        }
+        if found.saturating_sub(expected) > SEQUENCE_GAP_MAX {
+            return Err(RejectReason::SequenceGap { found, expected });
+        }
+        let replaced = queue.and_then(|queue| queue.get(found)).cloned();
+        if replaced.is_none() && queue.map_or(0, Queue::len) >= SENDER_TRANSACTIONS_MAX {
+            return Err(RejectReason::TooManyPending);
+        }
+        Ok(Place {
+            next_sequence: expected,
+            replaced,
+        })
+    }
+
+    /// The confirmed balance must cover the transaction and all other pending ones of the sender,
+    /// whatever the order in which they came. Pending payments to the account do not count: they
+    /// may never be mined.
     fn check_balance(
         &self,
         checked: &CheckedTransaction,
         account: &Account,
     ) -> Result<(), RejectReason> {
         let (body, total) = (&checked.transaction().body, checked.total());
-        let earlier = self
-            .of_sender(&body.sender)
-            .filter(|pending| pending.body().sequence < body.sequence)
-            .map(|pending| pending.total());
-        let reserved = Amount::sum(earlier).unwrap_or(Amount::MAX_MONEY);
+        let queue = self.by_sender.get(&body.sender);
+        let reserved = queue.map_or(Amount::ZERO, |queue| queue.reserved_beside(body.sequence));
         let covered = account
             .balance
             .checked_sub(reserved)
@@ -234,57 +298,58 @@ impl Mempool {
         }
     }
 
-    fn check_key_and_signature(
+    /// The fee must reach the minimum, what a replacement costs and what the room costs. A refusal
+    /// names the highest of the three, so that this fee would be accepted now.
+    fn check_fee(
         &self,
-        params: &ConsensusParams,
-        transaction: &SignedTransaction,
-        account: &Account,
+        checked: &CheckedTransaction,
+        place: &Place,
+        room: &Room,
     ) -> Result<(), RejectReason> {
-        let sender = &transaction.body.sender;
-        // The account's first transaction, which brings the key, may be pending itself.
-        let first = self.of_sender(sender).next();
-        let pending_key = first.and_then(|pending| pending.transaction().key.clone());
-        let key = account.key.clone().or(pending_key);
-        if transaction.key.is_none() && key.is_none() {
-            return Err(RejectReason::KeyUnknown {
-                found: transaction.body.sequence,
-            });
+        let weight_bytes = weight_of(checked);
+        let weight = weight_bytes as u64;
+        let body = &checked.transaction().body;
+        let minimum = self.limits.min_fee_rate.saturating_mul(weight);
+        let replacement = place
+            .replaced
+            .as_ref()
+            .map_or(0, |old| self.replacement_fee(old, weight));
+        let for_room = room.required.saturating_mul(weight);
+        let (found, needed) = (body.fee, minimum.max(replacement).max(for_room));
+        if found.grains() >= needed {
+            return Ok(());
         }
-        check_signature(params, transaction, key.as_ref())?;
-        Ok(())
+        let required = Amount::from_grains(needed).unwrap_or(Amount::MAX_MONEY);
+        Err(if found.grains() < minimum {
+            RejectReason::FeeTooLow {
+                found,
+                weight: weight_bytes,
+                required,
+            }
+        } else if found.grains() < replacement {
+            RejectReason::ReplacementFeeTooLow {
+                sequence: body.sequence,
+                found,
+                required,
+            }
+        } else {
+            RejectReason::Full {
+                required: needed.div_ceil(weight.max(1)),
+            }
+        })
     }
 
-    /// The fee rate that a new transaction must reach to be admitted now, grains a byte.
-    #[must_use]
-    pub fn entry_rate(&self) -> u64 {
-        if self.bytes < self.limits.bytes_max {
-            return self.limits.min_fee_rate;
-        }
-        let worst = self.by_rate.first().map_or(FeeRate(0), |(rate, _)| *rate);
-        worst
-            .grains_per_byte()
-            .saturating_add(1)
-            .max(self.limits.min_fee_rate)
+    /// The lowest fee with which a transaction of `weight` replaces `old`: a fee rate at least 10 %
+    /// higher, and a fee that is higher by the minimum for its own weight. The latter pays for the
+    /// relay of the new one, even where a small one replaces a large one.
+    fn replacement_fee(&self, old: &Pending, weight: u64) -> u64 {
+        let old_fee = old.body().fee.grains();
+        // fee / weight >= 1.1 × old fee / old weight, in integers.
+        let old_side = u128::from(old_fee) * u128::from(weight) * 11;
+        let by_rate = old_side.div_ceil(old.weight().max(1) as u128 * 10);
+        let increment = self.limits.min_fee_rate.saturating_mul(weight).max(1);
+        u64::try_from(by_rate)
+            .unwrap_or(u64::MAX)
+            .max(old_fee.saturating_add(increment))
     }
-}
-
-fn check_sequence(
-    transaction: &SignedTransaction,
-    account_sequence: u64,
-    next: u64,
-) -> Result<(), RejectReason> {
-    let found = transaction.body.sequence;
-    if found < account_sequence {
-        return Err(RejectReason::SequenceUsed {
-            found,
-            expected: next,
-        });
-    }
-    if found.saturating_sub(next) > SEQUENCE_GAP_MAX {
-        return Err(RejectReason::SequenceGap {
-            found,
-            expected: next,
-        });
-    }
-    Ok(())
 }

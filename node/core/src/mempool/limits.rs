@@ -1,104 +1,46 @@
-//! Which transactions leave the mempool: those that exceed its limits, and those that no longer
-//! hold after a change of the chain. Start reading at [`Mempool::revalidate_sender`].
-
-use std::sync::Arc;
+//! Which transactions leave the mempool by themselves: those that waited too long, and those that
+//! no longer hold after a change of the chain. Start reading at [`Mempool::revalidate_sender`].
 
 use pithead_consensus::{Account, Address, Amount, Txid};
 
-use super::{Fate, Mempool, Pending, PendingChange, RejectReason};
+use super::{Fate, Mempool, PendingChange};
 
 impl Mempool {
-    /// Evicts transactions until `incoming` fits, where `freed` bytes leave with the transaction that
-    /// it replaces (node policy):
-    /// 1. Only the last transaction of a sender's queue is evicted, never one that others need.
-    /// 2. Only transactions that pay less than `incoming` are evicted.
-    /// 3. If `incoming` is not `ready`, that is, if it can't be mined next, nothing is evicted for it.
-    pub(super) fn make_room(
-        &mut self,
-        incoming: &Pending,
-        ready: bool,
-        freed: usize,
-        changes: &mut Vec<PendingChange>,
-    ) -> Result<(), RejectReason> {
-        let mut over = (self.bytes + incoming.size())
-            .saturating_sub(freed)
-            .saturating_sub(self.limits.bytes_max);
-        if over == 0 {
-            return Ok(());
-        }
-        let full = RejectReason::Full {
-            required: self.entry_rate(),
-        };
-        if !ready {
-            return Err(full);
-        }
-        let mut victims: Vec<Txid> = Vec::new();
-        while over > 0 {
-            let victim = self
-                .eviction_candidate(incoming, &victims)
-                .ok_or_else(|| full.clone())?;
-            over = over.saturating_sub(victim.size());
-            victims.push(victim.txid());
-        }
-        for victim in victims {
+    /// Drops transactions that have waited too long, and remembers them for as long again: a node
+    /// that had one of them a little longer would give it back. `now_ms` is in milliseconds of
+    /// [`Waited`](super::Waited).
+    pub fn expire(&mut self, now_ms: u64) -> Vec<PendingChange> {
+        self.expired.sweep(now_ms);
+        let mut changes = Vec::new();
+        while let Some((expires_ms, txid)) = self.by_expiry.first().copied()
+            && expires_ms < now_ms
+        {
             let fate = Fate::Dropped {
-                reason: "evicted: the mempool is full and others pay more",
+                reason: "expired: it was not mined in time",
             };
-            changes.extend(self.remove_as(&victim, fate));
+            changes.extend(self.remove_as(&txid, fate));
+            self.note_expired(txid, now_ms);
         }
-        Ok(())
+        changes
     }
 
-    /// The transaction with the lowest fee rate that pays less than `incoming`, is of another sender,
-    /// and is the last of its sender's queue apart from those already chosen.
-    fn eviction_candidate(&self, incoming: &Pending, chosen: &[Txid]) -> Option<Arc<Pending>> {
-        let rate = incoming.fee_rate();
-        self.by_rate
-            .iter()
-            .take_while(|(worse, _)| *worse < rate)
-            .filter(|(_, txid)| !chosen.contains(txid))
-            .filter_map(|(_, txid)| self.by_txid.get(txid))
-            .find(|pending| {
-                let body = pending.body();
-                body.sender != incoming.body().sender && self.is_last_but(pending, chosen)
-            })
-            .cloned()
-    }
-
-    fn is_last_but(&self, pending: &Pending, chosen: &[Txid]) -> bool {
-        let body = pending.body();
-        self.by_sender.get(&body.sender).is_some_and(|queue| {
-            queue
-                .range(body.sequence.saturating_add(1)..)
-                .all(|(_, txid)| chosen.contains(txid))
-        })
-    }
-
-    /// Drops transactions that have waited too long; `now` is Unix seconds.
-    pub fn expire(&mut self, now: u64) -> Vec<PendingChange> {
-        let limit = self.limits.expiry_secs;
-        // By sender and sequence: the order must not be that of a hash map.
-        let expired: Vec<Txid> = self
-            .by_sender
-            .values()
-            .flat_map(|queue| queue.values())
-            .filter_map(|txid| self.by_txid.get(txid))
-            .filter(|pending| now.saturating_sub(pending.received) > limit)
-            .map(|pending| pending.txid())
-            .collect();
-        let fate = Fate::Dropped {
-            reason: "expired: it was not mined in time",
-        };
-        expired
-            .iter()
-            .filter_map(|txid| self.remove_as(txid, fate.clone()))
-            .collect()
+    /// Remembers that a transaction has expired.
+    pub fn note_expired(&mut self, txid: Txid, now_ms: u64) {
+        let memory_ms = self.limits.expiry_secs.saturating_mul(1_000);
+        self.expired.insert(txid, now_ms.saturating_add(memory_ms));
     }
 
     /// Removes a transaction that was mined.
     pub fn remove_mined(&mut self, txid: &Txid) -> Option<PendingChange> {
         self.fates.remove(txid);
+        self.expired.forget(txid);
         self.remove(txid).map(PendingChange::Mined)
+    }
+
+    /// Takes note of a sender's confirmed account, if the sender has pending transactions. Those that
+    /// no longer hold stay until [`Self::revalidate_sender`].
+    pub fn set_account(&mut self, sender: &Address, account: &Account) {
+        self.change_queue(sender, |queue| queue.set_account(account.clone()));
     }
 
     /// Brings a sender's queue in line with its account after a change of the chain: drops
@@ -110,6 +52,7 @@ impl Mempool {
         account: &Account,
         mined_at: impl Fn(u64) -> Option<Txid>,
     ) -> Vec<PendingChange> {
+        self.set_account(sender, account);
         let mut left = account.balance;
         let mut doomed = Vec::new();
         for pending in self.of_sender(sender) {
@@ -141,7 +84,7 @@ impl Mempool {
             .collect()
     }
 
-    /// Drops a transaction that broke a rule when a block was assembled from it.
+    /// Drops a transaction that broke a rule in a template, and again when it was judged by itself.
     pub fn drop_bad(&mut self, txid: &Txid) -> Option<PendingChange> {
         let fate = Fate::Dropped {
             reason: "it broke a rule when a block was built from it",

@@ -1,22 +1,38 @@
 //! The mempool: transactions that wait to be mined (docs/node-policy.md).
 //!
-//! The transactions of one sender form a queue by sequence; between senders the fee rate decides.
-//! [`Mempool::accept`] admits, `limits` evicts and expires, `select` picks transactions for a block.
-//! Nothing here reads a clock or storage: the sender's account and the time are arguments. Start
-//! reading at [`Mempool::accept`].
+//! The transactions of one sender form a `queue` by sequence; between senders the fee rate decides.
+//! [`Mempool::judge`] decides about admission, `room` finds room in a full mempool, `limits` drops,
+//! `select` picks transactions for a block. Nothing here reads a clock or storage: the time and a
+//! new sender's account are arguments, and the accounts of senders are kept. Start reading at
+//! [`Mempool::judge`].
 
 mod admission;
+mod expiry;
 mod limits;
+mod queue;
+mod room;
 mod select;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod weight;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use pithead_consensus::check::CheckedTransaction;
-use pithead_consensus::{Address, Amount, SignedTransaction, TransactionBody, Txid};
+use pithead_consensus::check::{CheckedBlock, CheckedTransaction};
+use pithead_consensus::{
+    Account, Address, Amount, Hash256, PublicKey, SignedTransaction, TransactionBody, Txid,
+};
 
-pub use admission::{Admission, Admitted, IncomingTransaction, RejectReason};
-pub use select::Selection;
+pub use admission::{Admission, Admitted, IncomingTransaction, Judgement, Obstacle, RejectReason};
+use expiry::Expired;
+pub use expiry::{EXPIRED_MAX, Waited};
+use queue::{Head, Queue, Rank};
+pub use select::{BlockRoom, SELECT_MISSES_MAX, Selection};
+pub use signature::VerifiedTransaction;
+pub use weight::weight_of;
 
 /// Most pending transactions of one sender (docs/node-policy.md).
 pub const SENDER_TRANSACTIONS_MAX: usize = 64;
@@ -37,25 +53,27 @@ pub struct MempoolLimits {
 }
 
 /// A transaction in the mempool: its rules hold, its signature was verified, and its sender can
-/// pay for it.
+/// pay for it together with the sender's other pending ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pending {
-    checked: CheckedTransaction,
+    transaction: VerifiedTransaction,
     /// When it was accepted, Unix seconds.
     pub received: u64,
+    /// When it expires, milliseconds of [`Waited`].
+    expires_ms: u64,
 }
 
 impl Pending {
     /// The transaction with its txid, leaf and encoding.
     #[must_use]
     pub fn checked(&self) -> &CheckedTransaction {
-        &self.checked
+        self.transaction.checked()
     }
 
     /// The transaction itself.
     #[must_use]
     pub fn transaction(&self) -> &SignedTransaction {
-        self.checked.transaction()
+        self.checked().transaction()
     }
 
     /// The transaction's body: everything that the signature covers.
@@ -67,39 +85,49 @@ impl Pending {
     /// Identifies the body; a forged copy may have the same txid.
     #[must_use]
     pub fn txid(&self) -> Txid {
-        self.checked.txid()
+        self.checked().txid()
     }
 
     /// Encoded size, bytes.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.checked.size()
+        self.checked().size()
     }
 
     /// Sum that the transaction takes from its sender: amounts and fee.
     #[must_use]
     pub fn total(&self) -> Amount {
-        self.checked.total()
+        self.checked().total()
     }
 
-    /// The fee for each byte.
+    /// The fee for each byte of weight.
     #[must_use]
     pub fn fee_rate(&self) -> FeeRate {
-        FeeRate::of(self.body().fee, self.size())
+        FeeRate::of(self.body().fee, self.weight())
+    }
+
+    fn weight(&self) -> usize {
+        weight_of(self.checked())
     }
 }
 
-/// Fee per byte, in thousandths of a grain: fine enough to order by.
+/// Fee per byte of weight, in thousandths of a grain: fine enough to order by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct FeeRate(pub u64);
 
 impl FeeRate {
-    /// The rate of a fee over a size in bytes.
+    /// The rate of a fee over a weight in bytes.
     #[must_use]
-    pub fn of(fee: Amount, size: usize) -> Self {
-        let size = u128::try_from(size.max(1)).unwrap_or(1);
-        let rate = u128::from(fee.grains()) * 1_000 / size;
+    pub fn of(fee: Amount, weight: usize) -> Self {
+        let weight = u128::try_from(weight.max(1)).unwrap_or(1);
+        let rate = u128::from(fee.grains()) * 1_000 / weight;
         Self(u64::try_from(rate).unwrap_or(u64::MAX))
+    }
+
+    /// The rate of so many whole grains a byte.
+    #[must_use]
+    pub const fn per_byte(grains: u64) -> Self {
+        Self(grains.saturating_mul(1_000))
     }
 
     /// Whole grains a byte, rounded down.
@@ -140,15 +168,23 @@ pub enum PendingChange {
 pub struct Mempool {
     limits: MempoolLimits,
     by_txid: HashMap<Txid, Arc<Pending>>,
-    by_sender: BTreeMap<Address, BTreeMap<u64, Txid>>,
-    /// Lowest fee rate first: the order of eviction.
+    by_sender: BTreeMap<Address, Queue>,
+    /// All by fee rate, lowest first.
     by_rate: BTreeSet<(FeeRate, Txid)>,
+    /// The last of each queue, in the order in which they leave a full mempool.
+    ends: BTreeSet<(Rank, Txid)>,
+    /// The first of each queue that can be mined, in the order of mining.
+    heads: BTreeSet<Head>,
+    by_expiry: BTreeSet<(u64, Txid)>,
+    expired: Expired,
     /// Sum that pending transactions pay to each address, grains.
     incoming: HashMap<Address, u128>,
     bytes: usize,
     fees: u128,
     fates: HashMap<Txid, Fate>,
     fate_order: VecDeque<Txid>,
+    /// How many transactions were looked at in the search for room.
+    looked_at: AtomicU64,
 }
 
 impl Mempool {
@@ -160,11 +196,16 @@ impl Mempool {
             by_txid: HashMap::new(),
             by_sender: BTreeMap::new(),
             by_rate: BTreeSet::new(),
+            ends: BTreeSet::new(),
+            heads: BTreeSet::new(),
+            by_expiry: BTreeSet::new(),
+            expired: Expired::default(),
             incoming: HashMap::new(),
             bytes: 0,
             fees: 0,
             fates: HashMap::new(),
             fate_order: VecDeque::new(),
+            looked_at: AtomicU64::new(0),
         }
     }
 
@@ -218,13 +259,53 @@ impl Mempool {
             .filter_map(|(_, txid)| self.by_txid.get(txid))
     }
 
+    /// The txids of all pending transactions, highest fee rate first.
+    pub fn txids_by_rate(&self) -> impl Iterator<Item = Txid> {
+        self.by_rate.iter().rev().map(|(_, txid)| *txid)
+    }
+
+    /// The leaves of a block's transactions that are pending in these very bytes: their signatures
+    /// were verified ([`VerifiedTransaction`]), so that connecting the block need not check them.
+    #[must_use]
+    pub fn verified_of(&self, block: &CheckedBlock) -> HashSet<Hash256> {
+        let each = block.txids().iter().zip(block.leaf_hashes());
+        each.filter(|(txid, leaf)| {
+            let pending = self.by_txid.get(txid);
+            pending.is_some_and(|pending| pending.checked().leaf_hash() == **leaf)
+        })
+        .map(|(_, leaf)| *leaf)
+        .collect()
+    }
+
+    /// Whether a transaction with this txid expired here lately. It does not come back from peers.
+    #[must_use]
+    pub fn has_expired(&self, txid: &Txid) -> bool {
+        self.expired.contains(txid)
+    }
+
+    /// The confirmed account of a sender with pending transactions, as it was last given.
+    #[must_use]
+    pub fn account_of(&self, sender: &Address) -> Option<&Account> {
+        self.by_sender.get(sender).map(Queue::account)
+    }
+
+    /// The key of a sender with pending transactions, if it is on record or comes with one of them.
+    #[must_use]
+    pub fn key_of(&self, sender: &Address) -> Option<&PublicKey> {
+        self.by_sender.get(sender).and_then(Queue::key)
+    }
+
+    /// How many transactions were looked at in the search for room in a full mempool, in all: for
+    /// tests of what a refusal costs.
+    #[must_use]
+    pub fn looked_at(&self) -> u64 {
+        self.looked_at.load(Ordering::Relaxed)
+    }
+
     /// The pending transactions of one sender, by sequence.
     pub fn of_sender(&self, sender: &Address) -> impl Iterator<Item = &Arc<Pending>> {
-        self.by_sender
-            .get(sender)
-            .into_iter()
-            .flat_map(BTreeMap::values)
-            .filter_map(|txid| self.by_txid.get(txid))
+        let queue = self.by_sender.get(sender);
+        queue.into_iter().flat_map(Queue::iter)
     }
 
     /// Senders with pending transactions.
@@ -236,16 +317,10 @@ impl Mempool {
     /// transaction. For example, with account sequence 3 and pending 3, 4 and 6, it is 5.
     #[must_use]
     pub fn next_sequence(&self, sender: &Address, account_sequence: u64) -> u64 {
-        let mut next = account_sequence;
-        if let Some(queue) = self.by_sender.get(sender) {
-            for (&sequence, _) in queue.range(account_sequence..) {
-                if sequence != next {
-                    break;
-                }
-                next = next.saturating_add(1);
-            }
-        }
-        next
+        let queue = self.by_sender.get(sender);
+        queue.map_or(account_sequence, |queue| {
+            queue.next_sequence(account_sequence)
+        })
     }
 
     /// Whether a transaction could be mined now: no earlier one of its sender is missing.
@@ -277,21 +352,25 @@ impl Mempool {
         all
     }
 
-    fn insert(&mut self, pending: Arc<Pending>) {
-        let body = pending.body();
+    /// Takes in a transaction; `account` is its sender's, used if it is the first of the sender.
+    fn insert(&mut self, pending: Arc<Pending>, account: &Account) {
+        let (body, txid) = (pending.body(), pending.txid());
         self.bytes += pending.size();
         self.fees += u128::from(body.fee.grains());
-        self.by_rate.insert((pending.fee_rate(), pending.txid()));
-        self.by_sender
-            .entry(body.sender)
-            .or_default()
-            .insert(body.sequence, pending.txid());
+        self.by_rate.insert((pending.fee_rate(), txid));
+        self.by_expiry.insert((pending.expires_ms, txid));
         for output in &body.outputs {
             *self.incoming.entry(output.recipient).or_default() +=
                 u128::from(output.amount.grains());
         }
-        self.fates.remove(&pending.txid());
-        self.by_txid.insert(pending.txid(), pending);
+        self.fates.remove(&txid);
+        self.expired.forget(&txid);
+        self.by_txid.insert(txid, Arc::clone(&pending));
+        let sender = body.sender;
+        self.by_sender
+            .entry(sender)
+            .or_insert_with(|| Queue::new(account.clone()));
+        self.change_queue(&sender, |queue| queue.insert(pending));
     }
 
     fn remove(&mut self, txid: &Txid) -> Option<Arc<Pending>> {
@@ -299,7 +378,8 @@ impl Mempool {
         let body = pending.body();
         self.bytes -= pending.size();
         self.fees -= u128::from(body.fee.grains());
-        self.by_rate.remove(&(pending.fee_rate(), pending.txid()));
+        self.by_rate.remove(&(pending.fee_rate(), *txid));
+        self.by_expiry.remove(&(pending.expires_ms, *txid));
         for output in &body.outputs {
             if let Some(sum) = self.incoming.get_mut(&output.recipient) {
                 *sum -= u128::from(output.amount.grains());
@@ -308,13 +388,27 @@ impl Mempool {
                 }
             }
         }
-        if let Some(queue) = self.by_sender.get_mut(&body.sender) {
-            queue.remove(&body.sequence);
-            if queue.is_empty() {
-                self.by_sender.remove(&body.sender);
-            }
-        }
+        self.change_queue(&body.sender, |queue| queue.remove(body.sequence));
         Some(pending)
+    }
+
+    /// Changes a queue, and keeps the orders of ends and heads in step with it.
+    fn change_queue(&mut self, sender: &Address, change: impl FnOnce(&mut Queue)) {
+        let Some(queue) = self.by_sender.get_mut(sender) else {
+            return;
+        };
+        if let Some(end) = queue.end() {
+            self.ends.remove(&end);
+        }
+        if let Some(head) = queue.head() {
+            self.heads.remove(&head);
+        }
+        change(queue);
+        self.ends.extend(queue.end());
+        self.heads.extend(queue.head());
+        if queue.len() == 0 {
+            self.by_sender.remove(sender);
+        }
     }
 
     /// Removes a transaction and remembers the reason.

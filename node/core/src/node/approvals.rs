@@ -95,9 +95,9 @@ impl Node {
         }
     }
 
-    /// A validator votes from the highest approved checkpoint that it knows. If the source of its
-    /// vote is above ours, this node lacks certificates, and asks the peer that passed the vote on
-    /// for its status at once instead of in the next round.
+    /// A validator votes from the highest approved checkpoint of its best chain. If the source of
+    /// its vote is not approved here, this node lacks certificates, and asks the peer that passed
+    /// the vote on for its status at once instead of in the next round.
     ///
     /// # Errors
     /// [`Refusal::Invalid`] if the source called for checking the approval here and it does not
@@ -110,9 +110,11 @@ impl Node {
     ) -> Result<(), Refusal> {
         {
             let state = self.read_finality();
-            let source = signed.approval.link.source.height;
+            let source = signed.approval.link.source;
+            let view = state.view();
             let tells_more = state.is_active()
-                && source > state.status().approved.height
+                && source.height > view.last_final().height
+                && !view.is_approved(&source)
                 && self.sync.may_hurry_status(peer, now.monotonic_ms);
             if !tells_more {
                 return Ok(());
@@ -121,6 +123,16 @@ impl Node {
         }
         self.sync.hurry_status(peer, now.monotonic_ms);
         Ok(())
+    }
+
+    /// Puts votes on record that fork choice counts. They may wait for the next commit that is
+    /// synced: a vote that a crash loses comes back from peers.
+    pub(super) fn record_leading_votes(&mut self) -> Result<(), StoreError> {
+        let batch = self.write_finality().take_unrecorded_votes();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.chain.store().commit_lazily(&batch)
     }
 
     /// Keeps an approval that is sound and new, and takes in the certificate that it completes, if
@@ -133,9 +145,14 @@ impl Node {
     ) -> Result<(), StoreError> {
         let link = verified.signed().approval.link;
         self.keep_contradictions(std::iter::once(verified.signed().clone()), now)?;
-        self.write_finality().insert(verified, now.unix_secs);
+        let leads = self.write_finality().insert(verified, now.unix_secs);
         out(Effect::ApprovalsChanged);
+        self.record_leading_votes()?;
         let next = self.read_finality().certify(&link);
+        if leads && next.is_none() {
+            // The vote may strand its validator on our chain (protocol §8, rule 2).
+            self.leave_unvotable_chain(now, out)?;
+        }
         self.certify_on(next, now, out)
     }
 }

@@ -212,7 +212,23 @@ impl Node {
                 "checkpoint approved"
             );
         }
+        self.record_leading_votes()?;
         out(Effect::FinalityMoved(status));
+        self.follow_certificates(now, out)
+    }
+
+    /// Switches to another chain if too many validators are stranded on the present one. Votes make
+    /// no chain better, so nothing is to be done while the present one is votable.
+    pub(super) fn leave_unvotable_chain(
+        &mut self,
+        now: Now,
+        out: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
+        let view = self.read_finality().view();
+        if self.chain.is_votable(&view)? {
+            return Ok(());
+        }
+        drop(view);
         self.follow_certificates(now, out)
     }
 

@@ -5,13 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use pithead_consensus::check::{CheckedBlock, CheckedTransaction};
-use pithead_consensus::{Address, BlockHash, Txid};
+use pithead_consensus::connect::{Reward, touched_addresses};
+use pithead_consensus::{Address, BlockHash, Height, Txid};
 
 use super::{Effect, Node, Sink, report};
 use crate::chain::ChainUpdate;
 use crate::mempool::{Mempool, PendingChange};
-use crate::store::StoreError;
 use crate::store::schema;
+use crate::store::{Snapshot, StoreError};
 
 /// The senders whose pending transactions a chain change may have affected, and which of their
 /// transactions was mined with which sequence.
@@ -41,10 +42,20 @@ impl Node {
         let changes = self.settle_mempool(update)?;
         report(changes, out);
         self.publish_taken_back(update)?;
+        self.show_new_tip(update.disconnected.len(), now, out)
+    }
+
+    /// Tells of the new tip, and gives miners work on it.
+    pub(super) fn show_new_tip(
+        &mut self,
+        disconnected: usize,
+        now: u64,
+        out: &mut Sink<'_>,
+    ) -> Result<(), StoreError> {
         self.shorten_pending_log()?;
         out(Effect::TipChanged {
             tip: Box::new(self.chain.tip().clone()),
-            disconnected: update.disconnected.len(),
+            disconnected,
         });
         if self.sync.status().syncing {
             // Miners get no work on a chain that is far behind.
@@ -59,44 +70,76 @@ impl Node {
 
     /// Puts a transaction of a disconnected block back into the mempool and its log. The log may
     /// have dropped it when it was mined.
-    fn take_back(
+    pub(super) fn take_back(
         &mut self,
         transaction: CheckedTransaction,
         now: u64,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        if let Ok((_, changes)) = self.admit(transaction, now)? {
+        // The mempool has the account of before the change.
+        let sender = &transaction.transaction().body.sender;
+        let snapshot = self.chain.store().snapshot()?;
+        let account = schema::account(snapshot.as_ref(), sender)?;
+        self.write_mempool().set_account(sender, &account);
+        if let Ok((_, changes)) = self.admit_from(&account, transaction, now, 0) {
             self.log_added(&changes)?;
             report(changes, out);
         }
         Ok(())
     }
 
-    /// Removes mined transactions from the mempool, and those that no longer hold.
+    /// Removes mined transactions from the mempool, and those that no longer hold. The accounts that
+    /// the mempool keeps are renewed if a block on the way could have changed them. The mempool is
+    /// locked only between reads of the store.
     fn settle_mempool(&mut self, update: &ChainUpdate) -> Result<Vec<PendingChange>, StoreError> {
         let snapshot = self.chain.store().snapshot()?;
         let mut changes = Vec::new();
         let mut affected = Affected::default();
-        let mut mempool = self.write_mempool();
-        for hash in &update.connected {
-            let block = self.connected_block(update, hash)?;
-            changes.extend(remove_mined(&mut mempool, &block, &mut affected));
-        }
-        for hash in &update.disconnected {
+        let old_tip = match update.disconnected.first() {
+            Some(hash) => schema::expect_entry(snapshot.as_ref(), hash)?.height.0,
+            None => 0,
+        };
+        for (below, hash) in (0..).zip(&update.disconnected) {
             let block = self.chain.block(hash)?;
-            note_weakened(&mempool, &block, &mut affected);
+            let height = old_tip.saturating_sub(below);
+            let reward = self.reward_undone(snapshot.as_ref(), update, old_tip, height)?;
+            note_touched(&self.read_mempool(), &block, reward.as_ref(), &mut affected);
         }
-        if !update.disconnected.is_empty() {
-            // A reward that was undone may have paid any of the senders.
-            affected.senders.extend(mempool.senders().copied());
+        let first = self.chain.tip().height.0 + 1 - update.connected.len() as u64;
+        for (height, hash) in (first..).zip(&update.connected) {
+            let block = self.connected_block(update, hash)?;
+            let reward = self
+                .chain
+                .matured_reward(snapshot.as_ref(), Height(height))?;
+            let mut mempool = self.write_mempool();
+            note_touched(&mempool, &block, reward.as_ref(), &mut affected);
+            changes.extend(remove_mined(&mut mempool, &block, &mut affected));
         }
         for sender in &affected.senders {
             let account = schema::account(snapshot.as_ref(), sender)?;
-            changes.extend(mempool.revalidate_sender(sender, &account, |sequence| {
-                affected.mined.get(&(*sender, sequence)).copied()
-            }));
+            let mined = |sequence| affected.mined.get(&(*sender, sequence)).copied();
+            let mut mempool = self.write_mempool();
+            changes.extend(mempool.revalidate_sender(sender, &account, mined));
         }
         Ok(changes)
+    }
+
+    /// The reward that a disconnected block of this height had paid out. It is that of a block below
+    /// the fork, or of one that left with it; `old_tip` is the height of the first that left.
+    fn reward_undone(
+        &self,
+        from: &dyn Snapshot,
+        update: &ChainUpdate,
+        old_tip: u64,
+        height: u64,
+    ) -> Result<Option<Reward>, StoreError> {
+        let maturity = u64::from(self.chain.params().reward_maturity);
+        let source = height.saturating_sub(maturity);
+        let place = usize::try_from(old_tip.saturating_sub(source)).unwrap_or(usize::MAX);
+        match update.disconnected.get(place) {
+            Some(hash) if maturity > 0 => Ok(Some(schema::expect_entry(from, hash)?.reward())),
+            _ => self.chain.matured_reward(from, Height(height)),
+        }
     }
 
     /// A block that joined the best chain. The new tip is in memory; the others are read back.
@@ -118,7 +161,7 @@ fn has_pending(mempool: &Mempool, sender: &Address) -> bool {
     mempool.of_sender(sender).next().is_some()
 }
 
-/// Removes the transactions of a connected block from the mempool, and notes its senders.
+/// Removes the transactions of a connected block from the mempool, and notes which were mined.
 fn remove_mined(
     mempool: &mut Mempool,
     block: &CheckedBlock,
@@ -129,7 +172,6 @@ fn remove_mined(
     for (transaction, txid) in transactions.zip(block.txids()) {
         let sender = transaction.body.sender;
         if has_pending(mempool, &sender) {
-            affected.senders.insert(sender);
             let key = (sender, transaction.body.sequence);
             affected.mined.insert(key, *txid);
         }
@@ -138,15 +180,15 @@ fn remove_mined(
     changes
 }
 
-/// Notes the senders and the recipients of a disconnected block: the credits that were undone
-/// weaken the recipients' balances.
-fn note_weakened(mempool: &Mempool, block: &CheckedBlock, affected: &mut Affected) {
-    for transaction in &block.block().transactions {
-        let outputs = transaction.body.outputs.iter();
-        let parties = outputs
-            .map(|output| output.recipient)
-            .chain([transaction.body.sender]);
-        let pending = parties.filter(|party| has_pending(mempool, party));
-        affected.senders.extend(pending);
-    }
+/// Notes the senders whose accounts a block changes, when it is connected as when it is
+/// disconnected.
+fn note_touched(
+    mempool: &Mempool,
+    block: &CheckedBlock,
+    paid: Option<&Reward>,
+    affected: &mut Affected,
+) {
+    let touched = touched_addresses(block.block(), paid).into_iter();
+    let pending = touched.filter(|address| has_pending(mempool, address));
+    affected.senders.extend(pending);
 }

@@ -71,7 +71,8 @@ pub enum Answer {
 pub enum BlockVerdict {
     /// The block is the new tip.
     NewTip,
-    /// The block is stored, off the best chain.
+    /// The block is stored, off the best chain. If its chain is the better one, but long to switch
+    /// to, the switch follows.
     Side,
 }
 

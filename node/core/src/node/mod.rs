@@ -2,9 +2,9 @@
 //! and the state of finality, and is their only writer. It is synchronous, and has no sockets, no
 //! threads and no clock of its own.
 //!
-//! Start reading at [`Node::handle`]. One file follows each kind of event: `blocks` and
-//! `chain_change`, `pending` and `transactions`, `approvals`, `certificates`, `proofs` and
-//! `voting`, `sync`, and `templates`.
+//! Start reading at [`Node::handle`]. One file follows each kind of event: `blocks` (with
+//! `waiting` and `side_blocks`), `chain_change` and `reorganisation`, `pending` and
+//! `transactions`, `approvals`, `certificates`, `proofs` and `voting`, `sync`, and `templates`.
 
 mod approvals;
 mod blocks;
@@ -13,28 +13,34 @@ mod chain_change;
 mod event;
 mod pending;
 mod proofs;
+mod reorganisation;
+mod side_blocks;
 mod sync;
 mod templates;
 mod transactions;
 mod voting;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use pithead_consensus::check::CheckedBlock;
 use pithead_consensus::{Certificate, Genesis};
 
 pub use event::{
     Answer, BlockVerdict, Effect, Event, Now, RejectedTransaction, Sink, TransactionVerdict,
 };
 
-use crate::chain::Chain;
+use crate::chain::{Chain, ReorganisationLimits};
 use crate::finality::{FinalityState, Voter};
-use crate::mempool::{Mempool, MempoolLimits, PendingChange};
+use crate::mempool::{Mempool, MempoolLimits, PendingChange, Waited};
 use crate::store::{Store, StoreError};
 use crate::sync::{PeerKey, SyncSettings, SyncState, SyncStatus, SyncUsage};
-use crate::template::BlockTemplate;
+use crate::template::{BlockTemplate, TemplateBasis};
+use reorganisation::TakingBack;
+use side_blocks::SideBlocks;
+use templates::Suspects;
+use waiting::WaitingBlocks;
 
 /// How a node is set up.
 #[derive(Debug, Clone, Copy)]
@@ -58,21 +64,29 @@ pub struct TemplatePolicy {
 pub struct Node {
     chain: Chain,
     mempool: Arc<RwLock<Mempool>>,
+    /// How long pending transactions have waited.
+    waited: Waited,
     finality: Arc<RwLock<FinalityState>>,
     /// Answers of peers whose certificates wait to be judged: at most one answer of each peer.
     certificates: VecDeque<(PeerKey, VecDeque<Certificate>)>,
     voter: Option<Voter>,
     template: Option<Arc<BlockTemplate>>,
     template_count: u64,
+    template_basis: TemplateBasis,
+    /// What templates on this tip do without, because one with it broke a rule.
+    suspects: Suspects,
     template_policy: TemplatePolicy,
     mempool_changed: bool,
     pending_log_records: usize,
-    /// Blocks that can't be judged yet, oldest first.
-    waiting: VecDeque<Arc<CheckedBlock>>,
+    /// Blocks that can't be judged yet.
+    waiting: WaitingBlocks,
+    /// The side blocks that were stored for the API.
+    side_blocks: SideBlocks,
     sync: SyncState,
     /// While catching up, templates are not renewed for every block.
     template_is_stale: bool,
     has_more: bool,
+    taking_back: TakingBack,
 }
 
 impl Node {
@@ -88,23 +102,30 @@ impl Node {
         settings: NodeSettings,
         now: u64,
     ) -> Result<Self, StoreError> {
-        let chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        let mempool = Arc::new(RwLock::new(Mempool::new(settings.mempool)));
+        let mut chain = Chain::open(Arc::clone(&store), genesis, dir)?;
+        chain.spare_pending(Arc::clone(&mempool));
         let finality = FinalityState::open(chain.genesis(), &store)?;
         let mut node = Self {
             sync: SyncState::new(SyncSettings::default(), chain.tip()),
             template_is_stale: false,
             has_more: false,
+            taking_back: TakingBack::default(),
             chain,
-            mempool: Arc::new(RwLock::new(Mempool::new(settings.mempool))),
+            mempool,
+            waited: Waited::default(),
             finality: Arc::new(RwLock::new(finality)),
             certificates: VecDeque::new(),
             voter: None,
             template: None,
             template_count: 0,
+            template_basis: TemplateBasis::default(),
+            suspects: Suspects::default(),
             template_policy: settings.templates,
             mempool_changed: false,
             pending_log_records: 0,
-            waiting: VecDeque::new(),
+            waiting: WaitingBlocks::default(),
+            side_blocks: SideBlocks::default(),
         };
         node.resume_finality(Now::from(now))?;
         node.reload_pending(now)?;
@@ -150,6 +171,19 @@ impl Node {
         self
     }
 
+    /// How many submitted blocks wait for their parent or for the clock, and their encoded bytes.
+    #[must_use]
+    pub fn waiting_blocks(&self) -> (usize, usize) {
+        self.waiting.usage()
+    }
+
+    /// Sets what a reorganisation may take; to be called before the first event.
+    #[must_use]
+    pub fn with_reorganisations(mut self, limits: ReorganisationLimits) -> Self {
+        self.chain.set_limits(limits);
+        self
+    }
+
     /// The template on the tip; assembled if there is none yet.
     ///
     /// # Errors
@@ -161,11 +195,15 @@ impl Node {
         }
     }
 
-    /// Whether blocks or certificates wait, because judging them all would have taken too long for
-    /// one event. Every event goes on with them; without another event, send [`Event::Continue`].
+    /// Whether something waits that would have taken too long for one event: blocks, certificates,
+    /// or a long reorganisation. While no other event waits, send [`Event::Continue`]. Every event
+    /// goes on with blocks and certificates; only that one, and the tick, with a reorganisation.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        self.has_more || !self.certificates.is_empty()
+        self.has_more
+            || !self.certificates.is_empty()
+            || self.chain.has_more()
+            || !self.taking_back.is_done()
     }
 
     /// Handles one event; returns the answer and the effects in order.
@@ -184,6 +222,7 @@ impl Node {
         out: &mut dyn FnMut(Effect),
     ) -> Answer {
         let time = now.into();
+        self.waited.read(time.monotonic_ms);
         let mut failed = false;
         let answer = self.handle_one(event, time, &mut |effect| {
             failed |= matches!(effect, Effect::Fatal(_));
@@ -198,29 +237,34 @@ impl Node {
     fn handle_one(&mut self, event: Event, time: Now, out: &mut Sink<'_>) -> Answer {
         let now = time.unix_secs;
         match event {
-            Event::Block(block) => Answer::Block(self.handle_block(*block, now, out)),
+            Event::Block(block) => Answer::Block(self.handle_block(*block, time, out)),
             Event::Transaction(transaction) => {
                 Answer::Transaction(self.submit_transaction(*transaction, time, out))
             }
             Event::FreshTemplate => Answer::Template(self.fresh_template(now, out)),
             Event::Tick => {
-                self.handle_tick(now, out);
+                self.handle_tick(time, out);
                 self.sweep_peers(time, out);
+                self.go_on_reorganising(time, out);
                 Answer::None
             }
             Event::Peer(event) => {
                 self.handle_peer(event, time, out);
                 Answer::None
             }
-            Event::Continue => Answer::None,
+            Event::Continue => {
+                self.go_on_reorganising(time, out);
+                Answer::None
+            }
         }
     }
 
-    fn handle_tick(&mut self, now: u64, out: &mut Sink<'_>) {
-        let expired = self.write_mempool().expire(now);
+    fn handle_tick(&mut self, time: Now, out: &mut Sink<'_>) {
+        let now = time.unix_secs;
+        let expired = self.write_mempool().expire(self.waited.ms());
         self.mempool_changed |= !expired.is_empty();
         report(expired, out);
-        self.retry_waiting(now, out);
+        self.retry_due(time, out);
         match self.template_if_due(now) {
             Ok(Some((template, changes))) => {
                 report(changes, out);

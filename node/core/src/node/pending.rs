@@ -2,10 +2,14 @@
 //! Start reading at [`Node::handle_transaction`].
 
 use pithead_consensus::check::CheckedTransaction;
-use pithead_consensus::{Decode as _, SignedTransaction, Txid};
+use pithead_consensus::{Account, Decode as _, SignedTransaction, Txid};
 
 use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict, report};
-use crate::mempool::{Admission, Admitted, IncomingTransaction, Pending, PendingChange};
+use crate::credits::check_openings;
+use crate::mempool::{
+    Admission, Admitted, IncomingTransaction, Judgement, Pending, PendingChange,
+    VerifiedTransaction,
+};
 use crate::store::schema;
 use crate::store::{PendingRecord, StoreError};
 
@@ -56,11 +60,15 @@ impl Node {
             .is_known(&txid)
             .map_err(RejectedTransaction::Internal)?
         {
+            #[cfg(feature = "fault-injection")]
+            if let Ok(copy) = &checked {
+                crate::fault_injection::note_copy(copy.leaf_hash());
+            }
             return Ok((TransactionVerdict::Duplicate, txid));
         }
         let checked = checked.map_err(|failed| RejectedTransaction::Rule(failed.error.into()))?;
         let (admitted, changes) = self
-            .admit(checked, now)
+            .admit(checked, now, 0)
             .map_err(RejectedTransaction::Internal)?
             .map_err(RejectedTransaction::Rule)?;
         let verdict = match admitted {
@@ -83,29 +91,54 @@ impl Node {
     }
 
     /// Admits a transaction to the mempool. The outer error is storage's, the inner one a verdict.
+    /// `received` is Unix seconds, `age_secs` how long the transaction has waited before.
     pub(super) fn admit(
         &mut self,
         checked: CheckedTransaction,
         received: u64,
+        age_secs: u64,
     ) -> Result<Admission, StoreError> {
-        let snapshot = self.chain.store().snapshot()?;
         let sender = &checked.transaction().body.sender;
-        let account = schema::account(snapshot.as_ref(), sender)?;
-        let leaf = checked.leaf_hash();
-        let incoming = IncomingTransaction {
-            is_verified: self.chain.verified().contains(&leaf),
-            checked,
-            received,
-        };
-        let admission = self
-            .write_mempool()
-            .accept(self.chain.params(), incoming, &account);
-        // A duplicate has the txid of a pending transaction, and perhaps another signature:
-        // a txid does not cover it, and nothing has checked it.
-        if matches!(&admission, Ok((admitted, _)) if *admitted != Admitted::Duplicate) {
-            self.chain.remember_verified(leaf);
+        // The mempool's own copy follows every change of the chain, and costs no read.
+        let known = self.read_mempool().account_of(sender).cloned();
+        let snapshot = self.chain.store().snapshot()?;
+        if let Err(error) = check_openings(snapshot.as_ref(), self.chain.params(), &checked)? {
+            return Ok(Err(error.into()));
         }
-        Ok(admission)
+        let account = match known {
+            Some(account) => account,
+            None => schema::account(snapshot.as_ref(), sender)?,
+        };
+        Ok(self.admit_from(&account, checked, received, age_secs))
+    }
+
+    /// The same for a sender with this confirmed account.
+    pub(super) fn admit_from(
+        &mut self,
+        account: &Account,
+        checked: CheckedTransaction,
+        received: u64,
+        age_secs: u64,
+    ) -> Admission {
+        let (judgement, key) = {
+            let mempool = self.read_mempool();
+            let key = mempool.signing_key(&checked, account).cloned();
+            (mempool.judge(&checked, account), key)
+        };
+        if judgement? == Judgement::Duplicate {
+            return Ok((Admitted::Duplicate, Vec::new()));
+        }
+        // No lock is held here. Nothing else writes the mempool, so that the judgement holds.
+        let transaction = VerifiedTransaction::check(self.chain.params(), checked, key.as_ref())?;
+        let mut mempool = self.write_mempool();
+        let left_secs = mempool.limits().expiry_secs.saturating_sub(age_secs);
+        let left_ms = left_secs.saturating_mul(1_000);
+        let incoming = IncomingTransaction {
+            transaction,
+            received,
+            expires_ms: self.waited.ms().saturating_add(left_ms),
+        };
+        mempool.accept(incoming, account)
     }
 
     /// Reads the pending log back at the start; `now` is Unix seconds. Transactions that no longer
@@ -127,11 +160,28 @@ impl Node {
         pending.sort_by_key(|(_, transaction)| transaction.body.sequence);
         for (received, transaction) in pending {
             if let Ok(checked) = CheckedTransaction::new(self.chain.params(), transaction) {
-                let _ = self.admit(checked, received.min(now))?;
+                let received = received.min(now);
+                self.reload(checked, received, now.saturating_sub(received))?;
             }
         }
-        self.write_mempool().expire(now);
         self.rewrite_pending_log()
+    }
+
+    /// Takes a transaction of the log back, unless it expired while the node was away.
+    fn reload(
+        &mut self,
+        checked: CheckedTransaction,
+        received: u64,
+        age_secs: u64,
+    ) -> Result<(), StoreError> {
+        let expiry_secs = self.read_mempool().limits().expiry_secs;
+        if age_secs > expiry_secs {
+            let waited_ms = self.waited.ms();
+            self.write_mempool().note_expired(checked.txid(), waited_ms);
+            return Ok(());
+        }
+        let _ = self.admit(checked, received, age_secs)?;
+        Ok(())
     }
 
     /// Appends the transactions that entered the mempool to the pending log.

@@ -155,10 +155,10 @@ impl Node {
             }
             self.pass_effects_on(out);
             if blocks >= CONNECTED_BLOCKS_MAX || bytes >= CONNECTED_BYTES_MAX {
-                self.has_more = self.sync.has_next_body();
+                self.has_more = self.sync.has_next_body(self.chain.tip());
                 return Ok(());
             }
-            let Some(body) = self.sync.next_body() else {
+            let Some(body) = self.sync.next_body(self.chain.tip()) else {
                 return Ok(());
             };
             blocks += 1;
@@ -173,7 +173,7 @@ impl Node {
                 Ok(())
             })?;
             if stored {
-                self.retry_waiting(now.unix_secs, out);
+                self.retry_children(hash, now, out);
                 self.retry_orphans(None, now, out)?;
             }
         }
@@ -203,7 +203,11 @@ fn body_verdict(
         }
         Err(AcceptError::Invalid(_)) => BodyVerdict::Mutated,
         Err(AcceptError::InvalidAncestor { ancestor }) => BodyVerdict::Invalid { bad: ancestor },
-        Err(AcceptError::NotYet { .. } | AcceptError::TooDeep { .. }) => BodyVerdict::Unusable,
+        Err(
+            AcceptError::NotYet { .. }
+            | AcceptError::TooDeep { .. }
+            | AcceptError::TooManySiblings { .. },
+        ) => BodyVerdict::Unusable,
         Err(AcceptError::Internal(error)) => return Err(error),
     })
 }

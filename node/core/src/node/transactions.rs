@@ -7,7 +7,7 @@ use pithead_consensus::{Address, SignedTransaction, Txid};
 
 use super::{Effect, Node, Now, RejectedTransaction, Sink, TransactionVerdict};
 use crate::chain::ChainUpdate;
-use crate::mempool::RejectReason;
+use crate::mempool::{Obstacle, RejectReason};
 use crate::store::StoreError;
 use crate::sync::{PeerKey, ReceivedTransaction, Verdict};
 
@@ -15,7 +15,7 @@ use crate::sync::{PeerKey, ReceivedTransaction, Verdict};
 /// nodes may lack the transactions that it brings back.
 const SPLIT_BLOCKS_MIN: usize = 3;
 /// Most transactions announced after a reorganisation.
-const REPUBLISHED_MAX: usize = 1_000;
+pub(super) const REPUBLISHED_MAX: usize = 1_000;
 /// If more transactions than this are fetched at once, none of them is announced: it is this
 /// node that was away, and the others know them.
 const FETCHED_PUBLISHED_MAX: usize = 100;
@@ -102,7 +102,10 @@ impl Node {
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<(), StoreError> {
-        if !self.sync.judges_transactions(received.from) {
+        let judges = self
+            .sync
+            .judges_transactions(received.from, now.monotonic_ms);
+        if !judges {
             self.answer_gossip(&received, Verdict::Ignore);
             return Ok(());
         }
@@ -112,8 +115,13 @@ impl Node {
                 self.answer_gossip(&received, Verdict::Accept);
                 self.retry_orphans(Some(&sender), now, out)
             }
-            Fitness::Known | Fitness::Declined => {
+            Fitness::Known => {
                 self.answer_gossip(&received, Verdict::Ignore);
+                Ok(())
+            }
+            Fitness::Declined => {
+                self.answer_gossip(&received, Verdict::Ignore);
+                self.hold_against(received.from, &received.transaction, now);
                 Ok(())
             }
             Fitness::Invalid => {
@@ -125,6 +133,13 @@ impl Node {
                 Ok(())
             }
         }
+    }
+
+    /// Holds it against a peer that its transaction was refused; returns the transaction's txid.
+    fn hold_against(&mut self, peer: PeerKey, transaction: &SignedTransaction, now: Now) -> Txid {
+        let txid = transaction.txid(&self.chain.params().genesis_hash);
+        self.sync.refused(peer, txid, now.monotonic_ms);
+        txid
     }
 
     fn answer_gossip(&mut self, received: &ReceivedTransaction, verdict: Verdict) {
@@ -161,7 +176,7 @@ impl Node {
                 }
                 Fitness::Known => {}
                 Fitness::Declined => {
-                    let txid = transaction.txid(&self.chain.params().genesis_hash);
+                    let txid = self.hold_against(peer, &transaction, now);
                     self.sync.declined(txid);
                 }
                 Fitness::Orphan => self.sync.hold_orphan(ReceivedTransaction {
@@ -219,6 +234,10 @@ impl Node {
         now: Now,
         out: &mut Sink<'_>,
     ) -> Result<Fitness, StoreError> {
+        let txid = transaction.txid(&self.chain.params().genesis_hash);
+        if self.read_mempool().has_expired(&txid) {
+            return Ok(Fitness::Declined);
+        }
         match self.handle_transaction(transaction.clone(), now.unix_secs, out) {
             Ok((TransactionVerdict::Duplicate, _)) => Ok(Fitness::Known),
             Ok((TransactionVerdict::Accepted | TransactionVerdict::Replaced { .. }, _)) => {
@@ -239,6 +258,7 @@ fn fitness(reason: &RejectReason) -> Fitness {
         )
         | RejectReason::InsufficientBalance { .. }
         | RejectReason::SequenceGap { .. }
+        | RejectReason::FullAtAnyFee(Obstacle::MissingSequence { .. })
         | RejectReason::KeyUnknown { .. } => Fitness::Orphan,
         RejectReason::Rule(
             TransactionError::NoOutputs
@@ -249,10 +269,15 @@ fn fitness(reason: &RejectReason) -> Fitness {
             | TransactionError::KeyNotSenders { .. }
             | TransactionError::BadSignature,
         ) => Fitness::Invalid,
-        RejectReason::SequenceUsed { .. }
+        // The recipient's account may be open at a peer that is a block ahead.
+        RejectReason::Rule(TransactionError::OpeningTooSmall { .. })
+        | RejectReason::SequenceUsed { .. }
         | RejectReason::FeeTooLow { .. }
         | RejectReason::ReplacementFeeTooLow { .. }
         | RejectReason::TooManyPending
-        | RejectReason::Full { .. } => Fitness::Declined,
+        | RejectReason::Full { .. }
+        | RejectReason::FullAtAnyFee(
+            Obstacle::CheapPredecessor { .. } | Obstacle::OwnTransactions,
+        ) => Fitness::Declined,
     }
 }

@@ -5,7 +5,7 @@ use pithead_consensus::{Approval, Checkpoint, Height, Link, SignedApproval};
 use tracing::{debug, error};
 
 use super::{Effect, Node, Now, Sink};
-use crate::finality::{FinalityStatus, Voter};
+use crate::finality::Voter;
 use crate::store::schema;
 use crate::store::{Snapshot, StoreError};
 
@@ -63,19 +63,27 @@ impl Node {
         }
         let interval = u64::from(self.chain.params().checkpoint_interval);
         let snapshot = self.chain.store().snapshot()?;
-        let top = self
-            .read_finality()
-            .checkpoint_height(self.chain.tip().height);
+        let tip = self.chain.tip().height;
+        let (view, top) = {
+            let state = self.read_finality();
+            (state.view(), state.checkpoint_height(tip))
+        };
+        let source = view.highest_approved_on_best(snapshot.as_ref(), tip)?;
+        let context = VoteContext {
+            checkpoint_interval: self.chain.params().checkpoint_interval,
+            last_final: status.last_final,
+            highest_approved: source,
+        };
         let below = Height(top.0.saturating_sub(interval));
         for height in [below, top] {
-            if height <= status.approved.height {
+            if height <= source.height {
                 continue;
             }
             let Some(hash) = schema::best_hash(snapshot.as_ref(), height)? else {
                 continue;
             };
             let target = Checkpoint { height, hash };
-            if let Some(link) = self.vote_for(target, &status, snapshot.as_ref(), now) {
+            if let Some(link) = self.vote_for(target, &context, snapshot.as_ref(), now) {
                 return Ok(Some(link));
             }
         }
@@ -87,7 +95,7 @@ impl Node {
     fn vote_for(
         &mut self,
         target: Checkpoint,
-        status: &FinalityStatus,
+        context: &VoteContext,
         snapshot: &dyn Snapshot,
         now: Now,
     ) -> Option<Link> {
@@ -105,19 +113,14 @@ impl Node {
         let params = self.chain.params();
         let interval = u64::from(params.checkpoint_interval);
         let grace_ms = u64::from(params.block_interval_secs) * 1_000 / GRACE_PARTS;
-        let follows = height.0 == status.approved.height.0.saturating_add(interval);
+        let follows = height.0 == context.highest_approved.height.0.saturating_add(interval);
         let may_skip = has_listened && waited_ms >= grace_ms;
         if !follows && !may_skip {
             return None;
         }
         let link = Link {
-            source: status.approved,
+            source: context.highest_approved,
             target,
-        };
-        let context = VoteContext {
-            checkpoint_interval: params.checkpoint_interval,
-            last_final: status.last_final,
-            highest_approved: status.approved,
         };
         let approval = Approval { validator, link };
         let best = |height| schema::best_hash(snapshot, height).ok().flatten();
@@ -126,7 +129,7 @@ impl Node {
         let fewer = crate::fault_injection::record_of_height(record, height);
         #[cfg(feature = "fault-injection")]
         let record = fewer.as_ref().unwrap_or(record);
-        match check_vote(&context, record, &approval, best) {
+        match check_vote(context, record, &approval, best) {
             Ok(()) => Some(link),
             Err(reason) => {
                 debug!(height = height.0, %reason, "no vote");

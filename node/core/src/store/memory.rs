@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use pithead_consensus::BlockHash;
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
+use super::staged::{as_readers_see, is_live, superseding};
 use super::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
 
 /// The tables in persistent maps, so that a snapshot is a cheap clone.
@@ -82,11 +83,12 @@ impl Snapshot for State {
 
 impl Store for MemoryStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(self.state()))
+        as_readers_see(Box::new(self.state()))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut state = self.state();
+        let batch = superseding(batch, is_live(&state)?);
         for (key, change) in &batch.changes {
             match change {
                 Some(value) => state.tables.insert_mut(key.clone(), value.clone()),

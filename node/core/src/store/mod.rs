@@ -6,12 +6,23 @@
 //! in. A [`Batch`] is committed wholly or not at all. Readers work on snapshots and never block the
 //! writer. Start reading at [`Store`].
 
+mod backup;
+mod block_file;
 mod bodies;
+mod checksum;
+mod folder;
 mod memory;
 mod overlay;
 mod pending_log;
+mod reader;
 mod redb;
+mod rehearsal;
 pub mod schema;
+mod scratch;
+pub mod staged;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +33,9 @@ use thiserror::Error;
 
 pub use memory::MemoryStore;
 pub use overlay::Overlay;
+pub use reader::StoreReader;
 pub use redb::RedbStore;
+pub use scratch::ScratchStore;
 
 /// The tables, each ordered by its key's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,11 +66,15 @@ pub enum Table {
     FinalPath,
     /// Number, big-endian → proof of a validator's misbehaviour.
     Evidence,
+    /// Tag of a table ‖ key of that table → its change by a long reorganisation ([`staged`]).
+    Staged,
+    /// Validator's address → its signed vote with the highest approved source.
+    LeadingVotes,
 }
 
 impl Table {
     /// Every table, in no particular order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -71,11 +88,16 @@ impl Table {
         Self::Links,
         Self::FinalPath,
         Self::Evidence,
+        Self::Staged,
+        Self::LeadingVotes,
     ];
 }
 
 /// A key and its value, both as bytes.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
+
+/// New values by table and key; `None` deletes.
+pub type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 
 /// Why storage failed. It is never a verdict about a block (protocol §11: internal).
 #[derive(Debug, Error)]
@@ -92,8 +114,34 @@ pub enum StoreError {
     #[error("database: {0}")]
     Database(String),
     /// Stored bytes are not in the form that this program writes.
-    #[error("damaged data: {0}; start with --verify to find out more, or restore a backup")]
+    #[error(
+        "damaged data: {0}; restore a backup, or start afresh in another --data-dir and download the chain again; --verify shows whether a data directory is sound"
+    )]
     Damaged(String),
+    /// One part of the data is there and another is not.
+    #[error(
+        "{missing} is missing, and the rest of the chain's data is there: put it back, restore a backup, or start afresh in another --data-dir; nothing was changed"
+    )]
+    MissingHalf {
+        /// The file that is missing.
+        missing: PathBuf,
+    },
+    /// There is no chain in the data directory.
+    #[error(
+        "there is no chain in data directory {path} to verify: look at --data-dir and --network"
+    )]
+    NoData {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// The folder was left by a backup that did not end.
+    #[error(
+        "{path} was left by a backup that did not end, and is not a data directory: restore a finished backup, and delete this one"
+    )]
+    UnfinishedBackup {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process has the data directory.
     #[error(
         "data directory {path} is in use by another pithead-node; stop that one first, or choose another --data-dir"
@@ -173,13 +221,19 @@ pub trait Snapshot: Send + Sync {
 /// Changes that are committed together, wholly or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// New values by table and key; `None` deletes.
-    pub changes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// New values by table and key.
+    pub changes: Changes,
     /// New block bodies.
     pub bodies: Vec<(BlockHash, Vec<u8>)>,
 }
 
 impl Batch {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.bodies.is_empty()
+    }
+
     /// Sets a value.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
         self.changes.insert((table, key.into()), Some(value.into()));
@@ -202,7 +256,7 @@ pub struct PendingRecord {
 
 /// Where one chain is kept. One writer at a time; any number of readers.
 pub trait Store: Send + Sync {
-    /// The tables as they stand now.
+    /// The tables as they stand now, with live staged rows over them ([`staged`]).
     ///
     /// # Errors
     /// [`StoreError`] if storage fails.
@@ -243,8 +297,8 @@ pub trait Store: Send + Sync {
     /// [`StoreError`] if storage fails; the old log is kept then.
     fn rewrite_pending(&self, records: &[PendingRecord]) -> Result<(), StoreError>;
 
-    /// Writes a consistent copy to a new folder. Returns its size in bytes and the snapshot that
-    /// was copied.
+    /// Writes a consistent copy to a new folder, which appears whole or not at all. Returns its size
+    /// in bytes and the snapshot that was copied.
     ///
     /// # Errors
     /// [`StoreError`] if the folder exists or storage fails.

@@ -1,5 +1,5 @@
-//! Changes on top of a snapshot, readable before they are committed: a whole reorganisation is
-//! worked out on an overlay and then committed in one batch. Knows no rules.
+//! Changes on top of a snapshot, readable before they are committed: a block, or a piece of a
+//! reorganisation, is worked out on an overlay and then committed in one batch. Knows no rules.
 
 use std::ops::Bound;
 
@@ -12,6 +12,7 @@ use super::{Batch, KeyValue, Snapshot, StoreError, Table};
 pub struct Overlay<'a> {
     base: &'a dyn Snapshot,
     batch: Batch,
+    bytes: usize,
 }
 
 impl<'a> Overlay<'a> {
@@ -21,17 +22,34 @@ impl<'a> Overlay<'a> {
         Self {
             base,
             batch: Batch::default(),
+            bytes: 0,
         }
     }
 
     /// Sets a value.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        let (key, value) = (key.into(), value.into());
+        self.bytes += key.len() + value.len();
         self.batch.put(table, key, value);
     }
 
     /// Deletes a key.
     pub fn delete(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        let key = key.into();
+        self.bytes += key.len();
         self.batch.delete(table, key);
+    }
+
+    /// Bytes of the keys and values that were changed. A key that was changed twice counts twice.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds all changes of a batch.
+    pub fn absorb(&mut self, batch: Batch) {
+        self.batch.changes.extend(batch.changes);
+        self.batch.bodies.extend(batch.bodies);
     }
 
     /// Adds a block body.

@@ -1,5 +1,6 @@
-//! The log of pending transactions, an append-only file. It is not synced: a crash of the machine
-//! may take its end away, and the transactions can be sent again. Knows nothing of transactions but
+//! The log of pending transactions, an append-only file. What is appended is not synced: a crash of
+//! the machine may take its end away, and the transactions can be sent again. A rewritten log is
+//! synced before it takes the old one's place. Knows nothing of transactions but
 //! their bytes. Start reading at [`PendingLog::read`].
 
 use std::fs::{self, File};
@@ -7,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::bodies::open_for_append;
+use super::bodies::{open_for_append, sync_dir};
 use super::{PendingRecord, StoreError};
 
 /// Longest record: the time (8 bytes) and the longest transaction (protocol §3).
@@ -56,9 +57,12 @@ impl PendingLog {
         let new_path = self.dir.join("pending.log.new");
         let bytes: Vec<u8> = records.iter().flat_map(encode).collect();
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::write(&new_path, bytes).map_err(|error| StoreError::io(&new_path, error))?;
+        File::create(&new_path)
+            .and_then(|mut new| new.write_all(&bytes).and_then(|()| new.sync_all()))
+            .map_err(|error| StoreError::io(&new_path, error))?;
         fs::rename(&new_path, &path).map_err(|error| StoreError::io(&path, error))?;
         *file = open_for_append(&path)?;
+        sync_dir(&self.dir)?;
         Ok(())
     }
 }

@@ -1,121 +1,118 @@
 //! The store on disk: redb for the tables, append-only files for the bodies and for pending
-//! transactions. Knows no rules and no types of the tables. Start reading at [`RedbStore::open`].
-//!
-//! ```text
-//! <data-dir>/LOCK                locked while a node runs
-//! <data-dir>/chain.redb          the tables
-//! <data-dir>/blocks/bodies-*.dat the block bodies
-//! <data-dir>/pending.log         the pending transactions
-//! ```
+//! transactions. Knows no rules and no types of the tables. `folder` says what the data directory
+//! consists of. Start reading at [`RedbStore::open`].
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pithead_consensus::BlockHash;
-use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase as _, ReadableTable as _,
-    TableDefinition, TableError,
-};
+use redb::{ReadTransaction, StorageBackend};
 
+use super::backup::{Source, write_backup};
+use super::block_file::{BlockFile, Damage};
 use super::bodies::{BodyFiles, End, Location, sync_dir};
+use super::folder::{bodies_in, check_finished, database_in, prepare, take_lock};
 use super::pending_log::PendingLog;
+use super::staged::{as_readers_see, is_live, superseding};
+use super::tables::{BODIES, BODIES_END, Tables, definition};
 use super::{Batch, KeyValue, PendingRecord, Snapshot, Store, StoreError, Table};
-
-/// Block hash → place of its body in the files.
-const BODIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("bodies");
-/// Key in [`Table::Meta`] of where the body files end.
-const BODIES_END: &[u8] = b"bodies_end";
-/// The database's file in the data directory.
-const DATABASE_FILE: &str = "chain.redb";
 
 /// A store in a folder of its own: the data directory.
 pub struct RedbStore {
     dir: PathBuf,
-    database: Database,
+    tables: Tables,
     bodies: Arc<BodyFiles>,
     pending: PendingLog,
     // The lock on the data directory is held as long as this file is open.
     _lock: File,
 }
 
-struct RedbSnapshot {
+/// The tables and bodies of a store on disk at one moment.
+pub(super) struct RedbSnapshot {
     transaction: ReadTransaction,
+    damage: Damage,
     bodies: Arc<BodyFiles>,
 }
 
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(match table {
-        Table::Entries => "entries",
-        Table::BestChain => "best_chain",
-        Table::Undo => "undo",
-        Table::Accounts => "accounts",
-        Table::StateNodes => "state_nodes",
-        Table::StaleNodes => "stale_nodes",
-        Table::Transactions => "transactions",
-        Table::AccountTransactions => "account_transactions",
-        Table::Meta => "meta",
-        Table::Certificates => "certificates",
-        Table::Links => "links",
-        Table::FinalPath => "final_path",
-        Table::Evidence => "evidence",
-    })
+impl RedbSnapshot {
+    pub(super) fn new(tables: &Tables, bodies: &Arc<BodyFiles>) -> Result<Self, StoreError> {
+        Ok(Self {
+            transaction: tables.read()?,
+            damage: tables.damage().clone(),
+            bodies: Arc::clone(bodies),
+        })
+    }
+
+    fn error(&self, error: impl Into<redb::Error>) -> StoreError {
+        self.damage.error(error)
+    }
 }
 
 impl RedbStore {
     /// Whether there is a store in `dir`.
     #[must_use]
     pub fn is_in(dir: &Path) -> bool {
-        dir.join(DATABASE_FILE).is_file()
+        database_in(dir).is_file()
     }
 
-    /// Opens the store in `dir`, or makes a new one. `cache_bytes` bounds redb's page cache.
+    /// Opens the store in `dir`, or makes a new one. `cache_bytes` bounds redb's page cache. The
+    /// data is looked at first: what is refused is not changed.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if another process has the folder open; other errors if storage
-    /// fails or is damaged.
+    /// [`StoreError::Locked`] if another process has the folder open; [`StoreError::MissingHalf`],
+    /// [`StoreError::UnfinishedBackup`], [`StoreError::WrongSchema`] or [`StoreError::Damaged`] if
+    /// the data is not whole or not of this version; other errors if storage fails.
     pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
+        Self::open_over(dir, cache_bytes, |file| file)
+    }
+
+    /// The same with something between the database and its file.
+    pub(super) fn open_over<B: StorageBackend>(
+        dir: &Path,
+        cache_bytes: usize,
+        wrap: impl Fn(BlockFile) -> B,
+    ) -> Result<Self, StoreError> {
+        check_finished(dir)?;
         fs::create_dir_all(dir).map_err(|error| StoreError::io(dir, error))?;
         let lock = take_lock(dir)?;
-        let database = Database::builder()
-            .set_cache_size(cache_bytes)
-            .create(dir.join(DATABASE_FILE))
-            .map_err(StoreError::database)?;
-        create_tables(&database)?;
-        let end = {
-            let transaction = database.begin_read().map_err(StoreError::database)?;
-            let meta = transaction
-                .open_table(definition(Table::Meta))
-                .map_err(StoreError::database)?;
-            match meta.get(BODIES_END).map_err(StoreError::database)? {
-                None => End::default(),
-                Some(bytes) => End::from_bytes(bytes.value())
-                    .ok_or_else(|| StoreError::Damaged("end of the body files".to_owned()))?,
-            }
-        };
-        let bodies = Arc::new(BodyFiles::open(dir.join("blocks"), end)?);
+        prepare(dir, cache_bytes, &wrap)?;
+        let path = database_in(dir);
+        let end = Tables::rehearse(&path, cache_bytes, false)?.bodies_end()?;
+        let bodies = Arc::new(BodyFiles::open(bodies_in(dir), end)?);
+        let tables = Tables::open(&path, cache_bytes, &wrap)?;
         let pending = PendingLog::open(dir)?;
         // A new file survives a power cut only once its folder is synced.
         sync_dir(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
-            database,
+            tables,
             bodies,
             pending,
             _lock: lock,
         })
     }
 
-    fn read(&self) -> Result<RedbSnapshot, StoreError> {
-        Ok(RedbSnapshot {
-            transaction: self.database.begin_read().map_err(StoreError::database)?,
-            bodies: Arc::clone(&self.bodies),
+    /// A store in an empty folder whose database is never synced.
+    pub(super) fn scratch(dir: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
+        let lock = take_lock(dir)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            tables: Tables::create(&database_in(dir), cache_bytes, false, |file| file)?,
+            bodies: Arc::new(BodyFiles::open(bodies_in(dir), End::default())?),
+            pending: PendingLog::open(dir)?,
+            _lock: lock,
         })
+    }
+
+    fn read(&self) -> Result<RedbSnapshot, StoreError> {
+        RedbSnapshot::new(&self.tables, &self.bodies)
     }
 
     /// Commits a batch. If the commit is to be on disk on return, its bodies are synced first: a
     /// commit never names a body that a crash could take away.
-    fn commit_with(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
+    fn commit_with(&self, batch: &Batch, on_disk: bool) -> Result<(), StoreError> {
+        let batch = &*superseding(batch, is_live(&self.read()?)?);
         let raw: Vec<&[u8]> = batch
             .bodies
             .iter()
@@ -126,69 +123,74 @@ impl RedbStore {
         } else {
             Some(self.bodies.append(&raw)?)
         };
-        let on_disk = matches!(durability, Durability::Immediate);
         if on_disk {
             self.bodies.sync()?;
         }
-        let mut transaction = self.database.begin_write().map_err(StoreError::database)?;
-        transaction
-            .set_durability(durability)
-            .map_err(StoreError::database)?;
-        // With it, a start after a crash takes milliseconds; without it, redb scans the file.
-        transaction.set_quick_repair(on_disk);
-        write_changes(&transaction, batch)?;
+        let transaction = self.tables.write(on_disk)?;
+        self.write_changes(&transaction, batch)?;
         if let Some((places, end)) = &appended {
-            let mut table = transaction
-                .open_table(BODIES)
-                .map_err(StoreError::database)?;
-            for ((hash, _), place) in batch.bodies.iter().zip(places) {
-                table
-                    .insert(hash.0.as_slice(), place.to_bytes().as_slice())
-                    .map_err(StoreError::database)?;
-            }
-            let mut meta = transaction
-                .open_table(definition(Table::Meta))
-                .map_err(StoreError::database)?;
-            meta.insert(BODIES_END, end.to_bytes().as_slice())
-                .map_err(StoreError::database)?;
+            self.write_places(&transaction, batch, places, *end)?;
         }
-        transaction.commit().map_err(StoreError::database)?;
+        transaction
+            .commit()
+            .map_err(|error| self.tables.error(error))?;
         if let Some((_, end)) = appended {
             self.bodies.advance(end);
         }
         Ok(())
     }
-}
 
-/// Takes the exclusive lock on a data directory.
-fn take_lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("LOCK");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| StoreError::io(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: dir.to_owned(),
-        }),
-        Err(fs::TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
+    fn write_places(
+        &self,
+        transaction: &redb::WriteTransaction,
+        batch: &Batch,
+        places: &[Location],
+        end: End,
+    ) -> Result<(), StoreError> {
+        let mut table = transaction
+            .open_table(BODIES)
+            .map_err(|error| self.tables.error(error))?;
+        for ((hash, _), place) in batch.bodies.iter().zip(places) {
+            table
+                .insert(hash.0.as_slice(), place.to_bytes().as_slice())
+                .map_err(|error| self.tables.error(error))?;
+        }
+        let mut meta = transaction
+            .open_table(definition(Table::Meta))
+            .map_err(|error| self.tables.error(error))?;
+        meta.insert(BODIES_END, end.to_bytes().as_slice())
+            .map_err(|error| self.tables.error(error))?;
+        Ok(())
     }
-}
 
-fn create_tables(database: &Database) -> Result<(), StoreError> {
-    let transaction = database.begin_write().map_err(StoreError::database)?;
-    for table in Table::ALL {
-        transaction
-            .open_table(definition(table))
-            .map_err(StoreError::database)?;
+    fn write_changes(
+        &self,
+        transaction: &redb::WriteTransaction,
+        batch: &Batch,
+    ) -> Result<(), StoreError> {
+        for table in Table::ALL {
+            let from = (table, Vec::new());
+            let mut changes = batch
+                .changes
+                .range(from..)
+                .take_while(|((found, _), _)| *found == table)
+                .peekable();
+            if changes.peek().is_none() {
+                continue;
+            }
+            let mut open = transaction
+                .open_table(definition(table))
+                .map_err(|error| self.tables.error(error))?;
+            for ((_, key), change) in changes {
+                match change {
+                    Some(value) => open.insert(key.as_slice(), value.as_slice()),
+                    None => open.remove(key.as_slice()),
+                }
+                .map_err(|error| self.tables.error(error))?;
+            }
+        }
+        Ok(())
     }
-    transaction
-        .open_table(BODIES)
-        .map_err(StoreError::database)?;
-    transaction.commit().map_err(StoreError::database)
 }
 
 impl Snapshot for RedbSnapshot {
@@ -196,8 +198,8 @@ impl Snapshot for RedbSnapshot {
         let table = self
             .transaction
             .open_table(definition(table))
-            .map_err(StoreError::database)?;
-        let value = table.get(key).map_err(StoreError::database)?;
+            .map_err(|error| self.error(error))?;
+        let value = table.get(key).map_err(|error| self.error(error))?;
         Ok(value.map(|value| value.value().to_vec()))
     }
 
@@ -215,8 +217,8 @@ impl Snapshot for RedbSnapshot {
         let table = self
             .transaction
             .open_table(definition(table))
-            .map_err(StoreError::database)?;
-        let mut range = table.range(from..to).map_err(StoreError::database)?;
+            .map_err(|error| self.error(error))?;
+        let mut range = table.range(from..to).map_err(|error| self.error(error))?;
         let mut found = Vec::new();
         while found.len() < limit {
             let next = if descending {
@@ -225,7 +227,7 @@ impl Snapshot for RedbSnapshot {
                 range.next()
             };
             let Some(entry) = next else { break };
-            let (key, value) = entry.map_err(StoreError::database)?;
+            let (key, value) = entry.map_err(|error| self.error(error))?;
             found.push((key.value().to_vec(), value.value().to_vec()));
         }
         Ok(found)
@@ -235,8 +237,11 @@ impl Snapshot for RedbSnapshot {
         let table = self
             .transaction
             .open_table(BODIES)
-            .map_err(StoreError::database)?;
-        let Some(place) = table.get(hash.0.as_slice()).map_err(StoreError::database)? else {
+            .map_err(|error| self.error(error))?;
+        let Some(place) = table
+            .get(hash.0.as_slice())
+            .map_err(|error| self.error(error))?
+        else {
             return Ok(None);
         };
         let place = Location::from_bytes(place.value())
@@ -247,15 +252,15 @@ impl Snapshot for RedbSnapshot {
 
 impl Store for RedbStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(self.read()?))
+        as_readers_see(Box::new(self.read()?))
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.commit_with(batch, Durability::Immediate)
+        self.commit_with(batch, true)
     }
 
     fn commit_lazily(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.commit_with(batch, Durability::None)
+        self.commit_with(batch, false)
     }
 
     fn append_pending(&self, record: &PendingRecord) -> Result<(), StoreError> {
@@ -271,73 +276,23 @@ impl Store for RedbStore {
     }
 
     fn backup(&self, dir: &Path) -> Result<(u64, Box<dyn Snapshot>), StoreError> {
-        // A backup never writes over anything, so the folder must be new.
-        if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent).map_err(|error| StoreError::io(parent, error))?;
-        }
-        fs::create_dir(dir).map_err(|error| StoreError::io(dir, error))?;
         let snapshot = self.read()?;
         let end = snapshot
             .get(Table::Meta, BODIES_END)?
             .and_then(|bytes| End::from_bytes(&bytes))
             .unwrap_or_default();
-        let copied = self.bodies.copy_to(&dir.join("blocks"), end)?;
-        let path = dir.join(DATABASE_FILE);
-        copy_tables(&snapshot.transaction, &path)?;
-        let size = fs::metadata(&path)
-            .map_err(|error| StoreError::io(&path, error))?
-            .len();
-        Ok((size + copied, Box::new(snapshot)))
+        let source = Source {
+            tables: &snapshot.transaction,
+            damage: &snapshot.damage,
+            bodies: &self.bodies,
+            end,
+        };
+        let bytes = write_backup(&source, dir)?;
+        Ok((bytes, Box::new(snapshot)))
     }
 
     fn size_bytes(&self) -> u64 {
-        let database = fs::metadata(self.dir.join(DATABASE_FILE)).map_or(0, |file| file.len());
+        let database = fs::metadata(database_in(&self.dir)).map_or(0, |file| file.len());
         database + self.bodies.size_bytes()
     }
-}
-
-fn write_changes(transaction: &redb::WriteTransaction, batch: &Batch) -> Result<(), StoreError> {
-    for table in Table::ALL {
-        let from = (table, Vec::new());
-        let mut changes = batch
-            .changes
-            .range(from..)
-            .take_while(|((found, _), _)| *found == table)
-            .peekable();
-        if changes.peek().is_none() {
-            continue;
-        }
-        let mut open = transaction
-            .open_table(definition(table))
-            .map_err(StoreError::database)?;
-        for ((_, key), change) in changes {
-            match change {
-                Some(value) => open.insert(key.as_slice(), value.as_slice()),
-                None => open.remove(key.as_slice()),
-            }
-            .map_err(StoreError::database)?;
-        }
-    }
-    Ok(())
-}
-
-fn copy_tables(from: &ReadTransaction, path: &Path) -> Result<(), StoreError> {
-    let database = Database::create(path).map_err(StoreError::database)?;
-    let to = database.begin_write().map_err(StoreError::database)?;
-    let definitions = Table::ALL.into_iter().map(definition).chain([BODIES]);
-    for definition in definitions {
-        let mut target = to.open_table(definition).map_err(StoreError::database)?;
-        let source = match from.open_table(definition) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => continue,
-            Err(error) => return Err(StoreError::database(error)),
-        };
-        for entry in source.iter().map_err(StoreError::database)? {
-            let (key, value) = entry.map_err(StoreError::database)?;
-            target
-                .insert(key.value(), value.value())
-                .map_err(StoreError::database)?;
-        }
-    }
-    to.commit().map_err(StoreError::database)
 }

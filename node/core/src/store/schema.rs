@@ -13,7 +13,7 @@ use pithead_consensus::{
 use super::{Batch, Overlay, Snapshot, StoreError, Table};
 
 /// Version of this layout. A store with another version is refused at the start.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Key in [`Table::Meta`] of the schema version.
 pub const META_SCHEMA: &[u8] = b"schema";
@@ -23,10 +23,28 @@ pub const META_GENESIS: &[u8] = b"genesis";
 pub const META_TIP: &[u8] = b"tip";
 /// Key in [`Table::Meta`] of the last rank of arrival.
 pub const META_ARRIVAL: &[u8] = b"arrival";
-/// Key in [`Table::Meta`] of the height up to which undo records were dropped.
+/// Key in [`Table::Meta`] of the state of [`Table::Staged`]; without it, that table is empty.
+pub const META_STAGED: &[u8] = b"staged";
+/// Key in [`Table::Meta`] of the height up to which undo records were dropped. It never goes down.
 pub const META_PRUNED: &[u8] = b"pruned";
 /// Key in [`Table::Meta`] of the ends of side branches, oldest first.
 pub const META_LEAVES: &[u8] = b"leaves";
+
+/// What the rows of [`Table::Staged`] are ([`super::staged`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staging {
+    /// Changes of a reorganisation from the tip to `target` that is being worked out.
+    Building {
+        /// The tip to be.
+        target: BlockHash,
+        /// How many blocks the rows disconnect and connect so far.
+        done: u64,
+    },
+    /// Changes that are in force.
+    Live,
+    /// Changes of a reorganisation that was given up.
+    Clearing,
+}
 
 /// How far the node has checked a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +81,9 @@ pub struct BlockOutcome {
     /// Amount that the block newly issued.
     pub subsidy: Amount,
     pub fees: Amount,
-    /// Sum of all balances after the block.
-    pub supply: Amount,
+    /// Sum of all balances after the block, grains. It may exceed [`Amount::MAX_MONEY`], which
+    /// limits each balance only.
+    pub supply: u128,
     /// Number of transactions on the chain up to this block.
     pub transactions_total: u64,
     /// Root of the state after the block.
@@ -109,9 +128,10 @@ impl Encode for ChainEntry {
         out.extend_from_slice(&self.transaction_count.to_le_bytes());
         out.extend_from_slice(&self.size.to_le_bytes());
         let outcome = &self.outcome;
-        for amount in [outcome.subsidy, outcome.fees, outcome.supply] {
+        for amount in [outcome.subsidy, outcome.fees] {
             out.extend_from_slice(&amount.grains().to_le_bytes());
         }
+        out.extend_from_slice(&outcome.supply.to_le_bytes());
         out.extend_from_slice(&outcome.transactions_total.to_le_bytes());
         out.extend_from_slice(&outcome.state_root.0);
         out.extend_from_slice(&outcome.tree_version.to_le_bytes());
@@ -143,7 +163,7 @@ impl Decode for ChainEntry {
             outcome: BlockOutcome {
                 subsidy: reader.amount("subsidy")?,
                 fees: reader.amount("fees")?,
-                supply: reader.amount("supply")?,
+                supply: u128::from_le_bytes(reader.array("supply")?),
                 transactions_total: reader.u64("transactions total")?,
                 state_root: Hash256(reader.array("state root")?),
                 tree_version: reader.u64("tree version")?,
@@ -318,6 +338,46 @@ pub fn pruned(from: &dyn Snapshot) -> Result<Height, StoreError> {
             .map(|bytes| Height(u64::from_le_bytes(bytes)))
             .map_err(|_| StoreError::Damaged("height of dropped undo records".to_owned())),
     }
+}
+
+/// The state of [`Table::Staged`]; `None` if it is empty.
+///
+/// # Errors
+/// [`StoreError`] if storage fails or is damaged.
+pub fn staging(from: &dyn Snapshot) -> Result<Option<Staging>, StoreError> {
+    let Some(bytes) = from.get(Table::Meta, META_STAGED)? else {
+        return Ok(None);
+    };
+    let found = match bytes.split_first() {
+        Some((0, [])) => Some(Staging::Clearing),
+        Some((1, [])) => Some(Staging::Live),
+        Some((2, rest)) => rest.split_first_chunk().and_then(|(target, done)| {
+            Some(Staging::Building {
+                target: BlockHash(*target),
+                done: u64::from_le_bytes(done.try_into().ok()?),
+            })
+        }),
+        _ => None,
+    };
+    found
+        .map(Some)
+        .ok_or_else(|| StoreError::Damaged("state of a long reorganisation".to_owned()))
+}
+
+/// Records the state of [`Table::Staged`]; `None` once it is empty.
+pub fn put_staging(into: &mut Batch, staging: Option<Staging>) {
+    let bytes = match staging {
+        None => {
+            into.delete(Table::Meta, META_STAGED);
+            return;
+        }
+        Some(Staging::Clearing) => vec![0],
+        Some(Staging::Live) => vec![1],
+        Some(Staging::Building { target, done }) => {
+            [&[2], target.0.as_slice(), &done.to_le_bytes()].concat()
+        }
+    };
+    into.put(Table::Meta, META_STAGED, bytes);
 }
 
 /// The last rank of arrival given out.

@@ -134,7 +134,7 @@ impl SyncState {
         let kept = match self.keep_header(view, header)? {
             Ok(kept) => kept,
             Err(refusal) => {
-                let offence = self.announcement_refused(peer, refusal);
+                let offence = self.announcement_refused(view, peer, refusal);
                 let verdict = match offence {
                     Some(_) => Verdict::Reject,
                     None => Verdict::Ignore,
@@ -164,7 +164,12 @@ impl SyncState {
     }
 
     /// An announced header is not kept: returns the offence, if it is one.
-    fn announcement_refused(&mut self, peer: PeerKey, refusal: HeaderRefusal) -> Option<Offence> {
+    fn announcement_refused(
+        &mut self,
+        view: &NodeView<'_>,
+        peer: PeerKey,
+        refusal: HeaderRefusal,
+    ) -> Option<Offence> {
         match refusal {
             HeaderRefusal::Invalid => return Some(Offence::InvalidHeader),
             HeaderRefusal::KnownInvalid => return Some(Offence::InvalidBlock),
@@ -175,10 +180,8 @@ impl SyncState {
                     state.chain.forget_status();
                 }
             }
-            HeaderRefusal::FromFuture(from_secs) => {
-                if let Some(state) = self.peers.get_mut(&peer) {
-                    state.headers.want_from(from_secs);
-                }
+            HeaderRefusal::FromFuture(future) => {
+                self.header_from_future(view, peer, future, future.time);
             }
             HeaderRefusal::Full | HeaderRefusal::ContradictsFinal => {}
         }

@@ -9,6 +9,7 @@ use super::node_view::NodeView;
 use super::peer_events::{Gossip, Offence, PeerKey};
 use super::requests::RequestContext;
 use super::{PeerEffect, SyncState, mix};
+use crate::store::StoreError;
 
 /// While the highest checkpoint is not approved, one peer is asked for approvals this often.
 const ASK_MS: u64 = 3_000;
@@ -26,21 +27,22 @@ pub(super) struct ApprovalRequests {
 
 impl SyncState {
     /// Makes the requests for certificates and approvals that are due.
-    pub(super) fn plan_approvals(&mut self, view: &NodeView<'_>) {
+    pub(super) fn plan_approvals(&mut self, view: &NodeView<'_>) -> Result<(), StoreError> {
         let Some(checkpoint) = view.checkpoint else {
-            return;
+            return Ok(());
         };
-        self.plan_walks(view);
+        let approved = view.approved_on_best()?.height;
+        self.plan_walks(view, approved);
         if view.finality.status().conflict {
-            return;
+            return Ok(());
         }
-        let approved = view.finality.status().approved.height;
         if checkpoint <= approved || self.status.syncing {
             // Approvals get time to come by gossip first.
             self.approvals.due_ms = view.ms.saturating_add(ASK_MS);
         } else if view.ms >= self.approvals.due_ms {
             self.ask_approvals(view, approved);
         }
+        Ok(())
     }
 
     fn ask_approvals(&mut self, view: &NodeView<'_>, approved: Height) {

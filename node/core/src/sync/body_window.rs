@@ -11,10 +11,12 @@ use super::headers::HeaderTree;
 use super::node_view::NodeView;
 use super::peer_events::{PeerKey, RequestId};
 use crate::store::StoreError;
-use crate::store::schema;
+use crate::store::schema::{self, ChainEntry};
 
 /// Bodies are fetched up to so many blocks ahead of the stored chain.
 const WINDOW_BLOCKS: usize = 1_024;
+/// A fork of at most so many blocks is stored only once all of it has come.
+const FORK_BLOCKS_MAX: usize = 16;
 /// Most branches remembered that the node can't switch to.
 const UNREACHABLE_MAX: usize = 1_024;
 
@@ -75,13 +77,36 @@ impl Download {
         self.path.front().copied()
     }
 
-    pub(super) fn is_next(&self, height: u64) -> bool {
-        height == self.front
+    /// Whether a height is among the next `count` ones.
+    pub(super) fn is_next(&self, height: u64, count: usize) -> bool {
+        height.saturating_sub(self.front) < count as u64
     }
 
-    pub(super) fn has_next_body(&self) -> bool {
-        let next = self.path.front();
-        next.is_some_and(|hash| self.bodies.contains_key(hash))
+    /// Whether the next `count` bodies are there.
+    pub(super) fn has_next_bodies(&self, count: usize) -> bool {
+        self.path.len() >= count
+            && self
+                .path
+                .iter()
+                .take(count)
+                .all(|hash| self.bodies.contains_key(hash))
+    }
+
+    /// How many blocks have to be there before the next one is judged: where the path forks from
+    /// the best chain, all up to the first with more work than the tip, if that is not far. One
+    /// in any other case.
+    ///
+    /// A fork that somebody shows and never completes then costs nothing on disk.
+    pub(super) fn fork_blocks(&self, headers: &HeaderTree, tip: &ChainEntry) -> usize {
+        let first = self.path.front().and_then(|hash| headers.get(hash));
+        if first.is_none_or(|first| first.header.prev == tip.hash()) {
+            return 1;
+        }
+        let near = self.path.iter().take(FORK_BLOCKS_MAX);
+        let better = near
+            .filter_map(|hash| headers.get(hash))
+            .position(|node| node.chain_work > tip.chain_work);
+        better.map_or(1, |position| position + 1)
     }
 
     /// A request is to bring this block.

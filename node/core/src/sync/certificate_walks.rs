@@ -10,6 +10,10 @@
 //!    walk steps down, ever further, until a source is known, and goes up from there.
 //!
 //! By this, two nodes that approved different blocks find out, wherever their chains parted.
+//!
+//! A status names one checkpoint only. While our best chain does not contain the highest approved
+//! checkpoint, votes on it may build on a lower one whose certificate is missing here. From time to
+//! time a walk then goes through a peer's certificates that are known here already.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +39,9 @@ const PATIENCE_MS: u64 = 3_000;
 const STEP_DOWN: u64 = 16;
 /// Most steps down in one walk. Doubling steps are enough for a chain of any length.
 const STEPS_DOWN_MAX: u32 = 64;
+/// While the best chain does not contain the highest approved checkpoint, a walk through known
+/// certificates begins this often.
+const RECHECK_MS: u64 = 30_000;
 /// A peer is asked for its status ahead of time at most this often.
 const HURRY_MS: u64 = 5_000;
 
@@ -69,6 +76,8 @@ struct CertificateWalk {
     stage: WalkStage,
     /// The answer does not reach the claim, although there was room in it.
     falls_short: bool,
+    /// The claim is approved here already. The walk is for lower certificates.
+    is_recheck: bool,
 }
 
 /// The walks under way, at most one with each peer.
@@ -79,6 +88,8 @@ pub(super) struct CertificateWalks {
     settled: BTreeMap<PeerKey, Checkpoint>,
     /// When new certificates last came or a walk last began.
     progress_ms: u64,
+    /// When the last walk through known certificates began.
+    rechecked_ms: u64,
     /// When each peer's status was last asked for ahead of time.
     hurried: BTreeMap<PeerKey, u64>,
 }
@@ -149,13 +160,17 @@ fn is_in_order(certificates: &[Certificate], above: Height) -> bool {
 impl SyncState {
     /// Makes the next request of each walk, and begins a walk if there is a place for one. There
     /// are no walks after two certificates have been found to conflict.
-    pub(super) fn plan_walks(&mut self, view: &NodeView<'_>) {
+    /// `approved` is the height of the highest approved checkpoint of our best chain.
+    pub(super) fn plan_walks(&mut self, view: &NodeView<'_>, approved: Height) {
         if view.finality.status().conflict {
             self.walks.by_peer.clear();
             return;
         }
         self.continue_walks(view);
-        self.begin_walk(view);
+        let misses = view.finality.status().approved.height > approved;
+        let waited_ms = view.ms.saturating_sub(self.walks.rechecked_ms);
+        let recheck_above = (misses && waited_ms >= RECHECK_MS).then_some(approved);
+        self.begin_walk(view, recheck_above);
     }
 
     /// Whether no large request may be made to a peer now.
@@ -167,12 +182,12 @@ impl SyncState {
     /// Makes the next request of every walk that is due.
     fn continue_walks(&mut self, view: &NodeView<'_>) {
         let ready = self.walks.by_peer.iter();
-        let ready: Vec<(PeerKey, Checkpoint, Height)> = ready
+        let ready: Vec<(PeerKey, (Checkpoint, bool), Height)> = ready
             .filter(|(_, walk)| walk.stage == WalkStage::Ready)
-            .map(|(peer, walk)| (*peer, walk.claim, walk.above))
+            .map(|(peer, walk)| (*peer, (walk.claim, walk.is_recheck), walk.above))
             .collect();
-        for (peer, claim, above) in ready {
-            if view.finality.is_approved(&claim) {
+        for (peer, (claim, is_recheck), above) in ready {
+            if view.finality.is_approved(&claim) && !is_recheck {
                 // Another peer has brought it meanwhile.
                 self.walks.settle(peer);
             } else if !self.is_paused(view, peer) {
@@ -195,8 +210,9 @@ impl SyncState {
 
     /// Begins a walk with a peer that claims an approved checkpoint which is not approved here.
     /// The peer is chosen by lot, since a claim costs nothing. There is one walk at a time,
-    /// unless it is slow.
-    fn begin_walk(&mut self, view: &NodeView<'_>) {
+    /// unless it is slow. With `recheck_above`, a claim that is approved here will do, and the walk
+    /// begins above that height.
+    fn begin_walk(&mut self, view: &NodeView<'_>, recheck_above: Option<Height>) {
         let busy = |inbound_only: bool| {
             let walks = self.walks.by_peer.keys();
             let counted = walks.filter(|peer| {
@@ -221,20 +237,28 @@ impl SyncState {
                     && (!state.inbound || inbound < WALKS_INBOUND_MAX)
             })
             .filter_map(|(peer, state)| Some((*peer, claim(&state.chain.status()?)?)))
-            .filter(|(peer, claim)| walks.settled.get(peer) != Some(claim))
-            .filter(|(_, claim)| !view.finality.is_approved(claim))
+            .filter(|(peer, claim)| match recheck_above {
+                Some(above) => claim.height > above,
+                None => walks.settled.get(peer) != Some(claim) && !view.finality.is_approved(claim),
+            })
             .min_by_key(|(peer, _)| mix(seed, peer.0));
         let Some((peer, claim)) = chosen else {
             return;
         };
         let below = claim.height.0.saturating_sub(1);
-        let above = Height(view.finality.status().approved.height.0.min(below));
+        let is_recheck = view.finality.is_approved(&claim);
+        let approved = view.finality.status().approved.height;
+        let above = Height(recheck_above.unwrap_or(approved).0.min(below));
+        if recheck_above.is_some() {
+            self.walks.rechecked_ms = view.ms;
+        }
         let walk = CertificateWalk {
             claim,
             above,
             steps_down: 0,
             stage: WalkStage::Ready,
             falls_short: false,
+            is_recheck,
         };
         self.walks.by_peer.insert(peer, walk);
         self.walks.progress_ms = view.ms;

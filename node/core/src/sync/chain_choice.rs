@@ -1,10 +1,10 @@
 //! Which branch to follow: the best one that some peer has the blocks of, first by the
-//! final and approved checkpoints on it, then by work (protocol §8).
+//! certificates and votes, then by work (protocol §8).
 
 use pithead_consensus::{BlockHash, Work};
 
 use super::SyncState;
-use super::branch_finality::BranchFinality;
+use super::branch_finality::BranchRank;
 use super::headers::HeaderNode;
 use super::node_view::NodeView;
 use super::peer_events::PeerKey;
@@ -42,7 +42,7 @@ impl SyncState {
     /// The best branch that a peer shows, or that a search is for, and that beats our own
     /// chain.
     fn best_branch(&mut self, view: &NodeView<'_>) -> Result<Option<BlockHash>, StoreError> {
-        let present = self.headers.branch_finality(view, &view.tip.hash())?;
+        let present = self.headers.branch_rank(view, &view.tip.hash())?;
         self.note_certified_chain(view, present);
         let mut best = None;
         let mut most = (present, view.tip.chain_work);
@@ -51,6 +51,11 @@ impl SyncState {
             .iter()
             .filter_map(|(peer, state)| {
                 let hash = state.chain.best_known()?;
+                // A peer that did not give the end of its branch must not keep the node from one
+                // with as much work.
+                if state.blocks.has_failed(&hash) {
+                    return None;
+                }
                 Some((*peer, hash, *self.headers.get(&hash)?))
             })
             .collect();
@@ -60,7 +65,7 @@ impl SyncState {
             let ahead = node.height.0.saturating_sub(view.tip.height.0);
             let enough =
                 node.chain_work >= self.settings.minimum_chain_work || ahead > HEADERS_AHEAD_MAX;
-            let finality = self.claimed_branch_finality(view, peer, &hash)?;
+            let finality = self.claimed_branch_rank(view, peer, &hash)?;
             let rank = (finality, node.chain_work);
             let better =
                 rank > most || (rank == most && best.is_some() && self.download.aims_at(&hash));
@@ -78,13 +83,13 @@ impl SyncState {
         &self,
         view: &NodeView<'_>,
         mut best: Option<BlockHash>,
-        mut most: (BranchFinality, Work),
+        mut most: (BranchRank, Work),
     ) -> Result<Option<BlockHash>, StoreError> {
         for hash in self.searches.hashes() {
             let Some(node) = self.headers.get(&hash).copied() else {
                 continue;
             };
-            let rank = (self.headers.branch_finality(view, &hash)?, node.chain_work);
+            let rank = (self.headers.branch_rank(view, &hash)?, node.chain_work);
             if rank > most && !self.download.is_unreachable(&hash) {
                 best = Some(hash);
                 most = rank;
@@ -93,13 +98,14 @@ impl SyncState {
         Ok(best)
     }
 
-    /// Notices when our best chain lacks a final or the approved block. The right chain may
-    /// then be one that had too little work to be of interest, so all peers are asked for
-    /// headers.
-    fn note_certified_chain(&mut self, view: &NodeView<'_>, present: BranchFinality) {
-        let full = BranchFinality {
+    /// Notices when our best chain lacks a final block, is not votable or loses to the chain of the
+    /// approved checkpoint. The right chain may then be one that had too little work to be of
+    /// interest, so all peers are asked for headers.
+    fn note_certified_chain(&mut self, view: &NodeView<'_>, present: BranchRank) {
+        let full = BranchRank {
             final_height: view.finality.status().last_final.height,
-            contains_approved: true,
+            votable: true,
+            may_keep_ground: true,
         };
         let is_off = view.checkpoint.is_some() && present != full;
         let was_off = std::mem::replace(&mut self.off_certified_chain, is_off);
@@ -110,24 +116,24 @@ impl SyncState {
         }
     }
 
-    fn claimed_branch_finality(
+    fn claimed_branch_rank(
         &mut self,
         view: &NodeView<'_>,
         peer: PeerKey,
         hash: &BlockHash,
-    ) -> Result<BranchFinality, StoreError> {
+    ) -> Result<BranchRank, StoreError> {
         if view.checkpoint.is_none() {
-            return Ok(BranchFinality::default());
+            return Ok(BranchRank::default());
         }
-        let basis = (*hash, view.finality.status());
+        let basis = self.headers.finality_basis(view, hash)?;
         let state = self.peers.get(&peer);
         if let Some(found) = state.and_then(|state| state.branch_finality.get(&basis)) {
-            return Ok(found);
+            return Ok(BranchRank::of(view, &found));
         }
-        let found = self.headers.branch_finality(view, hash)?;
+        let found = self.headers.chain_finality(view, hash)?;
         if let Some(state) = self.peers.get_mut(&peer) {
             state.branch_finality.put(basis, found);
         }
-        Ok(found)
+        Ok(BranchRank::of(view, &found))
     }
 }

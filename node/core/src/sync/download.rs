@@ -11,10 +11,10 @@ use super::peer_events::{Offence, PeerKey, Verdict};
 use super::requests::RequestContext;
 use super::{SyncState, mix};
 use crate::store::StoreError;
-use crate::store::schema;
+use crate::store::schema::{self, ChainEntry};
 
 /// Most bytes of bodies that wait for an earlier one, together with those that requests may
-/// still bring. The next block in order is fetched in any case.
+/// still bring. The next blocks in order that are judged together are fetched in any case.
 const BODY_BYTES_MAX: usize = 96 << 20;
 /// Most requests for blocks to one peer at a time.
 const PEER_BLOCK_REQUESTS_MAX: usize = 2;
@@ -89,7 +89,8 @@ impl SyncState {
         self.ask_blocks(view);
         self.ask_headers(view)?;
         self.plan_transactions(view);
-        self.plan_approvals(view);
+        self.plan_approvals(view)?;
+        self.watch_clock(view);
         Ok(())
     }
 
@@ -112,9 +113,10 @@ impl SyncState {
             return;
         }
         let missing = self.download.missing();
+        let first = self.download.fork_blocks(&self.headers, view.tip);
         let mut next = 0;
         while let Some((height, hash)) = missing.get(next).copied() {
-            if !self.download.is_next(height) && self.is_body_memory_booked() {
+            if !self.download.is_next(height, first) && self.is_body_memory_booked() {
                 return;
             }
             let Some((peer, shared)) = self.pick_holder(view, height, &hash) else {
@@ -258,13 +260,17 @@ impl SyncState {
         self.ask_status(view, peer);
     }
 
-    /// The next block to judge, if its body is there.
-    pub(crate) fn next_body(&mut self) -> Option<Body> {
+    /// The next block to judge, if it is there, with all that belong to the same fork.
+    pub(crate) fn next_body(&mut self, tip: &ChainEntry) -> Option<Body> {
+        if !self.has_next_body(tip) {
+            return None;
+        }
         self.download.take_next()
     }
 
-    pub(crate) fn has_next_body(&self) -> bool {
-        self.download.has_next_body()
+    pub(crate) fn has_next_body(&self, tip: &ChainEntry) -> bool {
+        let count = self.download.fork_blocks(&self.headers, tip);
+        self.download.has_next_bodies(count)
     }
 
     /// Records what became of a body that [`Self::next_body`] returned.
@@ -301,7 +307,7 @@ impl SyncState {
 
     /// A block broke a rule. Its descendants are dropped, and every peer that has shown it
     /// is banned: no honest node can have connected it.
-    fn reject_branch(&mut self, view: &NodeView<'_>, hash: BlockHash, bad: BlockHash) {
+    pub(crate) fn reject_branch(&mut self, view: &NodeView<'_>, hash: BlockHash, bad: BlockHash) {
         self.settle_announcements(&hash, Verdict::Reject);
         self.headers.mark_invalid(&bad);
         self.headers.mark_invalid(&hash);

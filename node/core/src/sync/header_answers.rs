@@ -46,6 +46,8 @@ struct HeaderRun {
     last: Option<(BlockHash, KnownBlock)>,
     /// How many headers were new.
     new: usize,
+    /// The time of the last header of the answer, which may follow a refused one.
+    claimed_time: u32,
 }
 
 /// Why a run of headers ended.
@@ -86,7 +88,7 @@ impl SyncState {
         }
         let (run, end) = self.keep_run(view, headers)?;
         match end {
-            RunEnd::Complete => {}
+            RunEnd::Complete => self.headers_in_time(peer),
             RunEnd::Broken => {
                 self.offend(view, peer, Offence::Malformed);
                 return Ok(());
@@ -121,7 +123,10 @@ impl SyncState {
         view: &NodeView<'_>,
         headers: &[BlockHeader],
     ) -> Result<(HeaderRun, RunEnd), StoreError> {
-        let mut run = HeaderRun::default();
+        let mut run = HeaderRun {
+            claimed_time: headers.last().map_or(0, |last| last.time),
+            ..HeaderRun::default()
+        };
         for header in headers {
             if run.last.is_some_and(|(hash, _)| hash != header.prev) {
                 return Ok((run, RunEnd::Broken));
@@ -146,10 +151,8 @@ impl SyncState {
         refusal: HeaderRefusal,
     ) -> Result<(), StoreError> {
         match refusal {
-            HeaderRefusal::FromFuture(from_secs) => {
-                if let Some(state) = self.peers.get_mut(&peer) {
-                    state.headers.want_from(from_secs);
-                }
+            HeaderRefusal::FromFuture(future) => {
+                self.header_from_future(view, peer, future, run.claimed_time);
                 self.count_run(view, peer, run)?;
                 self.doubt_headers(peer, true);
             }

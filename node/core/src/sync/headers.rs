@@ -59,10 +59,21 @@ pub(super) enum HeaderRefusal {
     UnknownParent,
     /// It is on a branch that lacks a final block.
     ContradictsFinal,
-    /// Its time is too far ahead. It may be asked for again at this time, Unix seconds.
-    FromFuture(u64),
+    /// Its time is too far ahead.
+    FromFuture(FutureHeader),
     /// The tree is full.
     Full,
+}
+
+/// A header that keeps every rule, but whose time is too far ahead of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FutureHeader {
+    /// Its time, Unix seconds.
+    pub(super) time: u32,
+    /// It may be asked for again at this time, Unix seconds.
+    pub(super) from_secs: u64,
+    /// Work of the chain up to it.
+    pub(super) chain_work: Work,
 }
 
 /// A header that is kept now or was known before.
@@ -177,7 +188,11 @@ impl HeaderTree {
         if check_time_at(view.params, header, view.unix_secs).is_err() {
             let ahead = u64::from(view.params.max_future_secs);
             let until = u64::from(header.time).saturating_sub(ahead);
-            return Ok(Err(HeaderRefusal::FromFuture(until)));
+            return Ok(Err(HeaderRefusal::FromFuture(FutureHeader {
+                time: header.time,
+                from_secs: until,
+                chain_work: parent.chain_work.saturating_add(work),
+            })));
         }
         if self.headers.len() >= HEADERS_KEPT_MAX {
             return Ok(Err(HeaderRefusal::Full));

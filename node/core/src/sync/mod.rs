@@ -15,6 +15,7 @@
 //! - Transactions: `transaction_relay`, `orphan_transactions` and `local_transactions`.
 //! - Finality: `certificate_walks` and `approvals` ask for what gossip missed, `branch_finality`
 //!   tells which final and approved checkpoints a branch contains.
+//! - Time: `peer_clock` notices that this node's clock is behind those of its peers.
 //! - Requests: `requests` keeps answers and deadlines, `failures` says what no answer means, and
 //!   `sweep` looks at every deadline once a second.
 
@@ -39,6 +40,8 @@ mod local_transactions;
 mod orphan_transactions;
 mod peer;
 mod peer_chain;
+mod peer_clock;
+mod refusals;
 mod requests;
 mod serve;
 mod sweep;
@@ -74,6 +77,7 @@ use headers::HeaderTree;
 use local_transactions::LocalTransactions;
 use orphan_transactions::OrphanTransactions;
 use peer::Peers;
+use peer_clock::ClockWatch;
 use requests::Requests;
 use sweep::SweepState;
 use transaction_relay::TransactionRelay;
@@ -147,6 +151,7 @@ pub(crate) struct SyncState {
     off_certified_chain: bool,
     sweeps: SweepState,
     local_outage: LocalOutage,
+    clock: ClockWatch,
 }
 
 impl SyncState {
@@ -172,10 +177,12 @@ impl SyncState {
                 best_header_hash: tip.hash(),
                 best_header_work: tip.chain_work,
                 tip_stands_still: false,
+                clock_behind_secs: 0,
             },
             off_certified_chain: false,
             sweeps: SweepState::new(tip.hash()),
             local_outage: LocalOutage::default(),
+            clock: ClockWatch::default(),
         }
     }
 
@@ -233,6 +240,7 @@ impl SyncState {
         let status = SyncStatus {
             syncing: self.is_behind || self.is_more_claimed(tip, limit),
             tip_stands_still: self.sweeps.tip_stands_still(),
+            clock_behind_secs: self.clock.behind_secs(),
             best_header_height: height,
             best_header_hash: hash,
             best_header_work: work,

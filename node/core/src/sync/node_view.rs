@@ -3,7 +3,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use pithead_consensus::{ConsensusParams, Height};
+use pithead_consensus::{Checkpoint, ConsensusParams, Height};
 
 use crate::chain::undo_reach;
 use crate::finality::FinalityView;
@@ -34,8 +34,14 @@ impl NodeView<'_> {
         self.mempool.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The highest approved checkpoint that the best chain contains: validators vote from it.
+    pub(super) fn approved_on_best(&self) -> Result<Checkpoint, StoreError> {
+        self.finality
+            .highest_approved_on_best(self.store, self.tip.height)
+    }
+
     /// How many blocks a reorganisation can undo.
     pub(super) fn reorg_depth_max(&self) -> Result<u64, StoreError> {
-        undo_reach(self.store, self.checkpoint.is_none(), self.tip.height)
+        undo_reach(self.store, self.tip.height)
     }
 }

@@ -13,6 +13,7 @@ use super::header_answers::HeaderAnswers;
 use super::header_requests::HeaderRequests;
 use super::node_view::NodeView;
 use super::peer_chain::PeerChain;
+use super::peer_clock::PeerClock;
 use super::peer_events::{BAN_POINTS, Offence, PeerKey};
 use super::requests::OpenRequests;
 use super::transaction_relay::TransactionRequests;
@@ -43,6 +44,8 @@ pub(super) struct Peer {
     pub(super) blocks: BlockRequests,
     pub(super) announcements: PeerAnnouncements,
     pub(super) transactions: TransactionRequests,
+    /// The block that it has ahead of this node's clock.
+    pub(super) clock: PeerClock,
 }
 
 /// All connected peers, in the order of their keys: every run iterates alike.
@@ -62,6 +65,7 @@ impl Peer {
             blocks: BlockRequests::new(),
             announcements: PeerAnnouncements::new(),
             transactions: TransactionRequests::new(),
+            clock: PeerClock::default(),
         }
     }
 }

@@ -211,6 +211,10 @@ pub struct SyncStatus {
     pub best_header_hash: BlockHash,
     /// Work of the chain up to that header.
     pub best_header_work: Work,
+    /// How many seconds this node's clock seems to be behind those of its peers, to within a
+    /// minute; 0 unless most of them have blocks that are too far ahead of it. The node should
+    /// not serve miners then: they would mine a chain of their own.
+    pub clock_behind_secs: u64,
     /// Whether no block has come for so long that the peers may be keeping blocks from this
     /// node. It should look for a few more peers then.
     pub tip_stands_still: bool,

@@ -5,10 +5,10 @@
 //! Every loop here ends with the bytes of its answer: what has no room in it is not read.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use pithead_consensus::check::CheckedBlock;
-use pithead_consensus::{Block, BlockHash, BlockHeader, Decode, Encode as _, Height, Txid};
+use pithead_consensus::{Block, BlockHash, BlockHeader, Decode, Encode as _, Height};
 
 use super::message::{
     APPROVALS_MAX, CONTENT_BYTES_MAX, HEADERS_MAX, IDS_MAX, LOCATOR_MAX, MEMPOOL_IDS_MAX, Request,
@@ -88,17 +88,21 @@ impl RecentBlocks {
     }
 }
 
-/// The answer to a peer's request.
+/// The answer to a peer's request. Mempool and finality are locked for a moment only, never while the
+/// store is read.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails. The peer gets no answer then.
 pub fn serve(
     snapshot: &dyn Snapshot,
-    mempool: &Mempool,
-    finality: &FinalityState,
+    mempool: &RwLock<Mempool>,
+    finality: &RwLock<FinalityState>,
     recent: &RecentBlocks,
     request: &Request,
 ) -> Result<Response, StoreError> {
+    // Writers leave nothing half changed between calls, so a poisoned lock does no harm.
+    let read_mempool = || mempool.read().unwrap_or_else(PoisonError::into_inner);
+    let read_finality = || finality.read().unwrap_or_else(PoisonError::into_inner);
     Ok(match request {
         Request::Status(_) => {
             let tip = schema::tip_entry(snapshot)?;
@@ -106,7 +110,7 @@ pub fn serve(
                 best_hash: tip.hash(),
                 height: tip.height,
                 chain_work: tip.chain_work,
-                approved: finality.status().approved,
+                approved: read_finality().status().approved,
             })
         }
         Request::Headers { locator, stop } => {
@@ -116,23 +120,23 @@ pub fn serve(
         Request::Transactions(txids) => {
             let mut left = CONTENT_BYTES_MAX;
             let asked = txids.iter().take(IDS_MAX);
-            let found = asked
-                .filter_map(|txid| mempool.get(txid))
-                .take_while(|pending| take(&mut left, pending.size()))
-                .map(|pending| pending.transaction().clone())
-                .collect();
-            Response::Transactions(found)
+            let found: Vec<_> = {
+                let mempool = read_mempool();
+                asked
+                    .filter_map(|txid| mempool.get(txid))
+                    .take_while(|pending| take(&mut left, pending.size()))
+                    .cloned()
+                    .collect()
+            };
+            let transactions = found.iter().map(|pending| pending.transaction().clone());
+            Response::Transactions(transactions.collect())
         }
         Request::Mempool => {
-            let all = mempool.iter_by_rate();
-            let txids: Vec<Txid> = all
-                .take(MEMPOOL_IDS_MAX)
-                .map(|pending| pending.txid())
-                .collect();
-            Response::Mempool(txids)
+            let mempool = read_mempool();
+            Response::Mempool(mempool.txids_by_rate().take(MEMPOOL_IDS_MAX).collect())
         }
         Request::Approvals(above) => {
-            Response::Approvals(finality.approvals_above(*above, APPROVALS_MAX))
+            Response::Approvals(read_finality().approvals_above(*above, APPROVALS_MAX))
         }
         Request::Certificates(above) => {
             let found = certificates_above(snapshot, *above, IDS_MAX, CONTENT_BYTES_MAX);
@@ -199,6 +203,10 @@ fn blocks(
 ) -> Result<Vec<Block>, StoreError> {
     let mut found: Vec<Block> = Vec::new();
     let mut left = CONTENT_BYTES_MAX;
+    #[cfg(feature = "fault-injection")]
+    {
+        left = crate::fault_injection::content_bytes(left);
+    }
     for hash in hashes.iter().take(IDS_MAX) {
         if let Some(block) = recent.get(hash) {
             // The first block goes out however large it is.

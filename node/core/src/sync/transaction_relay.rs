@@ -9,6 +9,7 @@ use super::bounded_set::BoundedSet;
 use super::message::{CONTENT_BYTES_MAX, MEMPOOL_IDS_MAX, Request};
 use super::node_view::NodeView;
 use super::peer_events::{Gossip, Offence, PeerKey};
+use super::refusals::Refusals;
 use super::requests::RequestContext;
 use super::{PeerEffect, SyncState};
 use crate::store::StoreError;
@@ -42,6 +43,8 @@ pub(super) struct TransactionRequests {
     open: bool,
     /// Transactions that it listed and did not give.
     missed: BoundedSet<Txid>,
+    /// Transactions of it that were refused lately.
+    refusals: Refusals,
 }
 
 impl TransactionRequests {
@@ -51,6 +54,7 @@ impl TransactionRequests {
             queue: VecDeque::new(),
             open: false,
             missed: BoundedSet::new(MISSED_MAX),
+            refusals: Refusals::new(),
         }
     }
 
@@ -108,9 +112,19 @@ impl SyncState {
     }
 
     /// Whether gossiped transactions of this peer can be judged now. A node that is far behind
-    /// does not know the accounts that they spend from.
-    pub(crate) fn judges_transactions(&self, peer: PeerKey) -> bool {
-        !self.status.syncing && self.peers.contains_key(&peer)
+    /// does not know the accounts that they spend from, and of one that had too many refused lately
+    /// none is looked at.
+    pub(crate) fn judges_transactions(&self, peer: PeerKey, now_ms: u64) -> bool {
+        let state = self.peers.get(&peer);
+        !self.status.syncing
+            && state.is_some_and(|state| !state.transactions.refusals.are_too_many(now_ms))
+    }
+
+    /// Holds against a peer that a transaction of it was refused.
+    pub(crate) fn refused(&mut self, peer: PeerKey, txid: Txid, now_ms: u64) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.transactions.refusals.note(txid, now_ms);
+        }
     }
 
     /// A peer passed on a transaction that breaks a rule.
@@ -118,7 +132,9 @@ impl SyncState {
         self.offend(view, peer, Offence::InvalidTransaction);
     }
 
-    /// Policy declined a transaction: it is not fetched again soon.
+    /// Policy declined a transaction: it is not fetched again soon. Policy looks at everything but
+    /// the signature, all of which the txid covers, so that a forged copy says nothing wrong about
+    /// the sound one.
     pub(crate) fn declined(&mut self, txid: Txid) {
         self.relay.declined.insert(txid);
     }
@@ -136,8 +152,11 @@ impl SyncState {
         }
         let unknown: Vec<Txid> = {
             let mempool = view.mempool();
-            let new =
-                |txid: &&Txid| mempool.get(txid).is_none() && !self.relay.declined.contains(txid);
+            let new = |txid: &&Txid| {
+                mempool.get(txid).is_none()
+                    && !mempool.has_expired(txid)
+                    && !self.relay.declined.contains(txid)
+            };
             txids.iter().filter(new).copied().collect()
         };
         let Some(state) = self.peers.get_mut(&peer) else {
@@ -269,6 +288,7 @@ impl SyncState {
             .filter(|(_, state)| {
                 !state.transactions.open
                     && !state.transactions.queue.is_empty()
+                    && !state.transactions.refusals.are_too_many(view.ms)
                     && !state.responses.is_paused(view.ms)
             })
             .map(|(peer, _)| *peer)

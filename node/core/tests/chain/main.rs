@@ -4,8 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod answer_costs;
+mod damage;
+mod floods;
+mod long_reorganisation;
+mod money;
 mod reorganisation;
 mod replay;
 mod serve;
 mod store;
 mod templates;
+mod undo;

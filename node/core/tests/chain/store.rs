@@ -6,7 +6,8 @@ use std::path::Path;
 
 use pithead_consensus::BlockHash;
 use pithead_core::store::{
-    Batch, KeyValue, Overlay, PendingRecord, RedbStore, Snapshot, Store, StoreError, Table,
+    Batch, KeyValue, Overlay, PendingRecord, RedbStore, ScratchStore, Snapshot, Store, StoreError,
+    StoreReader, Table,
 };
 use pithead_testkit::nodes::stores;
 
@@ -179,10 +180,13 @@ fn bytes_after_the_last_body_are_cut_off_after_a_crash() {
     drop(file);
     let later = dir.path().join("blocks/bodies-00001.dat");
     std::fs::write(&later, [7; 10]).unwrap();
+    // Opening changes nothing; the next body takes their place.
     let store = reopen(dir.path()).unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), whole);
-    assert!(!later.exists());
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), whole + 500);
+    assert!(later.exists());
     put_body(&store, 3);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), whole + 1_003);
+    assert!(!later.exists());
     assert_bodies(&store, 1..=3);
 }
 
@@ -307,6 +311,152 @@ fn a_backup_holds_what_was_there_and_never_overwrites() {
     put_body(&copied, 3);
     assert_bodies(&copied, 3..=3);
     assert_bodies(&store, 1..=2);
+}
+
+/// The names in a folder, sorted.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_backup_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = reopen(dir.path()).unwrap();
+    put_body(&store, 1);
+    // The copy of the bodies fails half-way: the file has become unreadable.
+    let bodies = dir.path().join("blocks/bodies-00000.dat");
+    std::fs::rename(&bodies, dir.path().join("aside")).unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let result = store.backup(&copies.path().join("one")).map(drop);
+    assert!(matches!(result, Err(StoreError::Io { .. })), "{result:?}");
+    assert!(
+        names(copies.path()).is_empty(),
+        "{:?}",
+        names(copies.path())
+    );
+    std::fs::rename(dir.path().join("aside"), &bodies).unwrap();
+    store.backup(&copies.path().join("one")).unwrap();
+    assert_eq!(names(copies.path()), ["one"]);
+}
+
+#[test]
+fn what_a_killed_backup_left_is_refused_and_removed_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = reopen(dir.path()).unwrap();
+    put_body(&store, 1);
+    let copies = tempfile::tempdir().unwrap();
+    store.backup(&copies.path().join("one")).unwrap();
+    // Even a copy that is whole: its files may not be on disk.
+    let left = copies.path().join("two.unfinished-backup");
+    std::fs::rename(copies.path().join("one"), &left).unwrap();
+    let before = names(&left);
+    let refused = |result| match result {
+        Err(StoreError::UnfinishedBackup { path }) => assert_eq!(path, left),
+        other => panic!("{other:?}"),
+    };
+    refused(reopen(&left).map(drop));
+    refused(StoreReader::open(&left, CACHE).map(drop));
+    assert_eq!(names(&left), before);
+    // A folder of this kind that is locked belongs to a backup under way.
+    let busy = copies.path().join("three.unfinished-backup");
+    std::fs::create_dir(&busy).unwrap();
+    let lock = std::fs::File::create(busy.join("LOCK")).unwrap();
+    lock.lock().unwrap();
+    store.backup(&copies.path().join("four")).unwrap();
+    assert_eq!(names(copies.path()), ["four", "three.unfinished-backup"]);
+    drop(lock);
+    store.backup(&copies.path().join("five")).unwrap();
+    assert_eq!(names(copies.path()), ["five", "four"]);
+    let named = store.backup(&copies.path().join("six.unfinished-backup"));
+    assert!(matches!(named.map(drop), Err(StoreError::Io { .. })));
+    assert_eq!(names(copies.path()), ["five", "four"]);
+}
+
+#[test]
+fn a_missing_half_is_refused_and_nothing_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = reopen(dir.path()).unwrap();
+    put_body(&store, 1);
+    drop(store);
+    let missing = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::rename(&path, dir.path().join("aside")).unwrap();
+        let before = (names(dir.path()), names(&dir.path().join("blocks")));
+        for result in [
+            reopen(dir.path()).map(drop),
+            StoreReader::open(dir.path(), CACHE).map(drop),
+        ] {
+            match result {
+                Err(StoreError::MissingHalf { missing }) => assert_eq!(missing, path),
+                other => panic!("{other:?}"),
+            }
+        }
+        let after = (names(dir.path()), names(&dir.path().join("blocks")));
+        assert_eq!(before, after);
+        std::fs::rename(dir.path().join("aside"), &path).unwrap();
+    };
+    missing("chain.redb");
+    missing("blocks/bodies-00000.dat");
+    assert_bodies(&reopen(dir.path()).unwrap(), 1..=1);
+}
+
+#[test]
+fn a_folder_without_a_chain_has_no_data_to_read() {
+    let dir = tempfile::tempdir().unwrap();
+    match StoreReader::open(dir.path(), CACHE).map(drop) {
+        Err(StoreError::NoData { path }) => assert_eq!(path, dir.path()),
+        other => panic!("{other:?}"),
+    }
+    assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn what_the_first_start_of_an_earlier_version_left_is_put_aside() {
+    for left in [&b""[..], &[0; 100], &[0; 8_192]] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("chain.redb"), left).unwrap();
+        std::fs::write(dir.path().join("chain.redb.new"), left).unwrap();
+        let store = reopen(dir.path()).unwrap();
+        put_body(&store, 1);
+        let kept = std::fs::read(dir.path().join("chain.redb.unfinished")).unwrap();
+        assert_eq!(kept, left);
+        assert!(!dir.path().join("chain.redb.new").exists());
+    }
+    // A whole database of an earlier version is refused and left alone.
+    let dir = tempfile::tempdir().unwrap();
+    let old = [&b"redb\x1a\n\xa9\r\n"[..], &[0; 8_192]].concat();
+    std::fs::write(dir.path().join("chain.redb"), &old).unwrap();
+    match reopen(dir.path()).map(drop) {
+        Err(StoreError::WrongSchema { found: 1, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(std::fs::read(dir.path().join("chain.redb")).unwrap(), old);
+}
+
+#[test]
+fn a_scratch_store_leaves_no_trace_and_removes_those_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = dir.path().join("pithead-scratch-7");
+    std::fs::create_dir(&killed).unwrap();
+    std::fs::write(killed.join("chain.redb"), "left").unwrap();
+    let (first, second) = (
+        ScratchStore::make(dir.path(), CACHE).unwrap(),
+        ScratchStore::make(dir.path(), CACHE).unwrap(),
+    );
+    assert_eq!(
+        names(dir.path()),
+        ["pithead-scratch-0", "pithead-scratch-1"]
+    );
+    put(first.store().as_ref(), &[("a", "1")]);
+    let snapshot = second.store().snapshot().unwrap();
+    assert_eq!(get(snapshot.as_ref(), "a"), None);
+    drop((first, second));
+    assert!(names(dir.path()).is_empty());
 }
 
 #[test]

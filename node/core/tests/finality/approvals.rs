@@ -175,13 +175,16 @@ fn a_certificate_moves_the_chain_to_what_is_approved() {
     assert_eq!(world.secured(node), (2, 0));
     assert_eq!(world.height(node), 3, "less work, but approved");
     assert_eq!(world.tip(node), short[2].header.hash());
-    // More work on what is not approved changes nothing.
-    let longer = branch(&world.file, &long, &miner(), &empty(5));
-    give(&mut world, node, &longer);
+    // More work on what is not approved changes nothing up to eight blocks above the fork.
+    let longer = branch(&world.file, &long, &miner(), &empty(4));
+    give(&mut world, node, &longer[..3]);
     assert_eq!(world.tip(node), short[2].header.hash());
     world.restart(node);
     assert_eq!(world.tip(node), short[2].header.hash());
     assert_eq!(world.secured(node), (2, 0));
+    give(&mut world, node, &longer[3..]);
+    assert_eq!(world.tip(node), longer[3].header.hash(), "nine blocks");
+    assert_eq!(world.secured(node), (2, 0), "approved all the same");
 }
 
 #[test]

@@ -4,5 +4,6 @@
 
 mod approvals;
 mod archive;
+mod late_votes;
 mod recovery;
 mod restart;

@@ -520,8 +520,8 @@ fn a_block_of_a_long_side_branch_takes_few_reads() {
     let ours = branch(&world.file, &common, &key(6).address, &empty(length));
     let theirs = branch(&world.file, &common, &key(5).address, &empty(length + 1));
     let ours = [common, ours].concat();
-    // What is approved is below the fork, or on the best chain above it.
-    for (approved, switches) in [(14, true), (16, false)] {
+    // What is final is below the fork, or on the best chain above it.
+    for (approved, switches) in [(14, true), (16, true), (18, false)] {
         let store = Watched::new();
         let node = world.add_on(store.clone(), &ours);
         let below = certificates(&genesis, 0, &ours, 0, approved);

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use pithead_consensus::approval::vote::VoteOffence;
-use pithead_consensus::{Checkpoint, Link};
-use pithead_core::finality::Proof;
+use pithead_consensus::{Checkpoint, Encode as _, Evidence, Link};
+use pithead_core::chain::verify;
+use pithead_core::finality::{KeptProof, Proof};
 use pithead_core::node::{Effect, Event};
-use pithead_core::store::Store;
+use pithead_core::store::{Batch, Store, Table};
 use pithead_core::sync::{GossipId, PeerEvent, PeerKey, Verdict};
 use pithead_testkit::key;
 use pithead_testkit::nodes::{branch, empty, give_all, memory, open, pay, tip};
@@ -183,6 +184,58 @@ fn a_certificate_is_held_against_earlier_votes() {
     world.gossip_to(peer, node, gossip(&approve(&world, 2, link)));
     world.run_until(5_000, |world| world.secured(node) == (2, 0));
     assert_eq!(accused(world.node(node)), [key(2).address]);
+}
+
+#[test]
+fn verify_checks_certificates_their_links_and_proofs() {
+    let world = World::on(voting());
+    let (genesis, now) = (&world.genesis, world.unix_secs());
+    let blocks = branch(&world.file, &[], &miner(), &empty(4));
+    let others = branch(&world.file, &[], &key(6).address, &empty(2));
+    let store = memory();
+    give_all(&mut open(&store, genesis, now), &blocks, now);
+    put(&store, &certificates(genesis, 0, &blocks, 0, 4));
+    let vote = |chain| {
+        let (source, target) = (genesis_checkpoint(&world), at(genesis, chain, 2));
+        approve(&world, 1, Link { source, target })
+    };
+    let (evidence, _) = Evidence::of(&vote(&blocks), &vote(&others)).unwrap();
+    let kept = KeptProof {
+        time: now,
+        proof: Proof::Votes(Box::new(evidence)),
+    };
+    let mut batch = Batch::default();
+    batch.put(Table::Evidence, 0u64.to_be_bytes(), kept.encode());
+    let leading = vote(&blocks);
+    batch.put(Table::LeadingVotes, key(1).address.0, leading.encode());
+    store.commit(&batch).unwrap();
+    verify(store.as_ref(), genesis, |_, _| {}).unwrap();
+    let tables = [
+        Table::Certificates,
+        Table::Links,
+        Table::Evidence,
+        Table::LeadingVotes,
+    ];
+    for table in tables {
+        let snapshot = store.snapshot().unwrap();
+        for (key, value) in snapshot.range(table, &[], &[0xff; 33], 9, false).unwrap() {
+            let mut altered = value.clone();
+            *altered.last_mut().unwrap() ^= 1;
+            // Nothing else tells which proofs and which votes are on record.
+            let tells = [Table::Certificates, Table::Links].contains(&table);
+            let missing = tells.then_some(None);
+            for change in [Some(Some(altered)), missing].into_iter().flatten() {
+                let mut batch = Batch::default();
+                batch.changes.insert((table, key.clone()), change);
+                store.commit(&batch).unwrap();
+                let found = verify(store.as_ref(), genesis, |_, _| {});
+                assert!(found.is_err(), "{table:?} {key:?}");
+                batch.put(table, key.clone(), value.clone());
+                store.commit(&batch).unwrap();
+            }
+        }
+    }
+    verify(store.as_ref(), genesis, |_, _| {}).unwrap();
 }
 
 /// Lines of the log, as text.

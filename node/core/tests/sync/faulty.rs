@@ -7,7 +7,7 @@ use pithead_consensus::{
     Address, Block, BlockHash, BlockHeader, CompactTarget, Hash256, Signature, Txid, merkle,
 };
 use pithead_core::sync::{
-    Gossip, HEADERS_MAX, Offence, Request, RequestFailure, Response, Verdict,
+    Gossip, HEADERS_MAX, Offence, Request, RequestFailure, Response, Status, Verdict,
 };
 use pithead_testkit::chain::mine;
 use pithead_testkit::key;
@@ -346,6 +346,46 @@ fn announcing_an_invalid_block_is_banned() {
     assert_eq!(world.ban(NODE, again), Some(Offence::InvalidBlock));
 }
 
+/// The invalid block is found only after the whole branch was stored, in a later piece of the
+/// reorganisation.
+#[test]
+fn a_long_branch_with_an_invalid_block_is_banned() {
+    let mut world = World::new();
+    let ours = branch(&world.file, &[], &miner(), &empty(130));
+    let good = branch(&world.file, &[], &key(1).address, &empty(135));
+    let mut theirs = good[..127].to_vec();
+    theirs.push(committed_lie(&world, &theirs));
+    for block in &good[128..] {
+        let mut block = block.clone();
+        block.header.prev = theirs[theirs.len() - 1].header.hash();
+        block.header.nonce = 0;
+        mine(&mut block.header);
+        theirs.push(block);
+    }
+    assert_eq!(world.add(&ours), NODE);
+    let known = theirs.clone();
+    let odd = world.add_odd(&good, move |request, honest| match (request, honest) {
+        (Request::Headers { .. }, _) => Reply::Answer(Response::Headers(
+            known.iter().map(|each| each.header).collect(),
+        )),
+        (Request::Blocks(hashes), _) => {
+            let of = |hash: &BlockHash| known.iter().find(|each| each.header.hash() == *hash);
+            Reply::Answer(Response::Blocks(
+                hashes.iter().filter_map(of).cloned().collect(),
+            ))
+        }
+        (_, Response::Status(status)) => Reply::Answer(Response::Status(Status {
+            best_hash: known[known.len() - 1].header.hash(),
+            ..status
+        })),
+        (_, honest) => Reply::Answer(honest),
+    });
+    world.connect(NODE, odd);
+    world.run_for(20_000);
+    assert_eq!(world.ban(NODE, odd), Some(Offence::InvalidBlock));
+    assert_eq!(world.tip(NODE), ours[129].header.hash());
+}
+
 #[test]
 fn announcing_a_block_and_withholding_it_does_not_harm_others() {
     let (mut world, blocks, odd) = pair_and(|request, honest| match request {
@@ -585,4 +625,41 @@ fn transaction_that_may_become_good_is_not_blamed() {
     world.run_for(30_000);
     assert_eq!(world.verdicts_on(NODE, odd), [Verdict::Ignore; 3]);
     assert!(world.blamed().is_empty());
+}
+
+/// A fork costs whoever shows it two blocks at an easy target. What a peer never completes must not
+/// stay on disk.
+#[test]
+fn forks_that_peers_never_complete_are_not_stored() {
+    let mut world = World::new();
+    let blocks = branch(&world.file, &[], &key(0).address, &empty(5));
+    world.add(&blocks);
+    let stored = |world: &World| {
+        let store = world.node(NODE).chain().store();
+        nodes::table(store, pithead_core::store::Table::Entries).len()
+    };
+    let before = stored(&world);
+    for liar in 1..=5 {
+        // From two blocks below the tip, the third is the first with more work.
+        let fork = branch(&world.file, &blocks[..3], &key(liar).address, &empty(3));
+        let last = fork[2].clone();
+        let all = [blocks[..3].to_vec(), fork].concat();
+        let odd = world.add_odd(&all, move |request, honest| match (request, honest) {
+            (Request::Blocks(_), Response::Blocks(mut given)) => {
+                given.retain(|block| *block != last);
+                Reply::Answer(Response::Blocks(given))
+            }
+            (_, honest) => Reply::Answer(honest),
+        });
+        world.connect(odd, NODE);
+        world.run_for(60_000);
+        assert_eq!(stored(&world), before, "liar {liar}");
+    }
+    assert_eq!(world.tip(NODE), blocks[4].header.hash());
+    // An honest peer with a fork of that kind is followed.
+    let fork = branch(&world.file, &blocks[..3], &key(6).address, &empty(3));
+    let tip = fork[2].header.hash();
+    let honest = world.add(&[blocks[..3].to_vec(), fork].concat());
+    world.connect(honest, NODE);
+    world.run_until(60_000, |world| world.tip(NODE) == tip);
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod catching_up;
+mod clocks;
 mod delays;
 mod faulty;
 mod weather;

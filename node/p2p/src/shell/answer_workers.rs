@@ -1,7 +1,7 @@
 //! Tasks that make answers to peers' requests: each reads a snapshot on the blocking pool and
 //! encodes the answer there, so that neither the core nor the swarm waits for it.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use libp2p::request_response::InboundRequestId;
 use pithead_consensus::Encode as _;
@@ -90,13 +90,7 @@ fn answer(
     request: &Request,
 ) -> Result<Vec<u8>, StoreError> {
     let snapshot = engine.store().snapshot()?;
-    let response = {
-        let mempool = engine.mempool().read();
-        // Readers leave nothing half changed, so a poisoned lock does no harm.
-        let mempool = mempool.unwrap_or_else(PoisonError::into_inner);
-        let finality = engine.finality_state().read();
-        let finality = finality.unwrap_or_else(PoisonError::into_inner);
-        serve(snapshot.as_ref(), &mempool, &finality, recent, request)?
-    };
+    let (mempool, finality) = (engine.mempool(), engine.finality_state());
+    let response = serve(snapshot.as_ref(), mempool, finality, recent, request)?;
     Ok(response.encode())
 }

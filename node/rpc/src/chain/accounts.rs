@@ -35,7 +35,9 @@ pub(super) fn account(
         address: reader.api().chain.address_text(address),
         balance: account.balance.grains(),
         sequence: account.sequence,
-        pending_balance: (account.balance.grains() + incoming).saturating_sub(spent),
+        pending_balance: (account.balance.grains() + incoming)
+            .saturating_sub(spent)
+            .min(Amount::MAX_MONEY.grains()),
         next_sequence,
         immature_rewards: immature_rewards(reader, address)?,
         public_key: account
@@ -63,7 +65,7 @@ fn immature_rewards(reader: &ChainReader<'_>, address: &Address) -> Result<u64, 
             total = total.saturating_add(reward.amount.grains());
         }
     }
-    Ok(total)
+    Ok(total.min(Amount::MAX_MONEY.grains()))
 }
 
 /// The newest transactions of an account first.

@@ -13,6 +13,7 @@ use pithead_consensus::Address;
 use tonic::{Request, Response, Status};
 
 use self::work::OpenSubscription;
+pub(crate) use self::work::has_work;
 use self::worker_reports::check_name;
 use crate::api::{Api, bad_field};
 use crate::outlet::{EVENTS_MAX, ResponseStream, open_stream};
@@ -44,7 +45,7 @@ impl MiningService for MiningHandler {
         let reward_address = self.reward_address(&request.reward_address)?;
         check_name("worker", &request.worker)?;
         check_name("agent", &request.agent)?;
-        work::check_synced(&self.0)?;
+        work::check_has_work(&self.0)?;
         let worker = WorkerId {
             name: request.worker,
             reward_address,

@@ -62,6 +62,12 @@ async fn worded(
             Some(hash),
             "its work has had as many shares as are remembered: take newer work".to_owned(),
         ),
+        SolutionVerdict::EnoughBlocks(hash) => (
+            Outcome::StaleWork,
+            Some(hash),
+            "its parent has had enough blocks of this worker: wait for work on the next tip"
+                .to_owned(),
+        ),
         SolutionVerdict::UnknownWork => (
             Outcome::UnknownWork,
             None,
@@ -131,6 +137,7 @@ async fn submit_found(
     let credit = match outcome {
         Outcome::AcceptedBlock => BlockCredit::Tip,
         Outcome::AcceptedSide => BlockCredit::Side,
+        Outcome::StaleWork => BlockCredit::Spare,
         _ => BlockCredit::Rejected,
     };
     let now = api.engine.now();
@@ -168,6 +175,7 @@ async fn submit(api: &Api, block: Block) -> Result<(Outcome, String), Status> {
         }
         AcceptError::Invalid(_) | AcceptError::InvalidAncestor { .. } => Outcome::Invalid,
         AcceptError::TooDeep { .. } => Outcome::AcceptedSide,
+        AcceptError::TooManySiblings { .. } => Outcome::StaleWork,
         AcceptError::Internal(_) => {
             return Err(status::internal(
                 "the node could not store the block; its log says more",

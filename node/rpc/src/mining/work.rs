@@ -47,17 +47,26 @@ impl Drop for OpenSubscription {
     }
 }
 
-/// Refuses to give work while the node is far behind its peers: a block that a miner then finds
-/// would extend an old chain.
-pub(super) fn check_synced(api: &Api) -> Result<(), Status> {
-    let sync = *api.engine.sync().borrow();
-    if sync.syncing {
-        return Err(syncing(api, &sync));
-    }
-    Ok(())
+/// Whether miners get work. They get none while the node, or its clock, is far behind its peers: a
+/// block that a miner then finds would extend an old chain.
+pub(crate) fn has_work(sync: &SyncStatus) -> bool {
+    !sync.syncing && sync.clock_behind_secs == 0
 }
 
-fn syncing(api: &Api, sync: &SyncStatus) -> Status {
+/// Refuses to give work unless [`has_work`].
+pub(super) fn check_has_work(api: &Api) -> Result<(), Status> {
+    let sync = *api.engine.sync().borrow();
+    if has_work(&sync) {
+        Ok(())
+    } else {
+        Err(no_work(api, &sync))
+    }
+}
+
+fn no_work(api: &Api, sync: &SyncStatus) -> Status {
+    if sync.clock_behind_secs > 0 {
+        return status::clock_behind(sync.clock_behind_secs);
+    }
     let height = api.engine.tip().borrow().height.0;
     status::syncing(height, sync.best_header_height.0)
 }
@@ -68,7 +77,7 @@ pub(super) async fn block_template(
     reward_address: Address,
     include_transactions: bool,
 ) -> Result<v1::GetBlockTemplateResponse, Status> {
-    check_synced(api)?;
+    check_has_work(api)?;
     let template = api.fresh_template().await?;
     let commitment = template.commitment(reward_address, [0; 8]);
     let transactions = if include_transactions {
@@ -92,8 +101,8 @@ pub(super) async fn block_template(
 }
 
 /// Sends work on the present template at once, and then whenever the work should change: with
-/// every new template, and when the share target no longer fits the miner. Ends when the node
-/// falls far behind its peers.
+/// every new template, and when the share target no longer fits the miner. Ends when
+/// there is no work any more ([`has_work`]).
 pub(super) async fn send_work(
     miner: OpenSubscription,
     outlet: Outlet<v1::SubscribeWorkResponse>,
@@ -106,8 +115,8 @@ pub(super) async fn send_work(
         // Asked before the template is taken: a node that has caught up makes a new template
         // before it says so.
         let status = *sync.borrow_and_update();
-        if status.syncing {
-            return Err(syncing(api, &status).into());
+        if !has_work(&status) {
+            return Err(no_work(api, &status).into());
         }
         let template = Arc::clone(&templates.borrow_and_update());
         let clean = parent != Some(template.parent);
@@ -121,17 +130,17 @@ pub(super) async fn send_work(
         outlet.send(message).await?;
         tokio::select! {
             changed = templates.changed() => if changed.is_err() { return Ok(()) },
-            () = until_syncing(&mut sync) => {}
+            () = until_no_work(&mut sync) => {}
             () = until_share_target_is_off(&miner) => {}
             end = outlet.until_over(api) => return Err(end),
         }
     }
 }
 
-/// Completes when the node falls far behind its peers. It never completes once the core has
+/// Completes when miners are to get no more work. It never completes once the core has
 /// stopped, which other channels show.
-async fn until_syncing(sync: &mut watch::Receiver<SyncStatus>) {
-    if sync.wait_for(|status| status.syncing).await.is_err() {
+async fn until_no_work(sync: &mut watch::Receiver<SyncStatus>) {
+    if sync.wait_for(|status| !has_work(status)).await.is_err() {
         std::future::pending::<()>().await;
     }
 }

@@ -13,7 +13,7 @@ use crate::reader::ChainReader;
 use crate::status;
 
 /// Bytes of a payment with one output by a sender whose key is on record.
-const PAYMENT_BYTES: u32 = 351;
+pub(super) const PAYMENT_BYTES: u32 = 351;
 
 pub(super) fn build(
     api: &Api,
@@ -44,7 +44,10 @@ pub(super) fn build(
     };
     let fee = match request.fee {
         Some(fee) => fee,
-        None => estimate_rate(api, 1).saturating_mul(body.signed_size() as u64),
+        None => {
+            let weight = body.weight();
+            estimate_rate(api, weight, 1).saturating_mul(weight as u64)
+        }
     };
     body.fee = convert::amount("fee", fee).map_err(bad_field)?;
     if body.total().is_none() {
@@ -94,7 +97,7 @@ pub(super) fn estimate_fee(api: &Api, request: &v1::EstimateFeeRequest) -> v1::E
         0 => PAYMENT_BYTES,
         size => size,
     };
-    let rate = estimate_rate(api, request.target_blocks.max(1));
+    let rate = estimate_rate(api, size as usize, request.target_blocks.max(1));
     v1::EstimateFeeResponse {
         fee_rate: rate,
         fee: rate.saturating_mul(u64::from(size)),
@@ -102,18 +105,18 @@ pub(super) fn estimate_fee(api: &Api, request: &v1::EstimateFeeRequest) -> v1::E
 }
 
 /// The fee rate at which a transaction would be mined within so many blocks, if these blocks were
-/// mined now from what is pending: just above the first transaction that they have no room for.
-fn estimate_rate(api: &Api, target_blocks: u32) -> u64 {
+/// mined now from what is pending, and at which the mempool takes it: just above the first transaction that they have no room for.
+fn estimate_rate(api: &Api, size: usize, target_blocks: u32) -> u64 {
     let mempool = api.mempool();
     let block_bytes = api.engine.genesis().params.max_block_bytes as usize;
     let room = block_bytes.saturating_mul(target_blocks as usize);
-    let floor = mempool.entry_rate();
+    let floor = mempool.entry_rate(size);
     if mempool.bytes() < room {
         return floor;
     }
     let mut bytes = 0;
     let first_left_out = mempool.iter_by_rate().find(|pending| {
-        bytes += pending.size();
+        bytes += pending.body().weight();
         bytes > room
     });
     let rate = first_left_out.map_or(FeeRate(0), |pending| pending.fee_rate());

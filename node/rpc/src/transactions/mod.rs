@@ -49,7 +49,7 @@ impl TransactionService for TransactionHandler {
             max_size_bytes: limits.bytes_max as u64,
             total_fees: mempool.fees(),
             min_fee_rate: limits.min_fee_rate,
-            entry_fee_rate: mempool.entry_rate(),
+            entry_fee_rate: mempool.entry_rate(build::PAYMENT_BYTES as usize),
             expiry_secs: limits.expiry_secs,
         }))
     }

@@ -152,6 +152,11 @@ fn rejection(api: &Api, reason: &RejectReason) -> v1::TransactionRejection {
             "a full mempool".to_owned(),
             format!("{required} grains a byte"),
         ),
+        RejectReason::FullAtAnyFee(obstacle) => (
+            Rule::MempoolFull,
+            "a full mempool, whatever the fee".to_owned(),
+            obstacle.to_string(),
+        ),
     };
     v1::TransactionRejection {
         rule: rule.into(),
@@ -195,6 +200,11 @@ fn consensus_rejection(api: &Api, error: &TransactionError) -> (Rule, String, St
             Rule::BadPublicKey,
             format!("the key of {}", api.chain.address_text(key_address)),
             format!("the key of {}", api.chain.address_text(sender)),
+        ),
+        TransactionError::OpeningTooSmall { index, found, min } => (
+            Rule::OpeningTooSmall,
+            format!("{found} PIT to a new account in outputs[{index}]"),
+            format!("at least {min} PIT"),
         ),
         TransactionError::WrongSequence { found, expected } => {
             (Rule::BadSequence, found.to_string(), expected.to_string())

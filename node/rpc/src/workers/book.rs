@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pithead_consensus::{Target, Work};
 use pithead_core::template::BlockTemplate;
 
+use super::found::FoundBlocks;
 use super::kept::{KeptWork, WorkSubscription};
 use super::work::{
     AssignedWork, BlockFinder, JudgeContext, SolutionVerdict, SubmittedSolution, WorkId, WorkRecord,
@@ -46,6 +47,8 @@ pub enum BlockCredit {
     Tip,
     /// It is valid, but off the best chain.
     Side,
+    /// It was refused unstored, because enough blocks have its parent.
+    Spare,
     /// It was not accepted.
     Rejected,
 }
@@ -60,6 +63,7 @@ pub struct WorkBook {
     /// The number of the newest piece of work.
     last_work: u64,
     kept: KeptWork,
+    found: FoundBlocks,
     workers: BTreeMap<WorkerId, Worker>,
 }
 
@@ -78,6 +82,7 @@ impl WorkBook {
             next_subscription: half(4),
             last_work: 0,
             kept: KeptWork::default(),
+            found: FoundBlocks::default(),
             workers: BTreeMap::new(),
         }
     }
@@ -155,7 +160,7 @@ impl WorkBook {
         };
         let verdict = match self.kept.work_mut(id.number) {
             Some(record) if record.subscription == id.subscription => {
-                record.judge(solution, context, &worker)
+                record.judge(solution, context, &worker, &mut self.found)
             }
             _ => SolutionVerdict::UnknownWork,
         };
@@ -171,7 +176,9 @@ impl WorkBook {
             match &verdict {
                 SolutionVerdict::Block { .. } => {}
                 SolutionVerdict::Share(_) => worker.credit_share(context.now, share_hashes),
-                SolutionVerdict::Stale(_) | SolutionVerdict::UsedUp(_) => worker.stale += 1,
+                SolutionVerdict::Stale(_)
+                | SolutionVerdict::UsedUp(_)
+                | SolutionVerdict::EnoughBlocks(_) => worker.stale += 1,
                 SolutionVerdict::UnknownWork if was_assigned => worker.stale += 1,
                 SolutionVerdict::UnknownWork
                 | SolutionVerdict::Duplicate(_)
@@ -194,6 +201,9 @@ impl WorkBook {
 
     /// Records what the core said of a block; `now` is Unix seconds.
     pub fn record_block(&mut self, finder: &BlockFinder, credit: BlockCredit, now: u64) {
+        if credit == BlockCredit::Rejected {
+            self.found.uncount(finder);
+        }
         if let Some(worker) = self.workers.get_mut(&finder.worker) {
             match credit {
                 BlockCredit::Tip => {
@@ -204,6 +214,7 @@ impl WorkBook {
                     worker.side_blocks += 1;
                     worker.stale += 1;
                 }
+                BlockCredit::Spare => worker.stale += 1,
                 BlockCredit::Rejected => worker.rejected += 1,
             }
         }

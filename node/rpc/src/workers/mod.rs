@@ -3,7 +3,8 @@
 //! Start at [`WorkBook`] in `book`: it gives every subscription an extra-nonce prefix of its own,
 //! so that no two miners search the same space, and judges solutions up to the point where a
 //! block has to go to the core. `work` is one piece of work and what a solution of it is worth,
-//! `kept` which pieces of work are remembered, `worker` what one miner has proven.
+//! `kept` which pieces of work are remembered, `found` how many blocks each worker has found on
+//! each tip, `worker` what one miner has proven.
 //!
 //! There is no clock, no randomness and no socket in here: times and random numbers come in as
 //! arguments.
@@ -12,6 +13,7 @@
 //! them, each of which may be a whole block.
 
 mod book;
+mod found;
 mod kept;
 mod work;
 mod worker;

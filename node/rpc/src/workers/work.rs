@@ -8,6 +8,7 @@ use pithead_consensus::block::{BASE_VERSION, VERSION_FIXED_MASK};
 use pithead_consensus::{Block, BlockCommitment, BlockHash, Target};
 use pithead_core::template::BlockTemplate;
 
+use super::found::FoundBlocks;
 use super::worker::WorkerId;
 
 /// Solutions remembered for a piece of work, to recognise duplicates. The miner gets other work,
@@ -51,6 +52,9 @@ pub enum SolutionVerdict {
         block: Box<Block>,
         finder: BlockFinder,
     },
+    /// It would make a block, but the core was given enough blocks of this worker with the same
+    /// parent.
+    EnoughBlocks(BlockHash),
     /// It is a share.
     Share(BlockHash),
     /// It is a share, but a newer tip has made its work stale.
@@ -78,6 +82,8 @@ pub enum SolutionVerdict {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockFinder {
     pub worker: WorkerId,
+    /// The block's parent.
+    pub(super) parent: BlockHash,
     /// Expected hashes until a share.
     pub(super) share_hashes: f64,
 }
@@ -157,6 +163,7 @@ impl WorkRecord {
         solution: &SubmittedSolution,
         context: &JudgeContext,
         worker: &WorkerId,
+        found: &mut FoundBlocks,
     ) -> SolutionVerdict {
         let template = &self.assigned.template;
         let version = match solution.version {
@@ -192,12 +199,17 @@ impl WorkRecord {
         }
         // Before everything that would turn a share away: the core alone judges a block.
         if template.target.is_met_by(&hash) {
+            let finder = BlockFinder {
+                worker: worker.clone(),
+                parent: template.parent,
+                share_hashes: target.work().to_f64(),
+            };
+            if !found.count(&finder) {
+                return SolutionVerdict::EnoughBlocks(hash);
+            }
             return SolutionVerdict::Block {
                 block: Box::new(template.block(header, commitment)),
-                finder: BlockFinder {
-                    worker: worker.clone(),
-                    share_hashes: target.work().to_f64(),
-                },
+                finder,
             };
         }
         if template.parent != context.tip {

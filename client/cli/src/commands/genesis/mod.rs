@@ -1,6 +1,7 @@
 //! `pithead genesis`: makes and shows the file that every node of a network
 //! starts from (protocol §10). `show` reads and prints such files.
 
+mod room;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -105,6 +106,12 @@ pub(crate) struct NewGenesisArgs {
     /// Largest block.
     #[arg(long, value_name = "BYTES")]
     max_block_bytes: Option<u32>,
+    /// Accounts that a block's transactions may change.
+    #[arg(long, value_name = "COUNT")]
+    max_account_changes: Option<u32>,
+    /// Least amount of a payment that opens an account.
+    #[arg(long, value_name = "GRAINS")]
+    min_opening_amount: Option<u32>,
     /// Blocks until a reward is paid out; 0: at once.
     #[arg(long, value_name = "BLOCKS")]
     reward_maturity: Option<u32>,
@@ -169,6 +176,10 @@ fn new(context: &Context, args: &NewGenesisArgs) -> anyhow::Result<()> {
         half_life_secs: args.half_life_secs.unwrap_or(preset.half_life_secs),
         max_future_secs: args.max_future_secs.unwrap_or(preset.max_future_secs),
         max_block_bytes: args.max_block_bytes.unwrap_or(preset.max_block_bytes),
+        max_account_changes: args
+            .max_account_changes
+            .unwrap_or(preset.max_account_changes),
+        min_opening_amount: args.min_opening_amount.unwrap_or(preset.min_opening_amount),
         reward_maturity: args.reward_maturity.unwrap_or(preset.reward_maturity),
         checkpoint_interval: args
             .checkpoint_interval
@@ -178,6 +189,7 @@ fn new(context: &Context, args: &NewGenesisArgs) -> anyhow::Result<()> {
         validators,
     };
     let genesis = file.check()?;
+    room::check(&file, &genesis)?;
     write_public_file(&args.out, file.to_toml()?.as_bytes()).map_err(|error| {
         if error.is_already_there() {
             exists(&args.out)

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::commands::context::Context;
 use crate::commands::files;
 use crate::terminal::output::{Column, table};
-use crate::terminal::words::{Money, counted, iso, si};
+use crate::terminal::words::{Money, counted, iso, pit_unit, si};
 
 /// Largest genesis file that is read: room for a million allocations.
 const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -31,6 +31,8 @@ struct GenesisJson<'a> {
     half_life_secs: u32,
     max_future_secs: u32,
     max_block_bytes: u32,
+    max_account_changes: u32,
+    min_opening_amount: Money,
     reward_maturity: u32,
     checkpoint_interval: u32,
     approval_quorum: u32,
@@ -99,6 +101,8 @@ pub(super) fn print(
             half_life_secs: file.half_life_secs,
             max_future_secs: file.max_future_secs,
             max_block_bytes: file.max_block_bytes,
+            max_account_changes: file.max_account_changes,
+            min_opening_amount: u64::from(file.min_opening_amount).into(),
             reward_maturity: file.reward_maturity,
             checkpoint_interval: file.checkpoint_interval,
             approval_quorum: file.approval_quorum,
@@ -154,6 +158,14 @@ fn fields(
             ),
         ),
         ("half-life", format!("{} s", file.half_life_secs)),
+        (
+            "accounts",
+            format!(
+                "a block changes {} at most; {} at least open one",
+                file.max_account_changes,
+                pit_unit(u64::from(file.min_opening_amount))
+            ),
+        ),
         (
             "rewards",
             match file.reward_maturity {

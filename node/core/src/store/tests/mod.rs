@@ -1,0 +1,3 @@
+//! Tests that need something between the database and its file.
+
+mod crashes;
