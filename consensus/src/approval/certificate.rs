@@ -15,6 +15,8 @@ use crate::key::{PublicKey, SIGNATURE_LEN, Signature};
 pub const CERTIFICATE_VERSION: u8 = 1;
 /// Bytes of a validator and its signature.
 const ENTRY_BYTES: usize = 32 + SIGNATURE_LEN;
+/// Bytes before the entries: the version, the link and the count.
+const HEAD_BYTES: usize = 1 + 80 + 4;
 
 /// The approvals of one link: `version u8 = 1 ‖ link 80 ‖ count u32 ‖
 /// (validator 32 ‖ signature 256)…`. They ascend by validator if this code built it.
@@ -180,6 +182,12 @@ impl Certificate {
     #[must_use]
     pub fn count(&self) -> usize {
         self.approvals.len()
+    }
+
+    /// The length of the encoding, bytes.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        HEAD_BYTES.saturating_add(ENTRY_BYTES.saturating_mul(self.approvals.len()))
     }
 
     /// The approvals, each with its signature.

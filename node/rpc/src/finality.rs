@@ -1,16 +1,18 @@
 //! Approvals, validators and proofs of misbehaviour (protocol §9), as the API shows them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use pithead_api::convert;
 use pithead_api::v1;
 use pithead_consensus::approval::vote::VoteOffence;
-use pithead_consensus::{Address, Encode as _, Evidence, Height, Link, SignedApproval};
+use pithead_consensus::{Address, Certificate, Encode as _, Evidence, Height, Link};
 use pithead_core::finality::{KeptProof, Proof, certificate_at};
 use pithead_core::store::schema::ChainEntry;
 use tonic::Status;
 
 use crate::api::{Api, internal};
 use crate::blocks::{entry_by_hash, entry_by_tag};
-use crate::page::{page_size, slice};
+use crate::page::{page_size, read_token, token};
 use crate::reader::ChainReader;
 use crate::status;
 
@@ -28,26 +30,46 @@ pub(crate) fn approvals_of(
     reader: &ChainReader<'_>,
     entry: &ChainEntry,
 ) -> Result<Vec<v1::Approval>, Status> {
-    let api = reader.api();
-    let hash = entry.hash();
-    let mut found = api.finality().approvals_of(entry.height, &hash);
+    let certificate = certificate_of(reader, entry)?;
+    Ok(approvals_with(reader, entry, certificate.as_ref()))
+}
+
+/// The certificate that approves a block, if there is one.
+fn certificate_of(
+    reader: &ChainReader<'_>,
+    entry: &ChainEntry,
+) -> Result<Option<Certificate>, Status> {
+    let interval = reader.api().engine.genesis().params.checkpoint_interval;
+    if entry.height.0.checked_rem(u64::from(interval)) != Some(0) {
+        return Ok(None);
+    }
     let certificate = certificate_at(reader.snapshot(), entry.height).map_err(internal)?;
-    if let Some(certificate) = certificate.filter(|found| found.link().target.hash == hash) {
-        let known = |signed: &SignedApproval| {
-            let mut found = found.iter();
-            found.any(|other| other.approval == signed.approval)
-        };
+    Ok(certificate.filter(|found| found.link().target.hash == entry.hash()))
+}
+
+fn approvals_with(
+    reader: &ChainReader<'_>,
+    entry: &ChainEntry,
+    certificate: Option<&Certificate>,
+) -> Vec<v1::Approval> {
+    let api = reader.api();
+    let mut found = api.finality().approvals_of(entry.height, &entry.hash());
+    if let Some(certificate) = certificate {
+        let known: BTreeSet<_> = found
+            .iter()
+            .map(|signed| (signed.approval.validator, signed.approval.link))
+            .collect();
         let others: Vec<_> = certificate
             .approvals()
-            .filter(|signed| !known(signed))
+            .filter(|signed| !known.contains(&(signed.approval.validator, signed.approval.link)))
             .collect();
         found.extend(others);
     }
     found.sort();
-    Ok(found
+    found
         .iter()
         .map(|signed| api.chain.approval(signed))
-        .collect())
+        .collect()
 }
 
 /// The approvals of a checkpoint that the request names by height, hash or tag.
@@ -77,11 +99,10 @@ pub(crate) fn list_approvals(
             ),
         ));
     }
-    let certificate = certificate_at(reader.snapshot(), entry.height).map_err(internal)?;
-    let certificate = certificate.filter(|found| found.link().target.hash == entry.hash());
+    let certificate = certificate_of(reader, &entry)?;
     let best = reader.is_best(&entry.hash(), entry.height)?;
     Ok(v1::ListApprovalsResponse {
-        approvals: approvals_of(reader, &entry)?,
+        approvals: approvals_with(reader, &entry, certificate.as_ref()),
         checkpoint: Some(reader.header(&entry)),
         finality: reader.finality_of(entry.height, best).into(),
         approval_quorum: api.engine.genesis().params.approval_quorum,
@@ -95,14 +116,17 @@ pub(crate) fn list_approvals(
 pub(crate) fn list_validators(api: &Api) -> v1::ListValidatorsResponse {
     let genesis = api.engine.genesis();
     let state = api.finality();
+    let mut accused: BTreeMap<Address, u32> = BTreeMap::new();
+    for kept in state.proofs() {
+        if let Proof::Votes(evidence) = &kept.proof {
+            let count = accused.entry(evidence.validator()).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
     let validators = genesis.validators.iter().map(|key| {
         let address = Address::of_key(key);
         let seen = state.seen(&address);
         let (approved, out_of) = state.participation(&address);
-        let accused = state.proofs().iter().filter(|kept| match &kept.proof {
-            Proof::Votes(evidence) => evidence.validator() == address,
-            Proof::Certificates(..) => false,
-        });
         v1::Validator {
             address: api.chain.address_text(&address),
             public_key: key.modulus().to_vec().into(),
@@ -110,7 +134,7 @@ pub(crate) fn list_validators(api: &Api) -> v1::ListValidatorsResponse {
             last_approval_time: seen.and_then(|seen| seen.time).map(convert::timestamp),
             recent_approvals: u32::try_from(approved).unwrap_or(u32::MAX),
             recent_checkpoints: u32::try_from(out_of).unwrap_or(u32::MAX),
-            evidence_count: u32::try_from(accused.count()).unwrap_or(u32::MAX),
+            evidence_count: accused.get(&address).copied().unwrap_or_default(),
             is_this_node: state.own() == Some(address),
         }
     });
@@ -125,24 +149,38 @@ pub(crate) fn list_evidence(
     api: &Api,
     request: &v1::ListEvidenceRequest,
 ) -> Result<v1::ListEvidenceResponse, Status> {
-    let mut size = page_size(request.page_size, EVIDENCE_PAGE, EVIDENCE_PAGE_MAX);
-    let all: Vec<v1::Evidence> = {
+    let size = page_size(request.page_size, EVIDENCE_PAGE, EVIDENCE_PAGE_MAX);
+    let start = read_token::<4>(&request.page_token)?.map_or(0, u32::from_be_bytes) as usize;
+    let (page, total) = {
         let state = api.finality();
-        state
-            .proofs()
-            .iter()
-            .map(|kept| evidence(api, kept))
-            .collect()
+        let all = state.proofs();
+        let page = evidence_page(all.get(start..).unwrap_or_default(), size).to_vec();
+        (page, all.len())
     };
-    // Fewer proofs than asked for if the largest of them would not fit.
-    let largest = all.iter().map(|each| each.first.len() + each.second.len());
-    let largest = largest.max().unwrap_or(1).max(1);
-    size = size.min((EVIDENCE_BYTES_MAX / largest).max(1));
-    let (evidence, next_page_token) = slice(all, size, &request.page_token)?;
+    let next = start.saturating_add(page.len());
+    let next_page_token = match u32::try_from(next) {
+        Ok(next_bytes) if next < total => token(&next_bytes.to_be_bytes()),
+        _ => String::new(),
+    };
     Ok(v1::ListEvidenceResponse {
-        evidence,
+        evidence: page.iter().map(|kept| evidence(api, kept)).collect(),
         next_page_token,
     })
+}
+
+/// The first of these proofs, at most `size`, and none that exceeds the bytes of a page. The first
+/// one is shown whatever its size.
+fn evidence_page(proofs: &[KeptProof], size: usize) -> &[KeptProof] {
+    let mut bytes = 0_usize;
+    let fits = proofs
+        .iter()
+        .take(size)
+        .enumerate()
+        .take_while(|(index, kept)| {
+            bytes = bytes.saturating_add(kept.encoded_len());
+            *index == 0 || bytes <= EVIDENCE_BYTES_MAX
+        });
+    proofs.get(..fits.count()).unwrap_or_default()
 }
 
 fn evidence(api: &Api, kept: &KeptProof) -> v1::Evidence {
@@ -157,7 +195,7 @@ fn evidence(api: &Api, kept: &KeptProof) -> v1::Evidence {
             }
         }
         Proof::Certificates(first, second) => {
-            let of_second: Vec<Address> = second
+            let of_second: BTreeSet<Address> = second
                 .approvals()
                 .map(|each| each.approval.validator)
                 .collect();

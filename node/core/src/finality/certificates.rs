@@ -8,6 +8,8 @@ use crate::store::{Batch, Snapshot, StoreError, Table};
 
 /// Links that a start reads from the store at a time.
 const LINKS_PER_READ: usize = 10_000;
+/// Bytes of the length in front of each certificate in an answer (protocol §13).
+const LENGTH_BYTES: usize = 4;
 
 /// Adds the changes to a batch that put a certificate on record. Its link is kept a second time, by itself,
 /// so that a start reads 80 bytes a checkpoint instead of all signatures.
@@ -31,8 +33,9 @@ pub fn certificate_at(
         .transpose()
 }
 
-/// The certificates above a height, ascending: at most `max`, and none after the one that
-/// exceeds `bytes_max`. The first is given whatever its size.
+/// The certificates above a height, ascending: at most `max`, and none that does not fit into
+/// `bytes_max`, each with its length of four bytes. The first is given whatever its size. No more
+/// is read than that and one certificate.
 ///
 /// # Errors
 /// [`StoreError`] if storage fails or is damaged.
@@ -42,27 +45,41 @@ pub fn certificates_above(
     max: usize,
     bytes_max: usize,
 ) -> Result<Vec<Certificate>, StoreError> {
-    let start = height.0.saturating_add(1).to_be_bytes();
     let mut found = Vec::new();
-    let mut bytes = 0;
-    for (_, raw) in from.range(Table::Certificates, &start, &[0xff; 9], max, false)? {
-        bytes += raw.len();
-        if bytes > bytes_max && !found.is_empty() {
+    let mut left = bytes_max;
+    let mut start = height.0.saturating_add(1).to_be_bytes().to_vec();
+    while found.len() < max {
+        // One at a time: a certificate has 6 kB with twenty approvals, and 288 kB with a thousand.
+        let rows = from.range(Table::Certificates, &start, &[0xff; 9], 1, false)?;
+        let Some((key, raw)) = rows.into_iter().next() else {
             break;
+        };
+        match left.checked_sub(raw.len().saturating_add(LENGTH_BYTES)) {
+            Some(rest) => left = rest,
+            None if found.is_empty() => left = 0,
+            None => break,
         }
         found.push(decode_certificate(&raw)?);
+        start = [key.as_slice(), &[0]].concat();
     }
     Ok(found)
 }
 
-/// The last certificates, at most `max`, oldest first.
-pub(super) fn last_certificates(
+/// Hands over the last certificates, at most `max`, oldest first and one at a time.
+pub(super) fn for_each_of_last(
     from: &dyn Snapshot,
     max: usize,
-) -> Result<Vec<Certificate>, StoreError> {
-    let found = from.range(Table::Certificates, &[], &[0xff; 9], max, true)?;
-    let raw = found.iter().rev();
-    raw.map(|(_, bytes)| decode_certificate(bytes)).collect()
+    mut take: impl FnMut(&Certificate) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    // The links tell the heights without the signatures.
+    let links = from.range(Table::Links, &[], &[0xff; 9], max, true)?;
+    for (key, _) in links.iter().rev() {
+        let raw = from
+            .get(Table::Certificates, key)?
+            .ok_or_else(|| StoreError::Damaged("a link without its certificate".to_owned()))?;
+        take(&decode_certificate(&raw)?)?;
+    }
+    Ok(())
 }
 
 /// Hands over the links of all certificates, by ascending height.

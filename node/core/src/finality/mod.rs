@@ -43,7 +43,10 @@ const WINDOW_BELOW: u64 = 16;
 const WINDOW_ABOVE: u64 = 16;
 /// How many certificates an approval is compared with at most, to see whether its validator
 /// contradicts itself.
-const COMPARED_MAX: usize = 32;
+pub const COMPARED_MAX: usize = 32;
+/// No further certificate is read for that after so many bytes: one of a thousand validators has
+/// 288 kB.
+pub const COMPARED_BYTES_MAX: usize = 1 << 20;
 
 /// Why an approval is not taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +101,11 @@ impl FinalityState {
                 StoreError::Damaged(format!("link to height {}: {error}", link.target.height))
             })
         })?;
-        for certificate in certificates::last_certificates(from, RECENT_CERTIFICATES)? {
-            let time = block_time(from, &certificate)?;
-            state.note_certificate(&certificate, time);
-        }
+        certificates::for_each_of_last(from, RECENT_CERTIFICATES, |certificate| {
+            let time = block_time(from, certificate)?;
+            state.note_certificate(certificate, time);
+            Ok(())
+        })?;
         state.read_leading_votes(from)?;
         state.proofs = proof::read_all(from)?;
         for kept in &state.proofs {
@@ -241,7 +245,8 @@ impl FinalityState {
     }
 
     /// The proofs that an approval makes together with others of its validator: with those in the
-    /// pool, and with those in the certificates that its link conflicts with.
+    /// pool, and with those in the certificates that its link conflicts with. There are no more of
+    /// them once as many proofs against the validator are kept as there is room for.
     ///
     /// # Errors
     /// [`StoreError`] if storage fails or is damaged.
@@ -251,10 +256,18 @@ impl FinalityState {
         from: &dyn Snapshot,
     ) -> Result<Vec<Proof>, StoreError> {
         let validator = &signed.approval.validator;
+        if !proof::has_room_against(&self.proofs, validator) {
+            return Ok(Vec::new());
+        }
         let mut others: Vec<SignedApproval> = self.pool.of(validator).collect();
         let suspects = self.view.finality().conflicting(&signed.approval.link);
+        let mut bytes = 0_usize;
         for link in suspects.take(COMPARED_MAX) {
+            if bytes >= COMPARED_BYTES_MAX {
+                break;
+            }
             if let Some(certificate) = certificate_at(from, link.target.height)? {
+                bytes = bytes.saturating_add(certificate.encoded_len());
                 let own = |other: &SignedApproval| other.approval.validator == *validator;
                 others.extend(certificate.approvals().find(own));
             }

@@ -1,8 +1,9 @@
 //! Proofs of misbehaviour as they are kept: the kind, the time, and two signed things that can't
 //! both be honest. Start reading at [`Proof`].
 
+use pithead_consensus::approval::SIGNED_APPROVAL_BYTES;
 use pithead_consensus::encoding::Reader;
-use pithead_consensus::{Certificate, Decode, DecodeError, Encode, Evidence};
+use pithead_consensus::{Address, Certificate, Decode, DecodeError, Encode, Evidence};
 
 use crate::store::{Snapshot, StoreError, Table};
 
@@ -30,6 +31,19 @@ pub struct KeptProof {
     /// When the proof was found, Unix seconds.
     pub time: u64,
     pub proof: Proof,
+}
+
+impl KeptProof {
+    /// About how many bytes the two signed things take.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match &self.proof {
+            Proof::Votes(_) => SIGNED_APPROVAL_BYTES.saturating_mul(2),
+            Proof::Certificates(first, second) => {
+                first.encoded_len().saturating_add(second.encoded_len())
+            }
+        }
+    }
 }
 
 impl Encode for KeptProof {
@@ -95,6 +109,15 @@ pub(super) fn has_room<'a>(kept: impl Iterator<Item = &'a KeptProof>, proof: &Pr
             Proof::Votes(_) => PROOFS_OF_ONE_MAX,
             Proof::Certificates(..) => CONFLICTS_MAX,
         }
+}
+
+/// Whether there is room for one more pair of votes of a validator.
+pub(super) fn has_room_against(kept: &[KeptProof], validator: &Address) -> bool {
+    let against = kept.iter().filter(|each| match &each.proof {
+        Proof::Votes(evidence) => evidence.validator() == *validator,
+        Proof::Certificates(..) => false,
+    });
+    against.count() < PROOFS_OF_ONE_MAX
 }
 
 /// Whether two proofs show the same pair of votes, whatever the signatures.

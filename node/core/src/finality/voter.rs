@@ -15,6 +15,9 @@ const REACHED_MAX: usize = 16;
 /// Most votes signed since the start that are remembered. Only the last two checkpoints are ever
 /// voted for.
 const SIGNED_MAX: usize = 16;
+/// Votes that stay in memory one by one: a day of the main network. A floor stands for those
+/// below; it forbids more than they do, never less. The journal keeps every vote.
+pub(crate) const VOTES_IN_MEMORY_MAX: usize = 1_024;
 
 /// Within this time after the start, no vote skips a checkpoint: other validators may have approved
 /// it while this node was away, and this node asks for their approvals first.
@@ -154,6 +157,7 @@ impl Voter {
             if !lenient {
                 recorded.map_err(|error| JournalError(error.to_string()))?;
             }
+            self.record.keep_highest(VOTES_IN_MEMORY_MAX);
         }
         let approval = Approval {
             validator: self.signer.address(),
@@ -291,6 +295,35 @@ mod tests {
         assert_eq!(journal.0.lock().unwrap().0.len(), 100);
         assert!(voter.cast(link(0, 101), &BlockHash([0; 32])).is_err());
         assert_eq!(journal.0.lock().unwrap().0.len(), 100, "never written");
+    }
+
+    #[test]
+    fn votes_in_memory_are_bounded_and_still_bar_what_they_barred() {
+        let journal = Journal::default();
+        let mut voter = voter(&journal);
+        let last = VOTES_IN_MEMORY_MAX as u64 + 50;
+        for target in 1..=last {
+            voter
+                .cast(link(target - 1, target), &BlockHash([0; 32]))
+                .unwrap();
+        }
+        assert_eq!(voter.record().len(), VOTES_IN_MEMORY_MAX);
+        assert_eq!(journal.0.lock().unwrap().0.len() as u64, last);
+        // Each old vote still counts: its target is taken, and nothing may surround it.
+        for target in 1..=50 {
+            let mut other = link(target - 1, target);
+            other.target.hash = BlockHash([99; 32]);
+            assert!(voter.cast(other, &BlockHash([0; 32])).is_err());
+            let surrounding = link(target.saturating_sub(2), last + 1);
+            assert!(voter.cast(surrounding, &BlockHash([0; 32])).is_err());
+        }
+        assert_eq!(journal.0.lock().unwrap().0.len() as u64, last);
+        // An old vote of its own that comes back from the network is no doppelganger.
+        let approval = Approval {
+            validator: ADDRESS,
+            link: link(3, 4),
+        };
+        assert_eq!(voter.detect_doppelganger(&approval), None);
     }
 
     #[test]

@@ -23,8 +23,10 @@ const CERTIFICATES_AT_ONCE: usize = 64;
 impl Node {
     /// Queues the certificates of a peer's answer; each event judges a slice of them.
     pub(super) fn take_certificates(&mut self, peer: PeerKey, certificates: Vec<Certificate>) {
-        // The rest of an earlier answer is of no more use.
-        self.certificates.retain(|(other, _)| *other != peer);
+        // The rest of an earlier answer is of no more use, nor is the answer of a peer that left.
+        let sync = &self.sync;
+        self.certificates
+            .retain(|(other, _)| *other != peer && sync.is_judging(*other));
         self.certificates.push_back((peer, certificates.into()));
     }
 

@@ -27,6 +27,9 @@ use super::{SyncState, mix};
 
 /// Most walks at a time.
 const WALKS_MAX: usize = 3;
+/// Most answers that wait to be judged. An answer has up to 4 MiB, so all of them together bound
+/// the memory that certificates take before they are checked.
+pub(super) const WAITING_ANSWERS_MAX: usize = 4;
 /// Most walks with inbound peers. One place is always left for an outbound peer.
 const WALKS_INBOUND_MAX: usize = 2;
 /// A second walk begins beside the first if no walk has brought anything for this long.
@@ -269,6 +272,9 @@ impl SyncState {
         peer: PeerKey,
         certificates: &[Certificate],
     ) -> bool {
+        let walks = self.walks.by_peer.values();
+        let judging = walks.filter(|walk| walk.stage == WalkStage::Judging);
+        let judging = judging.count();
         let Some(walk) = self.walks.by_peer.get_mut(&peer) else {
             return false;
         };
@@ -291,6 +297,12 @@ impl SyncState {
         if let Some(offence) = offence {
             self.walks.settle(peer);
             self.offend(view, peer, offence);
+            return false;
+        }
+        if judging >= WAITING_ANSWERS_MAX {
+            // Peers that stopped answering gave their places in the walks to others, and then
+            // answered after all. This one may be asked again later.
+            self.walks.failed(peer);
             return false;
         }
         walk.stage = WalkStage::Judging;

@@ -1,6 +1,8 @@
 //! Answers to the requests of peers. An answer depends only on a snapshot, the mempool, the
 //! approvals and the blocks that are being committed, so the network shell calls [`serve()`]
 //! without the core. It knows nothing of sync's state.
+//!
+//! Every loop here ends with the bytes of its answer: what has no room in it is not read.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -206,24 +208,27 @@ fn blocks(
         left = crate::fault_injection::content_bytes(left);
     }
     for hash in hashes.iter().take(IDS_MAX) {
-        let (block, bytes) = if let Some(block) = recent.get(hash) {
-            (block.block().clone(), block.size())
-        } else {
-            match schema::entry(snapshot, hash)? {
-                Some(entry) if entry.status != BlockStatus::Invalid => {}
-                _ => continue,
+        if let Some(block) = recent.get(hash) {
+            // The first block goes out however large it is.
+            if !take(&mut left, block.size()) && !found.is_empty() {
+                break;
             }
-            let Some(raw) = snapshot.body(hash)? else {
-                continue;
-            };
-            let block = Block::decode(&raw)
-                .map_err(|error| StoreError::Damaged(format!("body of block {hash}: {error}")))?;
-            (block, raw.len())
+            found.push(block.block().clone());
+            continue;
+        }
+        let size = match schema::entry(snapshot, hash)? {
+            Some(entry) if entry.status != BlockStatus::Invalid => entry.size as usize,
+            _ => continue,
         };
-        // The first block goes out however large it is.
-        if !take(&mut left, bytes) && !found.is_empty() {
+        // A body for which there is no room is not even read.
+        if !take(&mut left, size) && !found.is_empty() {
             break;
         }
+        let Some(raw) = snapshot.body(hash)? else {
+            continue;
+        };
+        let block = Block::decode(&raw)
+            .map_err(|error| StoreError::Damaged(format!("body of block {hash}: {error}")))?;
         found.push(block);
     }
     Ok(found)

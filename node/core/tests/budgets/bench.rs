@@ -193,10 +193,9 @@ impl Bench {
     pub(crate) fn cost_of_answer(&mut self, request: &Request) -> Cost {
         self.cost(|bench| {
             let snapshot = bench.store.snapshot().unwrap();
-            let mempool = bench.node.mempool().read().unwrap();
-            let finality = bench.node.finality().read().unwrap();
+            let (mempool, finality) = (bench.node.mempool(), bench.node.finality());
             let recent = RecentBlocks::default();
-            serve(snapshot.as_ref(), &mempool, &finality, &recent, request).unwrap();
+            serve(snapshot.as_ref(), mempool, finality, &recent, request).unwrap();
         })
     }
 }

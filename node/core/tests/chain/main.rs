@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answer_costs;
 mod damage;
 mod floods;
 mod long_reorganisation;
