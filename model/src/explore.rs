@@ -26,10 +26,10 @@ pub struct Findings {
     pub complete: bool,
     /// The deepest reorganisation that votes caused, with the way there.
     pub deepest_by_votes: Option<(Reorganisation, Vec<String>)>,
-    /// The deepest that votes caused while another chain had more work than the new one.
-    pub deepest_to_lighter: Option<(Reorganisation, Vec<String>)>,
-    /// The deepest that a block caused while another chain had more work than the new one.
-    pub deepest_by_block_to_lighter: Option<(Reorganisation, Vec<String>)>,
+    /// The deepest that votes caused to a chain without more work than the one left.
+    pub deepest_without_gain: Option<(Reorganisation, Vec<String>)>,
+    /// The deepest that a block caused to a chain without more work than the one left.
+    pub deepest_by_block_without_gain: Option<(Reorganisation, Vec<String>)>,
     /// The way to two final checkpoints on different chains.
     pub conflict: Option<Vec<String>>,
     /// The way to a state in which finality stops for good.
@@ -48,10 +48,10 @@ impl Findings {
             .map_or(0, |(found, _)| found.depth)
     }
 
-    /// The depth of the deepest that votes caused, to a chain that is not the heaviest.
+    /// The depth of the deepest that votes caused to a chain without more work.
     #[must_use]
-    pub fn depth_to_lighter(&self) -> u8 {
-        self.deepest_to_lighter
+    pub fn depth_without_gain(&self) -> u8 {
+        self.deepest_without_gain
             .as_ref()
             .map_or(0, |(found, _)| found.depth)
     }
@@ -158,11 +158,11 @@ pub fn explore(network: &Network, start: State, questions: Questions) -> Finding
                 if found.by_votes {
                     visits.keep(network, edge, found, &mut findings.deepest_by_votes);
                 }
-                if !found.to_heaviest {
+                if !found.gains_work {
                     let place = if found.by_votes {
-                        &mut findings.deepest_to_lighter
+                        &mut findings.deepest_without_gain
                     } else {
-                        &mut findings.deepest_by_block_to_lighter
+                        &mut findings.deepest_by_block_without_gain
                     };
                     visits.keep(network, edge, found, place);
                 }

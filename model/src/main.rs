@@ -67,7 +67,7 @@ fn report(name: &str, network: &Network, start: State, recovery: bool) {
         },
     );
     println!(
-        "{:?}, {name}, height {}, K {}: {} states, {} moves, complete: {}; undone by votes at most {}; \
+        "{:?}, {name}, height {}, K {}: {} states, {} moves, complete: {}; undone by votes at most {}, without more work {}; \
          finals conflict: {}; finality stops: {}",
         network.rule,
         network.top,
@@ -76,6 +76,7 @@ fn report(name: &str, network: &Network, start: State, recovery: bool) {
         found.moves,
         found.complete,
         found.depth_by_votes(),
+        found.depth_without_gain(),
         found.conflict.is_some(),
         if recovery {
             found.standstill.is_some().to_string()

@@ -89,8 +89,8 @@ pub struct Reorganisation {
     pub depth: u8,
     /// Whether votes made the nodes change, and not a block.
     pub by_votes: bool,
-    /// Whether the new chain has more work than any other.
-    pub to_heaviest: bool,
+    /// Whether the new chain has more work than the one that is left.
+    pub gains_work: bool,
 }
 
 impl Network {
@@ -305,12 +305,11 @@ impl Network {
             state.followed = u8::try_from(self.tree.branch_of(best)).unwrap_or(0);
         }
         let depth = self.tree.height(before) - self.tree.common(before, best);
-        let heaviest = ends.iter().map(|end| self.tree.height(*end)).max();
-        let to_heaviest = heaviest == Some(self.tree.height(best));
+        let gains_work = self.tree.height(best) > self.tree.height(before);
         (depth > 0).then_some(Reorganisation {
             depth,
             by_votes,
-            to_heaviest,
+            gains_work,
         })
     }
 
