@@ -1,7 +1,7 @@
 //! What answers to peers cost: no request makes a node read much more than its answer may hold.
 //! Costs are counted by the store, in reads and bytes. Start reading at [`cost_of`].
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use pithead_consensus::{
     Address, Block, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Height,
@@ -45,6 +45,7 @@ fn cost_of(store: &Arc<Watched>, request: &Request) -> (Response, Cost) {
     });
     let recent = RecentBlocks::default();
     let (reads, bytes) = (store.reads(), store.bytes_read());
+    let (mempool, finality) = (RwLock::new(mempool), RwLock::new(finality));
     let response = serve(snapshot.as_ref(), &mempool, &finality, &recent, request).unwrap();
     let cost = Cost {
         reads: store.reads() - reads,
