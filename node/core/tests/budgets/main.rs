@@ -21,10 +21,7 @@ const POLICY: &str = include_str!("../../../../docs/node-policy.md");
 /// The heading above the table.
 const HEADING: &str = "## Budgets";
 /// Inputs whose budget the node does not keep yet.
-const NOT_YET: &[&str] = &[
-    "a payment that a full mempool refuses",
-    "all certificates, of 667 approvals each",
-];
+const NOT_YET: &[&str] = &["a payment that a full mempool refuses"];
 
 /// An input, by its words in the table, and what it costs.
 type Row = (&'static str, fn() -> Cost);

@@ -38,15 +38,15 @@ fn cost_of(store: &Arc<Watched>, request: &Request) -> (Response, Cost) {
     let genesis = voting().check().unwrap();
     let snapshot = store.snapshot().unwrap();
     let shared: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
-    let finality = RwLock::new(FinalityState::open(&genesis, &shared).unwrap());
+    let finality = FinalityState::open(&genesis, &shared).unwrap();
     let mempool = Mempool::new(MempoolLimits {
         bytes_max: 1 << 20,
         expiry_secs: 3_600,
         min_fee_rate: 1,
     });
-    let mempool = RwLock::new(mempool);
     let recent = RecentBlocks::default();
     let (reads, bytes) = (store.reads(), store.bytes_read());
+    let (mempool, finality) = (RwLock::new(mempool), RwLock::new(finality));
     let response = serve(snapshot.as_ref(), &mempool, &finality, &recent, request).unwrap();
     let cost = Cost {
         reads: store.reads() - reads,
