@@ -1,7 +1,7 @@
 //! What answers to peers cost: no request makes a node read much more than its answer may hold.
 //! Costs are counted by the store, in reads and bytes. Start reading at [`cost_of`].
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use pithead_consensus::{
     Address, Block, BlockHash, Certificate, Checkpoint, Decode as _, Encode as _, Height,
@@ -37,12 +37,12 @@ struct Cost {
 fn cost_of(store: &Arc<Watched>, request: &Request) -> (Response, Cost) {
     let genesis = voting().check().unwrap();
     let snapshot = store.snapshot().unwrap();
-    let finality = FinalityState::open(&genesis, snapshot.as_ref()).unwrap();
-    let mempool = Mempool::new(MempoolLimits {
+    let finality = RwLock::new(FinalityState::open(&genesis, snapshot.as_ref()).unwrap());
+    let mempool = RwLock::new(Mempool::new(MempoolLimits {
         bytes_max: 1 << 20,
         expiry_secs: 3_600,
         min_fee_rate: 1,
-    });
+    }));
     let recent = RecentBlocks::default();
     let (reads, bytes) = (store.reads(), store.bytes_read());
     let response = serve(snapshot.as_ref(), &mempool, &finality, &recent, request).unwrap();

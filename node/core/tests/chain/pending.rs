@@ -166,7 +166,7 @@ fn a_forged_copy_does_not_enter_after_its_original_was_replaced() {
     let outputs = [(key(5).address, PIT)];
     let better = key(0).pay(&genesis.params.genesis_hash, 0, FEE * 2, &outputs);
     submit(&mut node, &better, NOW);
-    // Alone in an empty mempool, where a higher fee is no hindrance either.
+    // The better one is mined, comes back by a reorganisation, and leaves.
     let block = branch(&file, &[], &key(6).address, &[(vec![better], 2)]);
     give_all(&mut node, &block, NOW);
     let longer = branch(&file, &[], &key(7).address, &empty(2));
@@ -204,12 +204,13 @@ fn the_accounts_of_senders_follow_every_change_of_the_chain() {
         let pay_zero = pay(&file, 1, 0, 0);
         // The first key waits with a payment, and earns the rewards of one branch and a payment.
         let mut plans = empty(5);
-        plans[1].0 = vec![pay_zero];
+        plans[1].0 = vec![pay_zero.clone()];
         let a = branch(&file, &[], &key(0).address, &plans);
         let b = branch(&file, &a[..1], &key(7).address, &empty(6));
         let c = branch(&file, &a, &key(0).address, &empty(4));
         let mut node = open(&memory(), &genesis, NOW);
         submit(&mut node, &pay(&file, 0, 0, 5), NOW);
+        submit(&mut node, &pay_zero, NOW);
         submit(&mut node, &pay(&file, 1, 1, 5), NOW);
         let blocks: Vec<Block> = [a, b, c].concat();
         for block in &blocks {
