@@ -202,17 +202,20 @@ fn the_accounts_of_senders_follow_every_change_of_the_chain() {
         file.reward_maturity = maturity;
         let genesis = file.check().unwrap();
         let pay_zero = pay(&file, 1, 0, 0);
-        // The first key waits with a payment, and earns the rewards of one branch and a payment.
+        // The first key waits with a payment. It earns the reward of the first block, which a later
+        // one pays out whose own reward is another's, and a payment on one of two branches.
+        let first = branch(&file, &[], &key(0).address, &empty(1));
         let mut plans = empty(5);
         plans[1].0 = vec![pay_zero.clone()];
-        let a = branch(&file, &[], &key(0).address, &plans);
-        let b = branch(&file, &a[..1], &key(7).address, &empty(6));
-        let c = branch(&file, &a, &key(0).address, &empty(4));
+        let a = branch(&file, &first, &key(6).address, &plans);
+        let b = branch(&file, &first, &key(7).address, &empty(6));
+        let below = [first.clone(), a.clone()].concat();
+        let c = branch(&file, &below, &key(6).address, &empty(4));
         let mut node = open(&memory(), &genesis, NOW);
         submit(&mut node, &pay(&file, 0, 0, 5), NOW);
         submit(&mut node, &pay_zero, NOW);
         submit(&mut node, &pay(&file, 1, 1, 5), NOW);
-        let blocks: Vec<Block> = [a, b, c].concat();
+        let blocks: Vec<Block> = [first, a, b, c].concat();
         for block in &blocks {
             give_all(&mut node, std::slice::from_ref(block), NOW);
             assert_accounts_agree(&node);
