@@ -4,7 +4,7 @@
 
 consensus <- pithead-api <- rpc, miner, client; consensus <- core <- engine <- p2p, rpc <- node;
 consensus <- keys <- node, client; program <- node, miner; testkit and sim
-stand on core and consensus, testkit on pithead-api and sim on testkit as well. The programs node,
+stand on core and consensus, testkit on pithead-api and sim on testkit as well; the model stands alone. The programs node,
 miner and the command never depend on one another.
 """
 
@@ -34,6 +34,7 @@ ALLOWED = {
     "pithead-cli": {"pithead-api", "pithead-consensus", "pithead-client"},
     "pithead-testkit": {"pithead-api", "pithead-consensus", "pithead-core"},
     "pithead-sim": {"pithead-consensus", "pithead-core", "pithead-testkit"},
+    "pithead-model": set(),
     "xtask": set(),
 }
 # What tests may use besides.

@@ -45,6 +45,7 @@ fn cost_of(store: &Arc<Watched>, request: &Request) -> (Response, Cost) {
     }));
     let recent = RecentBlocks::default();
     let (reads, bytes) = (store.reads(), store.bytes_read());
+    let (mempool, finality) = (RwLock::new(mempool), RwLock::new(finality));
     let response = serve(snapshot.as_ref(), &mempool, &finality, &recent, request).unwrap();
     let cost = Cost {
         reads: store.reads() - reads,

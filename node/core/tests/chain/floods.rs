@@ -54,11 +54,10 @@ fn stored_on(node: &Node, parent: &BlockHash) -> usize {
 
 /// A chain of three blocks, and the one after it.
 fn start() -> (GenesisFile, Vec<Block>, Block) {
-    // Blocks of 2 MB may hold the largest transactions only.
-    let file = GenesisFile {
-        max_account_changes: 100_000,
-        ..file()
-    };
+    start_on(file())
+}
+
+fn start_on(file: GenesisFile) -> (GenesisFile, Vec<Block>, Block) {
     let blocks = branch(&file, &[], &key(6).address, &empty(3));
     let next = chain_of(&file, &blocks).assemble(Vec::new(), key(6).address, 2);
     (file, blocks, next)
@@ -248,7 +247,11 @@ fn heavy_payments(file: &GenesisFile) -> Vec<SignedTransaction> {
 
 #[test]
 fn the_bytes_of_waiting_blocks_are_bounded() {
-    let (file, _, next) = start();
+    // Blocks of 2 MB may hold the largest transactions only.
+    let (file, _, next) = start_on(GenesisFile {
+        max_account_changes: 100_000,
+        ..file()
+    });
     let mut node = open(&memory(), &file.check().unwrap(), NOW);
     let mut heavy = next;
     heavy.transactions = heavy_payments(&file);

@@ -18,7 +18,8 @@ pub(super) fn check_entries(
     genesis: &Genesis,
     tip: Height,
 ) -> Result<(), VerifyError> {
-    let mut last_arrival = 0;
+    // The highest rank of a block that is not invalid, and of any block.
+    let (mut last_kept, mut last_arrival) = (0, 0);
     let mut best = 0;
     for_each_row(stored, Table::Entries, |key, value| {
         let wrong = |what: String| VerifyError::row(Table::Entries, key, what);
@@ -28,6 +29,9 @@ pub(super) fn check_entries(
             return Err(wrong(format!("it is the entry of block {hash}")));
         }
         last_arrival = entry.arrival.max(last_arrival);
+        if entry.status != BlockStatus::Invalid {
+            last_kept = entry.arrival.max(last_kept);
+        }
         if schema::is_best(stored, &hash, entry.height)? {
             best += 1;
             return Ok(());
@@ -40,8 +44,8 @@ pub(super) fn check_entries(
     if best != tip.0 + 1 {
         return Err(VerifyError::table(Table::Entries, &[]));
     }
-    // The next block's rank must be a new one.
-    if last_arrival != schema::last_arrival(stored)? {
+    // The next block's rank must be a new one. That of a block which was refused is given again.
+    if !(last_kept..=last_arrival).contains(&schema::last_arrival(stored)?) {
         let what = format!("the last block to arrive has rank {last_arrival}");
         return Err(VerifyError::row(Table::Meta, schema::META_ARRIVAL, what));
     }
@@ -69,6 +73,10 @@ fn check_side(
     let hash = entry.hash();
     let parent = schema::entry(stored, &entry.header.prev)?;
     let parent = parent.ok_or_else(|| wrong("its parent is missing"))?;
+    // A block that was refused when it came is remembered without its body.
+    if entry.status == BlockStatus::Invalid && stored.body(&hash)?.is_none() {
+        return Ok(());
+    }
     let block = schema::expect_block(stored, &hash)?;
     if block.header.hash() != hash || block.commitment != entry.commitment {
         return Err(wrong("its body is that of another block"));
