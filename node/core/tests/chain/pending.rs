@@ -206,7 +206,7 @@ fn the_accounts_of_senders_follow_every_change_of_the_chain() {
         // one pays out whose own reward is another's, and a payment on one of two branches.
         let first = branch(&file, &[], &key(0).address, &empty(1));
         let mut plans = empty(5);
-        plans[1].0 = vec![pay_zero.clone()];
+        plans[3].0 = vec![pay_zero.clone()];
         let a = branch(&file, &first, &key(6).address, &plans);
         let b = branch(&file, &first, &key(7).address, &empty(6));
         let below = [first.clone(), a.clone()].concat();
