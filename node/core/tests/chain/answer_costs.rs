@@ -37,12 +37,12 @@ struct Cost {
 fn cost_of(store: &Arc<Watched>, request: &Request) -> (Response, Cost) {
     let genesis = voting().check().unwrap();
     let snapshot = store.snapshot().unwrap();
-    let finality = RwLock::new(FinalityState::open(&genesis, snapshot.as_ref()).unwrap());
-    let mempool = RwLock::new(Mempool::new(MempoolLimits {
+    let finality = FinalityState::open(&genesis, snapshot.as_ref()).unwrap();
+    let mempool = Mempool::new(MempoolLimits {
         bytes_max: 1 << 20,
         expiry_secs: 3_600,
         min_fee_rate: 1,
-    }));
+    });
     let recent = RecentBlocks::default();
     let (reads, bytes) = (store.reads(), store.bytes_read());
     let (mempool, finality) = (RwLock::new(mempool), RwLock::new(finality));
