@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use pithead_consensus::approval::finality::{Outcome, certificates_conflict, finalised_by};
+use pithead_consensus::approval::finality::{
+    NoLinks, Outcome, certificates_conflict, finalised_by,
+};
 use pithead_consensus::{Finality, Height, Link};
 
 use pithead_testkit::{checkpoint, link};
@@ -12,7 +14,7 @@ fn a_checkpoint_is_final_when_the_next_one_builds_on_it() {
     let mut finality = Finality::new(10, checkpoint(0, 0));
     assert_eq!(finality.last_final(), checkpoint(0, 0));
     assert_eq!(finality.highest_approved(), checkpoint(0, 0));
-    assert!(finality.is_approved(&checkpoint(0, 0)));
+    assert!(finality.is_approved(&NoLinks, &checkpoint(0, 0)));
 
     // The genesis is final already, so its successor makes nothing new final.
     assert_eq!(finality.accept(link(0, 10)), Ok(Outcome::Approved));
@@ -25,9 +27,9 @@ fn a_checkpoint_is_final_when_the_next_one_builds_on_it() {
     assert_eq!(finality.highest_approved(), checkpoint(40, 0));
     assert_eq!(finality.accept(link(40, 50)), Ok(Outcome::Final));
     assert_eq!(finality.last_final(), checkpoint(40, 0));
-    assert!(finality.is_approved(&checkpoint(20, 0)));
-    assert!(!finality.is_approved(&checkpoint(30, 0)));
-    assert!(!finality.is_approved(&checkpoint(40, 1)));
+    assert!(finality.is_approved(&NoLinks, &checkpoint(20, 0)));
+    assert!(!finality.is_approved(&NoLinks, &checkpoint(30, 0)));
+    assert!(!finality.is_approved(&NoLinks, &checkpoint(40, 1)));
     assert_eq!(finality.conflict(), None);
 }
 
@@ -69,7 +71,7 @@ fn what_is_final_is_known_at_every_height() {
         (60, 60),
         (999, 60),
     ] {
-        let found = finality.final_at(Height(height));
+        let found = finality.final_at(&NoLinks, Height(height));
         assert_eq!(found, checkpoint(last, 0), "at {height}");
     }
     // A late certificate, for a checkpoint that was passed over.
@@ -79,7 +81,7 @@ fn what_is_final_is_known_at_every_height() {
             target: checkpoint(50, 2),
         })
         .unwrap();
-    assert_eq!(finality.final_at(Height(59)), checkpoint(40, 0));
+    assert_eq!(finality.final_at(&NoLinks, Height(59)), checkpoint(40, 0));
 }
 
 #[test]
@@ -109,10 +111,16 @@ fn conflicting_certificates_stop_finality() {
 fn a_link_is_judged_after_those_that_are_not_taken_in_yet() {
     let mut finality = Finality::new(10, checkpoint(0, 0));
     let mut before = BTreeMap::new();
-    assert!(finality.check(&before, &link(10, 20)).is_err());
+    assert!(finality.check(&NoLinks, &before, &link(10, 20)).is_err());
     before.insert(link(0, 10).target.height, link(0, 10));
-    assert_eq!(finality.check(&before, &link(0, 10)), Ok(Outcome::Known));
-    assert_eq!(finality.check(&before, &link(10, 20)), Ok(Outcome::Final));
+    assert_eq!(
+        finality.check(&NoLinks, &before, &link(0, 10)),
+        Ok(Outcome::Known)
+    );
+    assert_eq!(
+        finality.check(&NoLinks, &before, &link(10, 20)),
+        Ok(Outcome::Final)
+    );
     let other = Link {
         target: checkpoint(10, 1),
         ..link(0, 10)
@@ -120,8 +128,11 @@ fn a_link_is_judged_after_those_that_are_not_taken_in_yet() {
     let conflict = Outcome::Conflict {
         earlier: link(0, 10),
     };
-    assert_eq!(finality.check(&before, &other), Ok(conflict));
+    assert_eq!(finality.check(&NoLinks, &before, &other), Ok(conflict));
     assert_eq!(finality.links().count(), 0, "nothing was taken in");
     finality.accept(link(0, 10)).unwrap();
-    assert_eq!(finality.check(&BTreeMap::new(), &other), Ok(conflict));
+    assert_eq!(
+        finality.check(&NoLinks, &BTreeMap::new(), &other),
+        Ok(conflict)
+    );
 }

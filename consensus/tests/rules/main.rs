@@ -14,4 +14,5 @@ mod subsidy;
 mod certificates;
 mod committee;
 mod finality;
+mod links;
 mod vote_record;

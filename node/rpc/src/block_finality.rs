@@ -7,6 +7,8 @@ use pithead_consensus::{Checkpoint, Height};
 use pithead_core::finality::{FinalityState, FinalityStatus};
 use tonic::Status;
 
+use crate::api::internal;
+
 /// Approved checkpoints above the last final one that are looked at. There are more of them only
 /// where validators seldom agree.
 const APPROVED_LOOKED_AT: usize = 1_000;
@@ -48,6 +50,7 @@ impl BlockFinality {
                 break;
             }
         }
+        view.sound().map_err(internal)?;
         Ok(Self {
             active: state.is_active(),
             status: state.status(),
@@ -90,7 +93,9 @@ mod tests {
 
     use super::*;
     use pithead_core::finality::put_certificate;
-    use pithead_core::store::{Batch, MemoryStore, Store as _};
+    use std::sync::Arc;
+
+    use pithead_core::store::{Batch, MemoryStore, Store};
 
     fn checkpoint(height: u64) -> Checkpoint {
         Checkpoint {
@@ -102,7 +107,7 @@ mod tests {
     /// A state with certificates of 10, 20, 30 and 40: certificates in the store are believed.
     fn state() -> FinalityState {
         let genesis = Network::Main.genesis_file().check().unwrap();
-        let store = MemoryStore::new();
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         let mut batch = Batch::default();
         let first = Checkpoint::genesis(genesis.params.genesis_hash);
         let path = [
@@ -121,7 +126,7 @@ mod tests {
             put_certificate(&mut batch, &Certificate::decode(&raw).unwrap());
         }
         store.commit(&batch).unwrap();
-        FinalityState::open(&genesis, store.snapshot().unwrap().as_ref()).unwrap()
+        FinalityState::open(&genesis, &store).unwrap()
     }
 
     /// How far a chain is approved and final that ends at `tip` and that left the

@@ -152,6 +152,7 @@ impl Chain {
         finality: &FinalityView,
     ) -> Result<Candidate, StoreError> {
         let facts = self.ancestry.chain_finality(from, entry, finality)?;
+        finality.sound()?;
         let candidate = Candidate {
             final_height: facts.final_height,
             votable: finality.votable(&facts),

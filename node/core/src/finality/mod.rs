@@ -7,6 +7,7 @@
 //! a validator's votes on disk. Start reading at [`FinalityState::judge`] for approvals and at
 //! [`FinalityState::accept`] for certificates.
 
+mod archive;
 mod certificates;
 mod leading;
 mod participation;
@@ -16,21 +17,23 @@ mod view;
 mod voter;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pithead_consensus::approval::ApprovalError;
 use pithead_consensus::approval::finality::{FinalityError, Outcome};
 use pithead_consensus::{
-    Address, BlockHash, Certificate, Checkpoint, Encode as _, Evidence, Genesis, Height, Link,
-    SignedApproval, Validators, VerifiedApproval,
+    Address, BlockHash, Certificate, Checkpoint, Encode as _, Evidence, Finality, Genesis, Height,
+    Link, SignedApproval, Validators, VerifiedApproval,
 };
 
 pub use certificates::{block_time, certificate_at, certificates_above, put_certificate};
 pub use participation::Seen;
 pub use proof::{CONFLICTS_MAX, KeptProof, PROOFS_OF_ONE_MAX, Proof};
-pub use view::{FinalityStatus, FinalityView};
+pub use view::{FinalityStatus, FinalityView, LINKS_IN_MEMORY_MAX};
 pub use voter::{JournalError, Signer, VoteJournal, Voter};
 
-use crate::store::{Batch, Snapshot, StoreError, Table};
+use crate::store::{Batch, Snapshot, Store, StoreError, Table};
+use archive::{Archive, Staged};
 use leading::LeadingVotes;
 use participation::{Participation, RECENT_CERTIFICATES};
 use pool::Pool;
@@ -66,8 +69,8 @@ pub enum Refusal {
 /// Everything that a node knows about approvals and certificates.
 ///
 /// The number of validators and the windows above bound all of it, whatever peers send, except
-/// for certificates: those grow with the chain. They are on disk; memory holds their links, of 80
-/// bytes each.
+/// for certificates: those grow with the chain. They are on disk, and memory holds the links of the
+/// last ones.
 #[derive(Debug, Clone)]
 pub struct FinalityState {
     validators: Validators,
@@ -84,10 +87,20 @@ impl FinalityState {
     ///
     /// # Errors
     /// [`StoreError`] if storage fails or is damaged.
-    pub fn open(genesis: &Genesis, from: &dyn Snapshot) -> Result<Self, StoreError> {
+    pub fn open(genesis: &Genesis, store: &Arc<dyn Store>) -> Result<Self, StoreError> {
+        if !archive::is_complete(store.snapshot()?.as_ref())? {
+            record_final_path(genesis, store)?;
+        }
+        let snapshot = store.snapshot()?;
+        let from = snapshot.as_ref();
+        let first = Checkpoint::genesis(genesis.params.genesis_hash);
+        let recent = archive::last_links(from, LINKS_IN_MEMORY_MAX)?;
+        let last_final = archive::final_at(from, Height(u64::MAX))?.unwrap_or(first);
+        let interval = genesis.params.checkpoint_interval;
         let validators = Validators::of_genesis(genesis);
+        let finality = Finality::resume(interval, first, last_final, &recent);
         let mut state = Self {
-            view: FinalityView::of_genesis(&genesis.params),
+            view: FinalityView::on(finality, Archive::new(Arc::clone(store))),
             leading: LeadingVotes::new(&validators),
             validators,
             pool: Pool::default(),
@@ -95,12 +108,6 @@ impl FinalityState {
             proofs: Vec::new(),
             own_validator: None,
         };
-        certificates::for_each_link(from, |link| {
-            let taken = state.view.accept(link).map(|_| ());
-            taken.map_err(|error| {
-                StoreError::Damaged(format!("link to height {}: {error}", link.target.height))
-            })
-        })?;
         certificates::for_each_of_last(from, RECENT_CERTIFICATES, |certificate| {
             let time = block_time(from, certificate)?;
             state.note_certificate(certificate, time);
@@ -114,7 +121,26 @@ impl FinalityState {
                 let _ = state.view.accept(*second.link());
             }
         }
+        state.view.sound()?;
         Ok(state)
+    }
+
+    /// Adds the changes to a batch that put on record what becomes final with the links of
+    /// certificates which the batch puts on record.
+    pub fn put_final_path<'a>(&self, batch: &mut Batch, links: impl Iterator<Item = &'a Link>) {
+        let mut finality = self.view.finality().clone();
+        let before = finality.last_final().height;
+        let mut older = Staged {
+            older: self.view.older(),
+            staged: BTreeMap::new(),
+        };
+        for link in links {
+            // The link was judged after those before it.
+            let _ = finality.accept_after(&older, *link);
+            older.staged.insert(link.target.height, *link);
+        }
+        let highest = finality.highest_approved().height;
+        archive::put_final_path(batch, finality.final_above(before), highest);
     }
 
     /// Whether the network has validators. Without them, nothing here does anything.
@@ -260,9 +286,12 @@ impl FinalityState {
             return Ok(Vec::new());
         }
         let mut others: Vec<SignedApproval> = self.pool.of(validator).collect();
-        let suspects = self.view.finality().conflicting(&signed.approval.link);
+        let link = &signed.approval.link;
+        let finality = self.view.finality();
+        let suspects = finality.conflicting(self.view.older(), link, COMPARED_MAX);
+        self.view.sound()?;
         let mut bytes = 0_usize;
-        for link in suspects.take(COMPARED_MAX) {
+        for link in suspects {
             if bytes >= COMPARED_BYTES_MAX {
                 break;
             }
@@ -318,7 +347,7 @@ impl FinalityState {
         before: &BTreeMap<Height, Link>,
         link: &Link,
     ) -> Result<Outcome, FinalityError> {
-        self.view.finality().check(before, link)
+        self.view.finality().check(self.view.older(), before, link)
     }
 
     /// Takes in a certificate that was checked and is on record. `time` is the time of the block
@@ -431,4 +460,38 @@ impl FinalityState {
     pub fn pooled(&self) -> usize {
         self.pool.len()
     }
+}
+
+/// Works out from all links on record which checkpoints are final, and puts that on record: for a
+/// store in which it is missing.
+fn record_final_path(genesis: &Genesis, store: &Arc<dyn Store>) -> Result<(), StoreError> {
+    let first = Checkpoint::genesis(genesis.params.genesis_hash);
+    let finality = Finality::new(genesis.params.checkpoint_interval, first);
+    let mut view = FinalityView::on(finality, Archive::new(Arc::clone(store)));
+    let snapshot = store.snapshot()?;
+    let mut recorded = Height::GENESIS;
+    let mut put = |view: &FinalityView| {
+        let mut batch = Batch::default();
+        let finality = view.finality();
+        let highest = finality.highest_approved().height;
+        archive::put_final_path(&mut batch, finality.final_above(recorded), highest);
+        recorded = finality.last_final().height;
+        store.commit(&batch)
+    };
+    let mut untold = 0;
+    certificates::for_each_link(snapshot.as_ref(), |link| {
+        let taken = view.accept(link).map(|_| ());
+        taken.map_err(|error| {
+            StoreError::Damaged(format!("link to height {}: {error}", link.target.height))
+        })?;
+        untold += 1;
+        if untold == LINKS_IN_MEMORY_MAX / 2 {
+            // What is final leaves memory with the links.
+            untold = 0;
+            put(&view)?;
+        }
+        Ok(())
+    })?;
+    put(&view)?;
+    view.sound()
 }

@@ -8,11 +8,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pithead_consensus::approval::finality::{FinalityError, Outcome};
+use pithead_consensus::approval::finality::{FinalityError, Links, NoLinks, Outcome};
 use pithead_consensus::approval::vote_sources::VoteSources;
 use pithead_consensus::fork_choice::{ChainFinality, Ground};
 use pithead_consensus::{Checkpoint, ConsensusParams, Finality, Height, Link};
 
+use super::archive::Archive;
 use crate::store::schema;
 use crate::store::{Snapshot, StoreError};
 
@@ -43,18 +44,27 @@ impl FinalityStatus {
 /// The approved and the final checkpoints at one moment.
 ///
 /// A view never changes: the next certificate leads to another view. Cloning one is cheap, and it
-/// holds no lock. A view should not outlive the event or the request that it serves, because a
-/// certificate that arrives while a view is alive copies the links of all certificates (80 bytes
-/// each).
+/// holds no lock. A view should not outlive the event or the request that it serves.
+///
+/// A view holds the last [`LINKS_IN_MEMORY_MAX`] links, and looks older ones up in the store.
+/// Certificates that came after the view are in the store too, but they change nothing about what
+/// was final. A question has no way to fail: a caller asks [`Self::sound`] before it acts on the
+/// answers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FinalityView {
     finality: Arc<Finality>,
+    /// `None` if all links are in memory, as in tests.
+    archive: Option<Arc<Archive>>,
     /// From which approved sources the validators have voted.
     sources: Arc<VoteSources>,
     /// How many certificates this view rests on: two views of one node with the same number have
     /// the same approved checkpoints.
     certificates: u64,
 }
+
+/// Links that stay in memory: 150 bytes each. A certificate that arrives while a view is alive
+/// copies them.
+pub const LINKS_IN_MEMORY_MAX: usize = 256;
 
 impl FinalityView {
     /// The view that these links give.
@@ -63,7 +73,34 @@ impl FinalityView {
         Self {
             certificates: finality.links().count() as u64,
             finality: Arc::new(finality),
+            archive: None,
             sources: Arc::default(),
+        }
+    }
+
+    /// The view of a store that holds every link in this state.
+    pub(super) fn on(finality: Finality, archive: Archive) -> Self {
+        Self {
+            archive: Some(Arc::new(archive)),
+            ..Self::new(finality)
+        }
+    }
+
+    /// Whether the answers so far are true: no look-up in the store has failed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if one has. Nothing may be decided by this view then.
+    pub fn sound(&self) -> Result<(), StoreError> {
+        self.archive
+            .as_ref()
+            .map_or(Ok(()), |archive| archive.sound())
+    }
+
+    /// Where the links are that memory does not hold.
+    pub(super) fn older(&self) -> &dyn Links {
+        match &self.archive {
+            Some(archive) => archive.as_ref(),
+            None => &NoLinks,
         }
     }
 
@@ -128,12 +165,18 @@ impl FinalityView {
     /// Whether a checkpoint is approved.
     #[must_use]
     pub fn is_approved(&self, checkpoint: &Checkpoint) -> bool {
-        self.finality.is_approved(checkpoint)
+        self.finality.is_approved(self.older(), checkpoint)
     }
 
     /// Approved checkpoints at or below a height, highest first.
     pub fn approved_below(&self, height: Height) -> impl Iterator<Item = Checkpoint> + '_ {
-        self.finality.approved_below(height)
+        let mut next = Some(height);
+        let below = std::iter::from_fn(move || {
+            let link = self.finality.at_or_below(self.older(), next?)?;
+            next = link.target.height.checked_sub(1);
+            Some(link.target)
+        });
+        below.fuse().chain(std::iter::once(self.genesis()))
     }
 
     /// The highest final checkpoint at or below a height, on whichever chain it is.
@@ -142,7 +185,7 @@ impl FinalityView {
     /// block yet tells the right chain by the ones before it.
     #[must_use]
     pub fn final_at(&self, height: Height) -> Checkpoint {
-        self.finality.final_at(height)
+        self.finality.final_at(self.older(), height)
     }
 
     /// The highest final checkpoint up to height `top` that a chain contains, where `contains`
@@ -168,9 +211,15 @@ impl FinalityView {
         from: &dyn Snapshot,
         top: Height,
     ) -> Result<Checkpoint, StoreError> {
-        self.highest_final(top, |checkpoint| {
+        let found = self.highest_final(top, |checkpoint| {
             schema::is_best(from, &checkpoint.hash, checkpoint.height)
-        })
+        })?;
+        self.sound()?;
+        Ok(found)
+    }
+
+    fn genesis(&self) -> Checkpoint {
+        self.finality.genesis()
     }
 
     /// The highest approved checkpoint up to height `top` that the best chain contains: the source
@@ -186,9 +235,11 @@ impl FinalityView {
     ) -> Result<Checkpoint, StoreError> {
         for checkpoint in self.approved_below(top) {
             if schema::is_best(from, &checkpoint.hash, checkpoint.height)? {
+                self.sound()?;
                 return Ok(checkpoint);
             }
         }
+        self.sound()?;
         // Every chain contains the genesis, and `approved_below` ends with it.
         Ok(self.final_at(Height::GENESIS))
     }
@@ -200,7 +251,16 @@ impl FinalityView {
 
     /// Takes in the link of a checked certificate. Views that were cloned before stay as they are.
     pub(crate) fn accept(&mut self, link: Link) -> Result<Outcome, FinalityError> {
-        let outcome = Arc::make_mut(&mut self.finality).accept(link)?;
+        let archive = self.archive.clone();
+        let finality = Arc::make_mut(&mut self.finality);
+        let outcome = match archive {
+            None => finality.accept(link)?,
+            Some(archive) => {
+                let outcome = finality.accept_after(archive.as_ref(), link)?;
+                finality.trim(LINKS_IN_MEMORY_MAX);
+                outcome
+            }
+        };
         if outcome != Outcome::Known {
             self.certificates = self.certificates.saturating_add(1);
         }

@@ -79,7 +79,9 @@ impl Node {
             let link = certificate.link();
             let (outcome, checked) = {
                 let state = self.read_finality();
-                match state.check(&before, link) {
+                let outcome = state.check(&before, link);
+                state.view().sound()?;
+                match outcome {
                     // The signatures of a known certificate were checked before.
                     Ok(Outcome::Known) => continue,
                     Ok(outcome) => (outcome, certificate.check(state.validators())),
@@ -156,6 +158,11 @@ impl Node {
                     taken.push(certificate);
                 }
             }
+        }
+        {
+            let state = self.read_finality();
+            state.put_final_path(&mut batch, before.values());
+            state.view().sound()?;
         }
         if !taken.is_empty() {
             self.chain.store().commit(&batch)?;

@@ -105,7 +105,7 @@ impl Node {
         let mempool = Arc::new(RwLock::new(Mempool::new(settings.mempool)));
         let mut chain = Chain::open(Arc::clone(&store), genesis, dir)?;
         chain.spare_pending(Arc::clone(&mempool));
-        let finality = FinalityState::open(chain.genesis(), store.snapshot()?.as_ref())?;
+        let finality = FinalityState::open(chain.genesis(), &store)?;
         let mut node = Self {
             sync: SyncState::new(SyncSettings::default(), chain.tip()),
             template_is_stale: false,

@@ -38,7 +38,9 @@ impl Node {
             unix_secs: now.unix_secs,
             ms: now.monotonic_ms,
         };
-        act(&mut self.sync, &view)
+        let found = act(&mut self.sync, &view)?;
+        finality.sound()?;
+        Ok(found)
     }
 
     fn pass_effects_on(&mut self, out: &mut Sink<'_>) {

@@ -62,6 +62,8 @@ pub enum Table {
     Certificates,
     /// Target height, big-endian → that certificate's link.
     Links,
+    /// Height, big-endian → hash of the final checkpoint there.
+    FinalPath,
     /// Number, big-endian → proof of a validator's misbehaviour.
     Evidence,
     /// Tag of a table ‖ key of that table → its change by a long reorganisation ([`staged`]).
@@ -72,7 +74,7 @@ pub enum Table {
 
 impl Table {
     /// Every table, in no particular order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Entries,
         Self::BestChain,
         Self::Undo,
@@ -84,6 +86,7 @@ impl Table {
         Self::Meta,
         Self::Certificates,
         Self::Links,
+        Self::FinalPath,
         Self::Evidence,
         Self::Staged,
         Self::LeadingVotes,

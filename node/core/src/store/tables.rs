@@ -36,6 +36,7 @@ pub(super) fn definition(table: Table) -> TableDefinition<'static, &'static [u8]
         Table::Meta => "meta",
         Table::Certificates => "certificates",
         Table::Links => "links",
+        Table::FinalPath => "final_path",
         Table::Evidence => "evidence",
         Table::Staged => "staged",
         Table::LeadingVotes => "leading_votes",

@@ -221,12 +221,15 @@ fn blocks(
             _ => continue,
         };
         // A body for which there is no room is not even read.
-        if !take(&mut left, size) && !found.is_empty() {
+        if size.saturating_add(LENGTH_BYTES) > left && !found.is_empty() {
             break;
         }
         let Some(raw) = snapshot.body(hash)? else {
             continue;
         };
+        if !take(&mut left, raw.len()) && !found.is_empty() {
+            break;
+        }
         let block = Block::decode(&raw)
             .map_err(|error| StoreError::Damaged(format!("body of block {hash}: {error}")))?;
         found.push(block);

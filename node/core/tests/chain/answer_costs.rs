@@ -37,7 +37,8 @@ struct Cost {
 fn cost_of(store: &Arc<Watched>, request: &Request) -> (Response, Cost) {
     let genesis = voting().check().unwrap();
     let snapshot = store.snapshot().unwrap();
-    let finality = FinalityState::open(&genesis, snapshot.as_ref()).unwrap();
+    let shared: Arc<dyn Store> = Arc::clone(store) as Arc<dyn Store>;
+    let finality = FinalityState::open(&genesis, &shared).unwrap();
     let mempool = Mempool::new(MempoolLimits {
         bytes_max: 1 << 20,
         expiry_secs: 3_600,
@@ -244,7 +245,8 @@ fn an_approval_is_compared_with_a_bounded_number_of_bytes() {
     let store = store_certified(60, VALIDATORS_MAX);
     let genesis = voting().check().unwrap();
     let snapshot = store.snapshot().unwrap();
-    let finality = FinalityState::open(&genesis, snapshot.as_ref()).unwrap();
+    let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+    let finality = FinalityState::open(&genesis, &shared).unwrap();
     let signed: SignedApproval = key(0).approve(&genesis.params.genesis_hash, link(0, 1_000));
     let before = store.bytes_read();
     let proofs = finality.contradicted(&signed, snapshot.as_ref()).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod approvals;
+mod archive;
 mod late_votes;
 mod recovery;
 mod restart;

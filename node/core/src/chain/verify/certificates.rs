@@ -3,7 +3,7 @@
 
 use pithead_consensus::approval::finality::certificates_conflict;
 use pithead_consensus::{
-    Certificate, Decode as _, Encode as _, Genesis, SignedApproval, Validators,
+    Certificate, Checkpoint, Decode as _, Encode as _, Genesis, Link, SignedApproval, Validators,
 };
 
 use super::VerifyError;
@@ -53,6 +53,7 @@ pub(super) fn check_certificates(
             Err(VerifyError::row(Table::Evidence, key, "it proves nothing"))
         }
     })?;
+    check_final_path(stored, genesis)?;
     for_each_row(stored, Table::LeadingVotes, |key, value| {
         let wrong = |what: String| VerifyError::row(Table::LeadingVotes, key, what);
         let signed = SignedApproval::decode(value).map_err(|error| wrong(error.to_string()))?;
@@ -62,6 +63,27 @@ pub(super) fn check_certificates(
         validators
             .check(&signed)
             .map_err(|error| wrong(error.to_string()))
+    })?;
+    Ok(())
+}
+
+/// Checks that the final checkpoints follow one another by the links, from the genesis up.
+fn check_final_path(stored: &dyn Snapshot, genesis: &Genesis) -> Result<(), VerifyError> {
+    let mut below = Checkpoint::genesis(genesis.params.genesis_hash);
+    for_each_row(stored, Table::FinalPath, |key, value| {
+        let link = stored.get(Table::Links, key)?;
+        let link = link.and_then(|bytes| Link::decode(&bytes).ok());
+        match link {
+            Some(link) if link.source == below && link.target.hash.0 == value => {
+                below = link.target;
+                Ok(())
+            }
+            _ => Err(VerifyError::row(
+                Table::FinalPath,
+                key,
+                "no link leads there from the final checkpoint below",
+            )),
+        }
     })?;
     Ok(())
 }
