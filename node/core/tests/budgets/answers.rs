@@ -98,8 +98,9 @@ fn large_block(genesis: &BlockHash, tip: &Block) -> Block {
 fn large_blocks() -> Cost {
     let (mut bench, blocks) = chain(20);
     let tip = blocks.last().unwrap();
-    let entry = schema::tip_entry(bench.store.snapshot().unwrap().as_ref()).unwrap();
+    let mut entry = schema::tip_entry(bench.store.snapshot().unwrap().as_ref()).unwrap();
     let body = large_block(&bench.genesis.params.genesis_hash, tip).encode();
+    entry.size = u32::try_from(body.len()).unwrap();
     let hashes = unknown(1_000);
     let mut batch = Batch::default();
     for hash in hashes.iter().take(LARGE_BLOCKS) {

@@ -8,6 +8,7 @@ mod damage;
 mod floods;
 mod long_reorganisation;
 mod money;
+mod pending;
 mod reorganisation;
 mod replay;
 mod serve;
