@@ -18,7 +18,7 @@ use pithead_consensus::BlockHash;
 use crate::work::MiningWork;
 
 /// Tips remembered for which a block was found.
-const TIPS_MAX: usize = 8;
+const TIPS_MAX: usize = 64;
 
 /// The newest work, shared with all workers.
 #[derive(Debug, Default)]

@@ -24,8 +24,8 @@ pub struct NodeCli {
     /// read.
     #[arg(long)]
     pub verify: bool,
-    /// Folder in which --verify keeps the accounts of its replay until it ends
-    /// [default: the data directory].
+    /// Folder in which --verify keeps the accounts of its replay until it ends. Without it, that is
+    /// the data directory.
     #[arg(long, value_name = "DIR", requires = "verify")]
     pub scratch: Option<PathBuf>,
     /// Make an empty vote record, for a validator's key that never voted
