@@ -66,8 +66,11 @@ async fn submit(
         tokio::spawn(async move { engine.submit_block(block).await })
     });
     let tasks: Vec<_> = tasks.collect();
-    // One thread runs all tasks: each has run up to where it waits.
-    tokio::task::yield_now().await;
+    // One thread runs all tasks, and at least one of them for each time that this one yields: each
+    // has run up to where it waits.
+    for _ in &tasks {
+        tokio::task::yield_now().await;
+    }
     tasks
 }
 
@@ -94,9 +97,8 @@ async fn a_new_tip_does_not_wait_behind_hundreds_of_siblings() {
     let siblings = (0..500).map(|number| variant(&blocks[2], number + 1));
     let old = submit(&engine, siblings).await;
     // Of the next tip's blocks, too, there are more than one.
-    let mut next = submit(&engine, [fourth.clone()]).await;
     let rivals = (0..10).map(|number| variant(&fourth, number + 1));
-    next.extend(submit(&engine, rivals).await);
+    let mut next = submit(&engine, [fourth.clone()].into_iter().chain(rivals)).await;
     // The command that the core is at, and one more.
     gate.admit(2);
     let first = verdict(next.remove(0)).await.unwrap();
