@@ -1,5 +1,5 @@
 //! Which of the fully valid chains that a node knows is the best (protocol §8). Start reading at
-//! [`best`]. The type [`VoteSources`](crate::approval::vote_sources::VoteSources)
+//! [`best`]. The type [`VoteSources`]
 //! counts the votes that rule 2 asks about.
 
 use std::cmp::Ordering;

@@ -4,7 +4,7 @@
 //! The chain spares itself work by what it remembers, for example a signature that was checked
 //! before. The oracle remembers nothing. If the two disagree, the node has remembered a wrong fact,
 //! and the process ends with the block and the rule. Builds without debug assertions contain none
-//! of this. Start reading at [`confirm_connection`].
+//! of this. Start reading at `confirm_connection`.
 
 use std::cell::Cell;
 
